@@ -1,0 +1,47 @@
+"""The errors a user can meet. Each says what was expected, what was found and what to do.
+
+The command line prints them without a traceback and exits with 2; `--debug` shows the traceback. Anything else that
+reaches the user is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class FinetuneError(Exception):
+    """A mistake or a limit that the user can do something about.
+
+    `message` says what was expected and what was found; `hint` is the remedy.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\n  {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+class RecipeError(FinetuneError):
+    """The recipe, or an override of it, is not valid. Carries every problem at once."""
+
+
+class DataError(FinetuneError):
+    """The dataset cannot be used as it is: missing column, split, class or too many unreadable rows."""
+
+
+class ModelError(FinetuneError):
+    """The backbone cannot be used: not an image classifier, nothing to adapt, weights missing."""
+
+
+class MachineError(FinetuneError):
+    """The machine lacks what the recipe asks for: memory, disk, a device, a rank."""
+
+
+class TrainingError(FinetuneError):
+    """Training cannot go on, for example a non-finite loss."""
+
+
+class RunFolderError(FinetuneError):
+    """The run folder cannot be used: not writable, or it holds another run."""
+
+
+class AdapterError(FinetuneError):
+    """A saved adapter is incomplete, damaged, or belongs to another base model."""

@@ -1,0 +1,263 @@
+"""The values that flow through the program. Frozen, standard library only, no torch.
+
+A type lives here when more than one component needs it; what only one component needs lives with that component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+T = TypeVar("T")
+
+
+# --------------------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled image, not yet decoded.
+
+    `name` is what a person finds it by (the path below the dataset's folder, or `train.parquet row 17`); `locator` is
+    what the index's reader finds it by (a file path, or a number).
+    """
+
+    name: str
+    label: int
+    locator: str | int
+
+
+class Reader(Protocol):
+    """Gives the encoded bytes (JPEG, PNG, …) of a row. Picklable and light, since it runs in worker processes."""
+
+    def read(self, locator: str | int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label names in order; the position is the id."""
+
+    names: tuple[str, ...]
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        return dict(enumerate(self.names))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used, and why."""
+
+    name: str
+    split: Split
+    reason: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every row of the dataset by split; nothing decoded.
+
+    `revision` changes when any row, label or byte may have changed (a Hub commit, or a hash over names, sizes and
+    modification times); `commit` is the Hub's sha or None. `cut` names the splits that were cut from train here.
+    """
+
+    source: str
+    revision: str
+    commit: str | None
+    licence: str | None
+    labels: Labels
+    splits: Mapping[Split, tuple[Row, ...]]
+    cut: tuple[Split, ...]
+    rejected: tuple[Rejected, ...]
+    notes: tuple[str, ...]
+    reader: Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Resize to exactly `height` × `width`, whatever the aspect (a squash). `resample` is Pillow's number."""
+
+    height: int
+    width: int
+    resample: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeShortest:
+    """Resize so that the shorter edge is `edge`; the longer is truncated: int(edge · long / short)."""
+
+    edge: int
+    resample: int
+
+
+@dataclass(frozen=True, slots=True)
+class CenterCrop:
+    """Cut the middle `height` × `width`, zero-padded where the image is smaller.
+
+    `rounding`: how an odd margin is split; torchvision (and timm) round half to even, transformers floors.
+    """
+
+    height: int
+    width: int
+    rounding: Literal["half_even", "floor"]
+
+
+PixelStep = Resize | ResizeShortest | CenterCrop
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What the checkpoint's stock processor does with an image: the only source of pixels.
+
+    `steps` take a Pillow RGB image to uint8 [height, width, 3]; `steps=None` means that the rule cannot be written in
+    steps and the stock processor itself must run (slower). The backbone then sees
+    `(uint8 · scale + offset − mean) / std`, channels reversed where `bgr`.
+    """
+
+    steps: tuple[PixelStep, ...] | None
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    offset: float
+    bgr: bool
+    resample: int
+    source: str
+
+
+class PixelRows(Protocol):
+    """Decoded rows of one split at one geometry: the training loop's only view of images."""
+
+    labels: np.ndarray  # int64 [N]
+    sizes: np.ndarray  # int32 [N, 2]: width and height of the original, EXIF rotation applied
+    names: list[str]
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [len(indices), 3, height, width], a fresh array."""
+        ...
+
+
+# ----------------------------------------------------------------------------------------------------------- backbone
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What is known of a backbone without its weights (read on the meta device).
+
+    `targets` maps a role (attention, mlp, conv) to the names of the modules that LoRA may adapt; `excluded` maps every
+    other Linear or convolution outside the head to the reason it is left alone. `saved_bytes_per_image` is what
+    autograd keeps for one image in float32 when everything trains (None where it could not be read).
+    """
+
+    name: str
+    library: Literal["timm", "transformers", "builtin"]
+    architecture: str
+    commit: str | None
+    licence: str | None
+    parameters: int
+    parameters_by_type: Mapping[str, int]
+    quantizable_parameters: int
+    head: tuple[str, ...]
+    head_in_features: int
+    blocks: tuple[str, ...]
+    pooling: str
+    preprocess: Preprocess
+    supports_checkpointing: bool
+    has_batch_norm: bool
+    targets: Mapping[str, tuple[str, ...]]
+    excluded: Mapping[str, str]
+    module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
+    saved_bytes_per_image: int | None
+
+
+# --------------------------------------------------------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What exists and what this process may use of it."""
+
+    device: Literal["cpu", "cuda", "mps", "xpu"]
+    device_name: str
+    device_memory_bytes: int  # free on the device that trains; free RAM on a CPU
+    ram_bytes: int
+    cores: int
+    bf16: bool
+    world_size: int
+    rank: int
+    local_rank: int
+    free_disk_bytes: int
+    system: str
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """A planned value and why it is that value."""
+
+    value: T
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the recipe left open, decided. Sizes are per process unless the name says otherwise."""
+
+    device: Decision[str]
+    precision: Decision[str]
+    micro_batch: Decision[int]
+    accumulation: Decision[int]
+    eval_batch: Decision[int]
+    checkpointing: Decision[bool]
+    decode_workers: Decision[int]
+    store: Decision[str]
+    train_side: Decision[int]
+    epochs: Decision[int]
+    steps: Decision[int]
+    warmup_steps: Decision[int]
+    learning_rate: Decision[float]
+    trainable_parameters: Decision[int]
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    memory_note: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------- result
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one rung produced."""
+
+    rung: str
+    validation: Mapping[str, float]
+    seconds: float
+    peak_bytes: int
+    step: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone."""
+
+    recipe: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    rungs: tuple[Candidate, ...]
+    validation: Mapping[str, Any]
+    test: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    peak_bytes: Mapping[str, int]
