@@ -1,0 +1,43 @@
+"""The recipe's `train` and `budget` sections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hf_finetune.section import Bytes, Seconds, Section
+
+Auto = Literal["auto"]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+
+
+class Train(Section):
+    """How the weights are fitted. What is `auto` is planned from the machine and the data, with a printed reason."""
+
+    effective_batch_size: int = Field(default=64, ge=1, description="images per update, over all processes")
+    epochs: Auto | Annotated[float, Field(gt=0)] = Field(default="auto", description="passes over the training rows")
+    optimizer: Literal["adamw", "adam", "sgd", "adamw_8bit", "lion"] = "adamw"
+    learning_rate: Auto | Rate = "auto"
+    weight_decay: float = Field(default=0.01, ge=0, description="not applied to biases and norms")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd only")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
+    early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement before stopping; 0: never")
+    best_by: Literal["accuracy", "macro_f1", "loss"] = Field(default="accuracy", description="on validation")
+    evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) over the whole run, at most")
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    micro_batch: Auto | Positive = Field(default="auto", description="images per forward pass and process")
+    eval_batch: Auto | Positive = Field(default="auto", description="images per forward pass in evaluation")
+    checkpointing: Auto | bool = Field(default="auto", description="recompute blocks in backward: less memory, slower")
+    decode_workers: Auto | Positive = Field(default="auto", description="processes that decode images")
+
+
+class Budget(Section):
+    """What the run may take."""
+
+    time: Seconds | None = Field(default=None, description="wall clock from start to exit, such as 2m")
+    memory: Bytes | None = Field(default=None, description="of the device that trains, such as 4GB; null: what is free")
