@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 
 class Section(BaseModel):
@@ -26,13 +26,13 @@ def _with_unit(value: Any, units: dict[str, float], example: str) -> float:
         raise ValueError(f"a number with a unit is expected, such as {example}")
     if isinstance(value, int | float):
         if value != 0:
-            raise ValueError(f"a unit is missing: write {example}")
+            raise ValueError(f"a unit is expected, such as {example}")
         return 0.0
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", value)
     if value.strip() == "0":
         return 0.0
     if match is None or match[2].lower() not in units:
-        raise ValueError(f"a number with one of the units {', '.join(units)} is expected, such as {example}")
+        raise ValueError(f"a number with a unit ({', '.join(units)}) is expected, such as {example}")
     return float(match[1]) * units[match[2].lower()]
 
 
@@ -63,5 +63,16 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema({"type": ["string", "integer"], "examples": ["4GB", "512MiB"]})]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema({"type": ["string", "integer"], "examples": ["150s", "2m"]})]
+# A dumped value carries its unit again, so that a resolved recipe can be read back.
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    PlainSerializer(lambda count: f"{count}B", when_used="unless-none"),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["4GB", "512MiB"]}),
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_seconds),
+    PlainSerializer(lambda seconds: f"{seconds:g}s", when_used="unless-none"),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["150s", "2m"]}),
+]

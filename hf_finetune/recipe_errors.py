@@ -1,0 +1,90 @@
+"""What a person reads when a recipe is wrong: YAML path, line, what was expected, a close match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from hf_finetune.recipe_yaml import LineNumbers
+
+
+def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
+    """One sentence per problem, in the order of the recipe."""
+    merged: dict[tuple[str, ...], list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path, section = _resolve(problem, root)
+        if path:
+            merged.setdefault(path, []).append(_sentence(problem, path, section))
+        else:  # a cross-field check: its message already names the paths
+            for text in str(problem["ctx"]["error"]).split("\n"):
+                name, _, sentence = text.partition(": ")
+                merged.setdefault(tuple(name.split(".")), []).append(sentence)
+    rendered = []
+    for path, sentences in merged.items():
+        # A union reports once per member; one path is one problem for the reader.
+        expected = list(dict.fromkeys(sentence.partition("; found ")[0] for sentence in sentences))
+        found = sentences[0].partition("; found ")[1] + sentences[0].partition("; found ")[2]
+        line = f"line {lines[path]}: " if path in lines else ""
+        rendered.append(f"{line}{'.'.join(path)}: {' or '.join(expected)}{found}")
+    return rendered
+
+
+def _resolve(problem: Mapping[str, Any], root: type[BaseModel]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The problem's YAML path, without the union members' names that pydantic puts in, and the section it is in."""
+    path: list[str] = []
+    section = root
+    for position, key in enumerate(problem["loc"]):
+        is_unknown = problem["type"] == "extra_forbidden" and position == len(problem["loc"]) - 1
+        if isinstance(key, int) or is_unknown:
+            path.append(str(key))
+        elif key in section.model_fields and (section is not root or not path):
+            path.append(key)
+            annotation = section.model_fields[key].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+        elif section is root and path:
+            section = _member(root, path[0], key) or section
+    return tuple(path), section
+
+
+def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | None:
+    """The class of `section`'s union whose kind is `tag`."""
+    for member in get_args(root.model_fields[section].annotation):
+        if member.model_fields["kind"].default == tag:
+            return member
+    return None
+
+
+def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel]) -> str:
+    kind, found = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key{_close(path[-1], section.model_fields)}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        expected = problem["ctx"].get("expected_tags", "").replace("'", "")
+        written = problem["ctx"].get("tag", "nothing")
+        return f"kind must be one of {expected}; found {written}{_suggest(written, expected.split(', '))}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+    if kind == "literal_error":
+        choices = [text.strip(" '") for text in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        names = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+        return f"{names} is expected; found {found!r}{_suggest(str(found), choices)}"
+    if kind.startswith("model_") or kind == "dict_type":
+        return f"a section with keys is expected; found {found!r}"
+    if kind == "missing":
+        return "a value is missing"
+    if kind == "value_error":  # our own validators already say what is expected
+        return f"{message}; found {found!r}"
+    return f"{message} is expected; found {found!r}"
+
+
+def _close(written: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return _suggest(written, names) or f"; it knows {', '.join(names)}"
+
+
+def _suggest(written: str, names: Iterable[str]) -> str:
+    match = difflib.get_close_matches(written, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]}?" if match else ""
