@@ -32,7 +32,9 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], LineNumbers]:
     if content is None:
         return {}, {}
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
-        raise RecipeError(f"{path}: a mapping of sections (model, data, …) is expected, found {type(content).__name__}.")
+        raise RecipeError(
+            f"{path}: a mapping of sections (model, data, …) is expected, found {type(content).__name__}."
+        )
     lines: LineNumbers = {}
     repeated: list[str] = []
     _walk(node, (), lines, repeated)

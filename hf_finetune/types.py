@@ -216,6 +216,7 @@ class Plan:
 
     device: Decision[str]
     precision: Decision[str]
+    effective_batch: Decision[int]
     micro_batch: Decision[int]
     accumulation: Decision[int]
     eval_batch: Decision[int]
@@ -223,7 +224,7 @@ class Plan:
     decode_workers: Decision[int]
     store: Decision[str]
     train_side: Decision[int]
-    epochs: Decision[int]
+    epochs: Decision[float]
     steps: Decision[int]
     warmup_steps: Decision[int]
     learning_rate: Decision[float]

@@ -1,0 +1,54 @@
+"""Checkpoints that can be trusted: sealed once wholly written, and only sealed ones are resumed from.
+
+The Trainer writes a checkpoint in place, file after file; a process killed in between leaves one that looks complete by
+its name. A seal is a small file, written last, that lists every file with its size and hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+SEAL = "sealed.json"
+logger = logging.getLogger(__name__)
+
+
+def seal(checkpoint: Path) -> None:
+    """Mark a checkpoint as whole."""
+    files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
+    partial = checkpoint / f"{SEAL}.partial"
+    partial.write_text(json.dumps(files, indent=1), encoding="utf-8")
+    os.replace(partial, checkpoint / SEAL)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the seal is there and every file is as it was sealed."""
+    try:
+        sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return all(_describe(checkpoint / name) == described for name, described in sealed.items())
+    except (OSError, ValueError):
+        return False
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that can be resumed from; broken newer ones are set aside as `broken-…`."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for checkpoint in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        if is_whole(checkpoint):
+            return checkpoint
+        aside = checkpoint.with_name(f"broken-{checkpoint.name}")
+        logger.warning("%s is incomplete or damaged; set aside as %s.", checkpoint.name, aside.name)
+        os.replace(checkpoint, aside)
+    return None
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
+
+
+def _describe(path: Path) -> list[int | str]:
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "blake2b").hexdigest()]

@@ -1,0 +1,95 @@
+"""What happens beside the training loop: epochs reach the dataset, metrics the disk, checkpoints their seal, and the
+person a progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+class EpochToDataset(TrainerCallback):
+    """Tells the dataset which epoch begins, whatever the data loader is wrapped in."""
+
+    def __init__(self, set_epoch: Callable[[int], None]) -> None:
+        self._set_epoch = set_epoch
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._set_epoch(int(state.epoch or 0))
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log to metrics.jsonl, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._started = time.monotonic()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        line = {"step": state.global_step, "seconds": round(time.monotonic() - self._started, 3), **logs}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class SealCheckpoints(TrainerCallback):
+    """Seals each checkpoint once the Trainer has written it."""
+
+    def __init__(self, seal: Callable[[Path], None]) -> None:
+        self._seal = seal
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+
+
+class ProgressBar(TrainerCallback):
+    """One bar with the time left, the loss and the last validation score. On rank 0 only."""
+
+    def __init__(self, best_by: str) -> None:
+        self._best_by = best_by
+        self._bar: tqdm[Any] | None = None
+        self._shown: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="training", unit="update", dynamic_ncols=True
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if self._bar is None or not logs:
+            return
+        if "loss" in logs:
+            self._shown["loss"] = f"{logs['loss']:.3f}"
+        if f"eval_{self._best_by}" in logs:
+            self._shown[f"val {self._best_by}"] = f"{logs[f'eval_{self._best_by}']:.3f}"
+        self._bar.set_postfix(self._shown)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,59 @@
+"""What training needs from the data and the task, as one interface. Composed in the ladder, which may import both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch as the model and the loss see it.
+
+    `pixel_values` float [B, 3, H, W]; `labels` int64 [B]; where mixed, `partner_labels` int64 [B] and `mix` [B], the
+    share of `labels` in each image.
+    """
+
+    pixel_values: torch.Tensor
+    labels: torch.Tensor
+    partner_labels: torch.Tensor | None = None
+    mix: torch.Tensor | None = None
+
+
+class Objective(Protocol):
+    """Turns batches of stored pixels into a loss."""
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """Augment and normalise, on the batch's device."""
+        ...
+
+    def normalise(self, batch: Batch) -> torch.Tensor:
+        """Evaluation pixels: uint8 [B, 3, H, W] → float [B, 3, H, W]."""
+        ...
+
+    def row_weights(self, batch: Batch) -> torch.Tensor:
+        """How much each row counts in the mean loss, float [B]."""
+        ...
+
+    def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+        """Sum of the rows' weighted losses divided by `normaliser`, a scalar."""
+        ...
+
+
+def cut(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` rows, in order."""
+    count = len(batch["labels"])
+    return [{key: value[start : start + size] for key, value in batch.items()} for start in range(0, count, size)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not get memory: CUDA's own error, or what the CPU allocators of Linux and Windows say."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(said in text for said in ("can't allocate memory", "not enough memory", "out of memory"))
+    )

@@ -1,0 +1,189 @@
+"""The HF Trainer with two methods overridden: one training step is one whole update, and evaluation survives a lack of
+memory.
+
+The Trainer's own accumulation hands over one micro-batch at a time and cannot go back, so that an update which runs out
+of memory in its middle is lost or, worse, counted in part. Here the Trainer sees the process's whole share of an update
+(uint8 rows, small) and this class cuts it into micro-batches; on out of memory the gradients are dropped and the same
+rows are replayed in smaller pieces, on every process alike (docs/DECISIONS.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from hf_finetune.errors import MachineError, TrainingError
+from hf_finetune.training.objective import Batch, Objective, cut, is_out_of_memory
+from hf_finetune.training.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+
+logger = logging.getLogger(__name__)
+
+
+class UpdateTrainer(Trainer):
+    """Trains on whole updates; see the module.
+
+    `micro_batch` and `eval_batch` are the sizes to start with; both only shrink. `frozen_norms` stay in eval mode,
+    since their running statistics belong to the frozen backbone and are not saved with an adapter. `name_rows` gives
+    the names of training rows by number, for messages.
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        micro_batch: int,
+        eval_batch: int,
+        frozen_norms: Sequence[nn.Module],
+        name_rows: Callable[[Sequence[int]], list[str]],
+        **trainer_arguments: Any,
+    ) -> None:
+        super().__init__(**trainer_arguments)
+        self.objective = objective
+        self.micro_batch = micro_batch
+        self.eval_batch = eval_batch
+        self.replays = 0
+        self._frozen_norms = list(frozen_norms)
+        self._name_rows = name_rows
+
+    def training_step(
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Gradients of one update from this process's rows; returns the update's mean loss over all processes."""
+        del num_items_in_batch  # rows may be weighted, so the objective counts
+        model.train()
+        for norm in self._frozen_norms:
+            norm.eval()
+        inputs = self._prepare_inputs(inputs)
+        normaliser = sum_over_ranks(self.objective.row_weights(inputs).sum())
+        while True:
+            loss = self._attempt(model, inputs, normaliser)
+            if not any_rank(loss is None, self.args.device):
+                break
+            model.zero_grad()
+            self._shrink()
+        if loss is None:
+            raise TrainingError("A process ran out of memory without the others knowing.")
+        loss = sum_over_ranks(loss)
+        if not self._is_fsdp:
+            sum_tensors_over_ranks([p.grad for p in model.parameters() if p.grad is not None])
+        self._check_finite(model, inputs, loss, normaliser)
+        return loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Logits [B, C] float32 and labels [B]; in smaller pieces where memory lacks."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        logits, self.eval_batch = forward_in_pieces(model, self.objective.normalise, inputs, self.eval_batch)
+        return None, logits, inputs["labels"]
+
+    @property
+    def _is_fsdp(self) -> bool:
+        return self.is_fsdp_enabled
+
+    def _attempt(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> torch.Tensor | None:
+        """This process's part of the mean loss, with its gradients left on the parameters; None: out of memory."""
+        total = torch.zeros((), device=self.args.device)
+        statistics = self._running_statistics(model)
+        # FSDP averages the gradients over the processes itself; elsewhere they are summed after the last piece.
+        scale = self.args.world_size if self._is_fsdp else 1
+        try:
+            for piece in cut(inputs, self.micro_batch):
+                with contextlib.nullcontext() if self._is_fsdp else self.accelerator.no_sync(model):
+                    prepared = self.objective.prepare(piece)
+                    logits = model(pixel_values=prepared.pixel_values).logits
+                    loss = self.objective.loss(logits, prepared, normaliser)
+                    self.accelerator.backward(loss * scale)
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._is_fsdp:
+                raise
+            for buffer, before in statistics:
+                buffer.copy_(before)
+            return None
+        return total
+
+    def _running_statistics(self, model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Copies of the trained BatchNorm layers' statistics, so that a replayed update counts once."""
+        if all(not isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            return []
+        return [(b, b.clone()) for m in model.modules() if m.training for b in m.buffers(recurse=False)]
+
+    def _shrink(self) -> None:
+        if self.micro_batch == 1:
+            raise MachineError(
+                "Out of memory with one image at a time.",
+                "Take a smaller backbone, adapter.kind head_only, train.checkpointing true, or close other programs.",
+            )
+        self.micro_batch = max(1, self.micro_batch // 2)
+        self.replays += 1
+        logger.warning(
+            "Out of memory: the update is replayed from its rows with micro-batch %d (effective batch unchanged).",
+            self.micro_batch,
+        )
+        free_cached_memory()
+
+    def _check_finite(self, model: nn.Module, inputs: Batch, loss: torch.Tensor, normaliser: torch.Tensor) -> None:
+        """Stop before a non-finite number reaches the weights. One device sync an update."""
+        finite = torch.isfinite(loss)
+        if not self.args.fp16:  # with loss scaling an infinite gradient is ordinary: the scaler skips that update
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+        if bool(finite):
+            return
+        culprits = self._rows_with_non_finite_loss(model, inputs, normaliser)
+        rows = inputs["rows"].tolist()
+        named = self._name_rows(culprits or rows)
+        shown = ", ".join(named[:10]) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
+        what = "rows whose loss is not finite" if culprits else "rows of that update (each alone is finite)"
+        raise TrainingError(
+            f"The loss or its gradient is not finite at step {self.state.global_step + 1}; {what}: {shown}.",
+            "Lower train.learning_rate, set train.precision to fp32, or look at those images. Nothing of this step is kept.",
+        )
+
+    @torch.no_grad()
+    def _rows_with_non_finite_loss(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> list[int]:
+        bare = self.accelerator.unwrap_model(model).eval()
+        culprits = []
+        for piece in cut(inputs, 1):
+            prepared = self.objective.prepare(piece)
+            logits = bare(pixel_values=prepared.pixel_values).logits
+            if not bool(torch.isfinite(self.objective.loss(logits, prepared, normaliser))):
+                culprits.append(int(piece["rows"][0]))
+        return culprits
+
+
+@torch.no_grad()
+def forward_in_pieces(
+    model: nn.Module, normalise: Callable[[Batch], torch.Tensor], batch: Batch, size: int
+) -> tuple[torch.Tensor, int]:
+    """Logits float32 [B, C] of uint8 rows, and the piece size that fitted. Raises MachineError where not even one does."""
+    while True:
+        try:
+            pieces = [model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)]
+            return torch.cat(pieces), size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if size == 1:
+            raise MachineError(
+                "Out of memory evaluating one image at a time.", "Close other programs, or use fp32/bf16."
+            )
+        size = max(1, min(size, len(batch["labels"])) // 2)
+        logger.warning("Out of memory in evaluation: going on with %d images at a time.", size)
+        free_cached_memory()
+
+
+def free_cached_memory() -> None:
+    """Give the allocator's unused blocks back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
