@@ -1,0 +1,127 @@
+"""Which numbers are reported for a split, and the comparison of two models on the same rows.
+
+The formulas are those of `measures.py`; a full score goes through the `evaluate` modules of `metrics/`, a quick one
+(after every evaluation while training) calls the same formulas directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hf_finetune.tasks import measures
+from hf_finetune.tasks.measures import Reduced, reduce_logits
+
+TOP_K = 5
+LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable
+MOST_PAIRS = 50
+
+
+def score(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
+    """logits float [N, C], labels int64 [N], names of the C classes → the metrics, all plain Python values.
+
+    Always: `rows`, `loss` (mean cross-entropy, nats), `accuracy`, `accuracy_low`, `accuracy_high` (95 % bootstrap
+    interval), `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name → precision, recall, f1,
+    support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes, `confusion` [C][C]
+    (rows labels, columns predictions).
+    Raises DataError (no rows, a label out of range), TrainingError (a logit is not finite).
+    """
+    classes = len(names)
+    if logits.ndim == 2 and logits.shape[1] != classes:
+        raise ValueError(f"{classes} names are given for logits of {logits.shape[1]} classes")
+    labels = np.asarray(labels, np.int64)
+    reduced = reduce_logits(logits, labels, TOP_K)
+    shares = _by_evaluate(reduced, labels) if full else _directly(reduced, labels)
+    low, high = measures.accuracy_interval(shares["accuracy"], len(labels))
+    result: dict[str, Any] = {
+        "rows": len(labels),
+        "loss": float(reduced.loss.mean()),
+        "accuracy": shares["accuracy"],
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "macro_f1": shares["macro_f1"],
+        "ece": shares["calibration_error"],
+    }
+    if classes > TOP_K:
+        result["top5"] = shares["top_k"]
+    if full:
+        result.update(_by_class(reduced.predicted, labels, names))
+    return result
+
+
+def _directly(reduced: Reduced, labels: np.ndarray) -> dict[str, float]:
+    return {
+        "accuracy": measures.accuracy(reduced.predicted, labels),
+        "top_k": measures.top_k_accuracy(reduced.top, labels),
+        "macro_f1": measures.macro_f1(reduced.predicted, labels),
+        "calibration_error": measures.calibration_error(reduced.confidence, reduced.predicted, labels),
+    }
+
+
+def _by_evaluate(reduced: Reduced, labels: np.ndarray) -> dict[str, float]:
+    from hf_finetune.tasks.metrics import load
+
+    rows = {"predictions": reduced.predicted, "references": labels}
+    results = (
+        load("accuracy").compute(**rows),
+        load("macro_f1").compute(**rows),
+        load("calibration_error").compute(**rows, confidences=reduced.confidence),
+        load("top_k").compute(predictions=reduced.top, references=labels, k=reduced.top.shape[1]),
+    )
+    return {name: value for result in results for name, value in (result or {}).items()}
+
+
+def _by_class(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    from hf_finetune.tasks.metrics import load
+
+    rows: dict[str, Any] = {"predictions": predicted, "references": labels, "num_classes": len(names)}
+    table = load("per_class").compute(**rows) or {}
+    result: dict[str, Any] = {
+        "per_class": {name: {column: values[i] for column, values in table.items()} for i, name in enumerate(names)},
+        "confused_pairs": [
+            {"label": names[pair["label"]], "predicted": names[pair["predicted"]], "count": pair["count"]}
+            for pair in measures.confused_pairs(predicted, labels, MOST_PAIRS)
+        ],
+    }
+    if len(names) <= LARGEST_MATRIX:
+        result["confusion"] = (load("confusion_matrix").compute(**rows) or {})["confusion_matrix"]
+    return result
+
+
+def paired(predicted_a: np.ndarray, predicted_b: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compare two models' predicted class ids (int64 [N]) on the same rows.
+
+    `difference` is accuracy of a minus accuracy of b with its 95 % paired bootstrap interval `low`, `high`; `only_a`
+    and `only_b` count the rows that just that one gets right; `p` is the exact two-sided McNemar test (McNemar 1947).
+    Raises DataError where there are no rows, ValueError where the lengths differ.
+    """
+    if not len(predicted_a) == len(predicted_b) == len(labels):
+        raise ValueError(f"equal lengths are expected: {len(predicted_a)}, {len(predicted_b)}, {len(labels)}")
+    rows = len(labels)
+    if rows == 0:
+        raise measures.no_rows()
+    right_a, right_b = predicted_a == labels, predicted_b == labels
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    # A row adds +1, −1 or 0 to the difference, so resampling rows is a multinomial draw over these three.
+    chances = [only_a / rows, only_b / rows, (rows - only_a - only_b) / rows]
+    draws = np.random.default_rng(0).multinomial(rows, chances, measures.RESAMPLES)
+    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / rows, [2.5, 97.5])
+    return {
+        "difference": (only_a - only_b) / rows,
+        "low": float(low),
+        "high": float(high),
+        "only_a": only_a,
+        "only_b": only_b,
+        "p": _two_sided_sign_test(only_a, only_b),
+    }
+
+
+def _two_sided_sign_test(first: int, second: int) -> float:
+    """Chance of a split at least as uneven as first : second when each side is equally likely; whole numbers, exact."""
+    trials, term, total = first + second, 1, 0
+    for successes in range(min(first, second) + 1):
+        total += term
+        term = term * (trials - successes) // (successes + 1)
+    return min(1.0, 2 * total / 2**trials)
