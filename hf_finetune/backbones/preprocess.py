@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_finetune.errors import ModelError
 from hf_finetune.backbones.preprocess_rules import is_timm, kind_of, read_rule
+from hf_finetune.errors import ModelError
 from hf_finetune.pixels import normalise_constants, render
 from hf_finetune.types import Preprocess
 
@@ -47,8 +47,7 @@ def stock_processor(name: str, revision: str | None) -> Any:
         raise ModelError(
             f"model.name: an image classifier with its preprocessing was expected; {name!r} has no image processor "
             f"that can be read: {_first_line(error)}",
-            "the folder or repository needs preprocessor_config.json (transformers) or pretrained_cfg in its config.json "
-            "(timm)",
+            "it needs preprocessor_config.json (transformers) or a config.json with pretrained_cfg (timm)",
         ) from error
 
 
@@ -84,9 +83,7 @@ def describe_processor(processor: Any, label: str) -> Preprocess:
         why = _difference(preprocess, processor, images)
         if not why:
             return preprocess
-    stock = Preprocess(
-        **{**_fields(preprocess), "steps": None, "source": f"{preprocess.source} {_fingerprint(processor)}"}
-    )
+    stock = replace(preprocess, steps=None, source=f"{preprocess.source} {_fingerprint(processor)}")
     problem = _difference(stock, processor, images)
     if problem:
         raise ModelError(

@@ -31,7 +31,7 @@ class Rule:
 
 
 def read_rule(processor: Any) -> Rule:
-    """The rule of a timm or transformers image processor. Raises ModelError for a timm config of other than 3 channels."""
+    """The rule of a timm or transformers image processor. Raises ModelError where it is not for 3 channels."""
     return _timm_rule(processor) if is_timm(processor) else _transformers_rule(processor)
 
 
