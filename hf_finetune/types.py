@@ -180,6 +180,8 @@ class BackboneFacts:
     excluded: Mapping[str, str]
     module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
     saved_bytes_per_image: int | None
+    num_labels: int = 2  # the size of the head that `parameters` counts
+    head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
 
 
 # --------------------------------------------------------------------------------------------------------------- plan

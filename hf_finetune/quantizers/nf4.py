@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from hf_finetune.quantizers.checks import check_quantizable
 from hf_finetune.section import Section
+from hf_finetune.types import BackboneFacts, Machine
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 
 class Nf4(Section):
     """4-bit NormalFloat through bitsandbytes (QLoRA, arXiv 2305.14314)."""
 
     kind: Literal["nf4"] = "nf4"
+
+    def config(self, head: tuple[str, ...]) -> BitsAndBytesConfig:
+        """For `from_pretrained`; computes in bfloat16 where the device has it, else float32; the head is left out."""
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        from hf_finetune.quantizers.checks import skip_patterns
+
+        bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float16,
+            llm_int8_skip_modules=skip_patterns(head),
+        )
+
+    def check(self, facts: BackboneFacts, machine: Machine) -> None:
+        """Raises ModelError where nothing would be quantized, MachineError where bitsandbytes has no backend."""
+        check_quantizable("nf4", facts, machine)
+
+    def weight_bytes(self, facts: BackboneFacts, bytes_per_weight: int = 4) -> int:
+        """Half a byte a weight and a float32 scale for every 64 (bitsandbytes' block) of a Linear, the rest as it is."""
+        quantized = facts.quantizable_parameters
+        return quantized // 2 + quantized // 64 * 4 + (facts.parameters - quantized) * bytes_per_weight

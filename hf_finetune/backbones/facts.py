@@ -1,0 +1,92 @@
+"""What is known of a backbone before its weights are read: `read_facts`.
+
+Owns putting the parts together (source, build, anatomy, targets, measure, preprocess) into one BackboneFacts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hf_finetune.backbones.config import Model
+from hf_finetune.types import BackboneFacts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
+    """Read a backbone's facts from its config and preprocessing files, building it on the meta device.
+
+    `num_labels` is the size of the head that `parameters` counts. Raises ModelError where the backbone cannot be found
+    or used.
+    """
+    from hf_finetune.backbones.anatomy import find_blocks, find_head, find_pooling
+    from hf_finetune.backbones.build import build_checked, build_empty, read_config
+    from hf_finetune.backbones.measure import saved_bytes_per_image
+    from hf_finetune.backbones.preprocess import read_preprocess
+    from hf_finetune.backbones.source import find
+    from hf_finetune.backbones.targets import find_targets, one_image
+
+    source = find(model)
+    config = read_config(source)
+    preprocess = read_preprocess(source.location, source.commit or source.revision)
+    size = (preprocess.height, preprocess.width)
+    empty = build_checked(config, model.name, num_labels, *size)
+    wider = build_empty(config, num_labels + 1, next(empty.parameters()).device.type)
+    head = find_head(empty, wider)
+    targets = find_targets(empty, head.names, one_image(empty, *size))
+    timm = source.is_timm
+    return BackboneFacts(
+        name=model.name,
+        library=source.library,
+        architecture=str(config.architecture) if timm else type(empty).__name__,
+        commit=source.commit,
+        licence=source.licence,
+        parameters=_count(empty),
+        parameters_by_type=_by_type(empty),
+        quantizable_parameters=_quantizable(empty, head.names),
+        head=head.names,
+        head_in_features=head.in_features,
+        blocks=find_blocks(empty, head.names),
+        pooling=find_pooling(empty),
+        preprocess=preprocess,
+        supports_checkpointing=bool(empty.supports_gradient_checkpointing),
+        has_batch_norm=_has_running_statistics(empty),
+        targets=targets.by_role,
+        excluded=targets.excluded,
+        module_shapes=targets.shapes,
+        saved_bytes_per_image=saved_bytes_per_image(empty, *size),
+        num_labels=num_labels,
+        head_parameters_per_label=_count(wider) - _count(empty),
+    )
+
+
+def _count(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _by_type(model: nn.Module) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    seen: set[int] = set()
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                counts[type(module).__name__] += weight.numel()
+    return dict(counts.most_common())
+
+
+def _quantizable(model: nn.Module, head: tuple[str, ...]) -> int:
+    """Weights that bitsandbytes would convert: those of modules that are exactly nn.Linear (transformers 5.23)."""
+    from torch import nn
+
+    return sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and not any(name == each or name.startswith(f"{each}.") for each in head)
+    )
+
+
+def _has_running_statistics(model: nn.Module) -> bool:
+    return any(name.rpartition(".")[2] in ("running_mean", "running_var") for name, _ in model.named_buffers())

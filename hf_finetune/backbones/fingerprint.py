@@ -1,0 +1,87 @@
+"""Tell one base from another by its weights: a sha256 over tensors, whatever files they lie in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.source import Source, find
+from hf_finetune.errors import ModelError
+
+
+def fingerprint(model: Model) -> str:
+    """sha256 (hex) over every tensor's name, type, shape and bytes in the order of names.
+
+    Sharding, metadata and the order inside safetensors files do not change it; a pickle checkpoint is hashed as bytes.
+    Raises ModelError where the weights are not on this machine.
+    """
+    files = _weight_files(find(model))
+    digest = hashlib.sha256()
+    if all(path.suffix == ".safetensors" for path in files):
+        for name, kind, shape, file, start, end in sorted(entry for path in files for entry in _entries(path)):
+            digest.update(f"{name}\0{kind}\0{shape}\0".encode())
+            _hash_range(digest, Path(file), start, end)
+    else:
+        for path in sorted(files):
+            _hash_range(digest, path, 0, path.stat().st_size)
+    return digest.hexdigest()
+
+
+def _entries(path: Path) -> list[tuple[str, str, str, str, int, int]]:
+    """The file's tensors. A safetensors file is 8 bytes of header length (little-endian), a JSON header, the data."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return [
+        (
+            name,
+            about["dtype"],
+            str(about["shape"]),
+            str(path),
+            *(8 + length + offset for offset in about["data_offsets"]),
+        )
+        for name, about in header.items()
+        if name != "__metadata__"
+    ]
+
+
+def _hash_range(digest: hashlib._Hash, path: Path, start: int, end: int) -> None:
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end:
+            block = file.read(min(1 << 22, end - start))
+            if not block:
+                raise ModelError(f"the weights file {path.name} ends early", "fetch it again")
+            digest.update(block)
+            start += len(block)
+
+
+def _weight_files(source: Source) -> list[Path]:
+    folder = Path(source.location)
+    for index, single in (
+        ("model.safetensors.index.json", "model.safetensors"),
+        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+    ):
+        found = _fetch(source, folder, single)
+        if found is not None:
+            return [found]
+        listing = _fetch(source, folder, index)
+        if listing is not None:
+            shards = sorted(set(json.loads(listing.read_text(encoding="utf-8"))["weight_map"].values()))
+            return [path for shard in shards if (path := _fetch(source, folder, shard)) is not None]
+    raise ModelError(
+        f"model.name: {source.name!r} holds no weights", "model.safetensors or pytorch_model.bin is expected"
+    )
+
+
+def _fetch(source: Source, folder: Path, name: str) -> Path | None:
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source.location, name, revision=source.commit or source.revision))
+    except errors.EntryNotFoundError:
+        return None

@@ -1,0 +1,195 @@
+"""Load a backbone with a fresh head; never with a weight that the checkpoint did not hold.
+
+Owns the head's initial values and precision, and block checkpointing. What is trained is decided in adapters.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForImageClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from hf_finetune.backbones.anatomy import find_head
+from hf_finetune.backbones.build import build_empty, read_config
+from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.source import Source, find
+from hf_finetune.errors import ModelError
+from hf_finetune.types import Labels
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedConfig
+
+log = logging.getLogger(__name__)
+# transformers' own initializer_range: small logits at the start, so that the first loss is close to ln(classes).
+_HEAD_STD = 0.02
+
+
+def load_backbone(
+    model: Model,
+    labels: Labels,
+    *,
+    dtype: torch.dtype,
+    quantization_config: BitsAndBytesConfig | None = None,
+    device_map: dict[str, Any] | None = None,
+    seed: int,
+) -> PreTrainedModel:
+    """The pretrained backbone in `dtype`, in eval mode, with a float32 head of one output per label.
+
+    The head is new (normal with standard deviation 0.02 from `seed`, biases zero), unless the checkpoint's label names
+    are these very labels in this order: then its head is kept. Images and the head's input are cast where they enter,
+    so that a bfloat16 backbone runs with and without autocast.
+
+    Raises ModelError where the checkpoint lacks any weight of the backbone, or holds one of another shape.
+    """
+    source = find(model)
+    checkpoint = read_config(source)
+    config = read_config(source, labels.id2label)
+    head = find_head(build_empty(config, 2), build_empty(config, 3)).names
+    loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
+    _check_complete(model.name, report, head)
+    known = tuple(checkpoint.id2label[number] for number in range(checkpoint.num_labels)) if checkpoint.id2label else ()
+    if quantization_config is not None:
+        _check_quantized(model.name, loaded, head)
+    lost = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
+    kept = known == labels.names and not any(_of_head(name, head) for name in lost)
+    for name in head:
+        _prepare_head(loaded.get_submodule(name), None if kept else torch.Generator().manual_seed(seed))
+    loaded.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
+    return loaded.eval()
+
+
+def _from_pretrained(
+    source: Source,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    quantization_config: BitsAndBytesConfig | None,
+    device_map: dict[str, Any] | None,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    extra: dict[str, Any] = {}
+    if quantization_config is not None:
+        extra["quantization_config"] = quantization_config
+    if device_map is not None:
+        extra["device_map"] = device_map
+    try:
+        with _quiet():
+            return AutoModelForImageClassification.from_pretrained(
+                source.location,
+                revision=source.commit or source.revision,
+                config=config,
+                dtype=dtype,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **extra,
+            )
+    except OSError as error:
+        raise ModelError(
+            f"model.name: the weights of {source.name!r} cannot be read: {error}",
+            "fetch them again, or check the folder",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' load report (the replaced head fills a screen); `_check_complete` says what matters."""
+    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _of_head(name: str, head: tuple[str, ...]) -> bool:
+    return any(name.startswith(f"{each}.") for each in head)
+
+
+def _check_complete(name: str, report: dict[str, Any], head: tuple[str, ...]) -> None:
+    # num_batches_tracked only counts steps; batch norm in eval mode never reads it and older checkpoints lack it.
+    missing = [
+        key for key in report["missing_keys"] if not _of_head(key, head) and not key.endswith("num_batches_tracked")
+    ]
+    mismatched = [entry for entry in report["mismatched_keys"] if not _of_head(entry[0], head)]
+    if missing:
+        raise ModelError(
+            f"model.name: the checkpoint {name!r} lacks {len(missing)} weights of the backbone: {_some(missing)}",
+            "they would be random; use a checkpoint that holds the whole backbone",
+        )
+    if mismatched:
+        texts = [f"{key} {list(found)} instead of {list(wanted)}" for key, found, wanted in mismatched]
+        raise ModelError(
+            f"model.name: the checkpoint {name!r} holds {len(texts)} weights of another shape: {_some(texts)}",
+            "its config.json does not belong to its weights",
+        )
+    unexpected = [key for key in report["unexpected_keys"] if not _of_head(key, head)]
+    if unexpected:
+        # A text tower or a pooler that the classifier has no place for: normal for CLIP, SigLIP and ViT checkpoints.
+        log.info("%s: %d weights of the checkpoint have no place here: %s", name, len(unexpected), _some(unexpected))
+
+
+def _check_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    converted = [path for path, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt))]
+    wrong = [path for path in converted if path in head or _of_head(path, head)]
+    if wrong or not converted:
+        what = f"its head, {', '.join(wrong)}" if wrong else "nothing"
+        raise ModelError(f"model.name: quantizing {name!r} converted {what}", "set quantization.kind=none")
+
+
+def _some(names: Any) -> str:
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _prepare_head(module: nn.Module, generator: torch.Generator | None) -> None:
+    module.to(torch.float32)
+    if generator is not None:
+        with torch.no_grad():
+            for name, weight in module.named_parameters():
+                if weight.ndim > 1:
+                    # Drawn on the CPU, so that every device gets the same head.
+                    weight.copy_(torch.normal(0.0, _HEAD_STD, weight.shape, generator=generator))
+                else:
+                    weight.zero_() if name.endswith("bias") else weight.fill_(1.0)
+    module.register_forward_pre_hook(_cast_input)
+
+
+def _cast_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    dtype = next(module.parameters()).dtype
+    return tuple(each.to(dtype) if each.is_floating_point() else each for each in inputs)
+
+
+def _cast_pixels(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    # Convolutional backbones of transformers do not cast their input; the first weight is the stem's.
+    dtype = next(weight.dtype for weight in module.parameters() if weight.is_floating_point())
+    pixels = kwargs.get("pixel_values")
+    if isinstance(pixels, torch.Tensor):
+        kwargs = {**kwargs, "pixel_values": pixels.to(dtype)}
+    elif args and isinstance(args[0], torch.Tensor):
+        args = (args[0].to(dtype), *args[1:])
+    return args, kwargs
+
+
+def enable_checkpointing(model: nn.Module) -> None:
+    """Recompute blocks in the backward pass instead of keeping their activations.
+
+    Non-reentrant, so that adapters get gradients although nothing before the first block trains. Takes a backbone or a
+    PEFT model around it. Raises ModelError where the architecture offers none.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PeftModel, not imported here
+    if not isinstance(base, PreTrainedModel) or not base.supports_gradient_checkpointing:
+        raise ModelError(
+            f"{type(base).__name__} does not offer block checkpointing", "leave it off, or lower the micro-batch"
+        )
+    base.gradient_checkpointing_enable({"use_reentrant": False})

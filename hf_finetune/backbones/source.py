@@ -1,0 +1,176 @@
+"""Where a backbone comes from: a Hub id, a local folder or the built-in starter; and the refusals that need no build.
+
+Owns finding `config.json`, the resolved commit and the licence. Reads no weights and builds no model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_finetune.backbones.config import Model
+from hf_finetune.errors import ModelError
+
+_BUILTINS = {"starter": Path("starter") / "weights"}
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_LOOK = "a Hub id such as timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, a folder, or builtin:starter is expected"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone that was found. `location` is what `from_pretrained` takes; `raw` is its config.json."""
+
+    name: str
+    library: Literal["timm", "transformers", "builtin"]
+    location: str
+    revision: str | None
+    commit: str | None
+    raw: dict[str, Any]
+
+    @property
+    def is_timm(self) -> bool:
+        """True where transformers will go through its timm wrapper."""
+        return "pretrained_cfg" in self.raw or self.raw.get("model_type") == "timm_wrapper"
+
+    @property
+    def licence(self) -> str | None:
+        """The licence that config.json states (timm's do), else None."""
+        stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license")
+        return stated if isinstance(stated, str) else None
+
+
+def builtin_path(name: str) -> Path:
+    """The packaged folder of `builtin:starter`. Raises ModelError for a name that is not built in."""
+    short = name.removeprefix("builtin:")
+    if short not in _BUILTINS:
+        known = ", ".join(f"builtin:{each}" for each in _BUILTINS)
+        raise ModelError(f"model.name: {name!r} is not a built-in backbone", f"there is {known}")
+    return Path(__file__).resolve().parents[1] / _BUILTINS[short]
+
+
+def find(model: Model) -> Source:
+    """Find the backbone's config.json, in a folder or on the Hub (its cache first when offline).
+
+    Raises ModelError where it is absent, gated, an adapter, or needs code from the Hub.
+    """
+    if model.name.startswith("builtin:"):
+        folder = builtin_path(model.name)
+        return _in_folder(model, folder, "builtin")
+    folder = Path(model.name).expanduser()
+    if folder.is_dir():
+        return _in_folder(model, folder, None)
+    if _looks_like_a_path(model.name):
+        raise ModelError(f"model.name: there is no folder {model.name!r}", _LOOK)
+    return _on_hub(model)
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or Path(name).is_absolute()
+
+
+def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -> Source:
+    if model.revision is not None:
+        raise ModelError(
+            f"model.revision: {model.revision!r} is set, but model.name {model.name!r} is a folder, without revisions",
+            "remove model.revision",
+        )
+    weights = [file for file in _WEIGHTS if (folder / file).is_file()]
+    if (folder / "adapter_config.json").is_file() and not weights:
+        raise _is_adapter(model.name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model.name: {model.name!r} holds no config.json",
+            "give a folder that save_pretrained (transformers) or save_for_hf (timm) wrote",
+        )
+    if not weights:
+        raise ModelError(
+            f"model.name: {model.name!r} holds a config.json but no weights",
+            f"one of {', '.join(_WEIGHTS)} is expected",
+        )
+    raw = _read_config(model.name, folder / "config.json")
+    timm = "pretrained_cfg" in raw or raw.get("model_type") == "timm_wrapper"
+    # Paths are made absolute so that a run that changes folder, or an adapter saved elsewhere, finds the same base.
+    return Source(model.name, library or ("timm" if timm else "transformers"), str(folder.resolve()), None, None, raw)
+
+
+def _on_hub(model: Model) -> Source:
+    from huggingface_hub import errors, hf_hub_download
+
+    at = f" at revision {model.revision!r}" if model.revision else ""
+    try:
+        path = Path(hf_hub_download(model.name, "config.json", revision=model.revision))
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"model.name: {model.name!r} is gated on the Hub and this machine has no access",
+            f"accept its terms at https://huggingface.co/{model.name} and log in with `hf auth login`",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"model.name: {model.name!r} is neither a folder here nor a model on the Hub",
+            "check the spelling; a private model needs `hf auth login`",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"model.revision: {model.name!r} has no branch, tag or commit {model.revision!r}",
+            f"see https://huggingface.co/{model.name}/commits/main",
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(model.name, at) from error
+    except errors.EntryNotFoundError as error:
+        raise _no_config(model) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"model.name: {model.name!r} is neither a folder here nor a possible Hub id", _LOOK) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ModelError(f"model.name: {model.name!r}{at} could not be fetched: {error}", "try again later") from error
+    raw = _read_config(model.name, path)
+    commit = path.parent.name if path.parent.parent.name == "snapshots" else None
+    timm = "pretrained_cfg" in raw or raw.get("model_type") == "timm_wrapper"
+    return Source(model.name, "timm" if timm else "transformers", model.name, model.revision, commit, raw)
+
+
+def _unreachable(name: str, at: str) -> ModelError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return ModelError(
+            f"model.name: {name!r}{at} is not in this machine's Hub cache, and HF_HUB_OFFLINE is set",
+            f"unset HF_HUB_OFFLINE, or fetch it once with `hf download {name}`, or give a folder",
+        )
+    return ModelError(
+        f"model.name: {name!r}{at} is not in this machine's Hub cache, and the Hub cannot be reached",
+        f"check the network, or fetch it once with `hf download {name}`, or give a folder",
+    )
+
+
+def _no_config(model: Model) -> ModelError:
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        hf_hub_download(model.name, "adapter_config.json", revision=model.revision)
+    except (errors.EntryNotFoundError, errors.HfHubHTTPError, OSError):
+        return ModelError(
+            f"model.name: {model.name!r} holds no config.json",
+            "it is not a model of transformers or timm, or in a format that they do not read",
+        )
+    return _is_adapter(model.name)
+
+
+def _is_adapter(name: str) -> ModelError:
+    return ModelError(
+        f"model.name: {name!r} is an adapter, not a backbone",
+        "give the base model that it was trained on (base_model_name_or_path in its adapter_config.json)",
+    )
+
+
+def _read_config(name: str, path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model.name: the config.json of {name!r} cannot be read: {error}", "fetch it again"
+        ) from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"model.name: the config.json of {name!r} is not a JSON object", "fetch it again")
+    return raw

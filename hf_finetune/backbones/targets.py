@@ -1,0 +1,187 @@
+"""Which Linear and convolution modules LoRA may adapt, by role, and why each other one is left alone.
+
+A wrapped module helps only if the network calls it; a weight that is read from outside (as nn.MultiheadAttention reads
+`out_proj.weight`) would leave its adapter without effect and without gradient. So one image is run and watched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+ROLES = ("attention", "mlp", "conv")
+# Attributes of a convolution that PEFT's wrapper does not pass on (peft 0.21.2, tuners/lora/layer.py, _ConvNd).
+_GEOMETRY = frozenset(nn.Conv2d.__constants__)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Subclasses that compute what their parent does with the weight as it is (timm 1.0.31: only cast, or only pad).
+_PLAIN_SUBCLASSES = frozenset({"timm.layers.linear.Linear", "timm.layers.conv2d_same.Conv2dSame"})
+
+
+@dataclass(frozen=True)
+class Targets:
+    """`by_role`: names to adapt; `excluded`: every other Linear or convolution outside the head, with the reason.
+
+    `shapes`: (in, out) as LoRA counts them; a k×k convolution reads in·k·k values per output.
+    """
+
+    by_role: dict[str, tuple[str, ...]]
+    excluded: dict[str, str]
+    shapes: dict[str, tuple[int, int]]
+
+
+def find_targets(model: nn.Module, head: tuple[str, ...], run_once: Callable[[], object]) -> Targets:
+    """Sort every Linear and convolution outside `head`; `run_once` sends one image through `model`."""
+    eligible = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not _inside(name, head)
+    }
+    shared = _shared(model)
+    with _watched(eligible) as (called, read):
+        run_once()
+    by_role: dict[str, list[str]] = {role: [] for role in ROLES}
+    excluded: dict[str, str] = {}
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, module in eligible.items():
+        reason = _refusal(name, module, shared, called, read)
+        if reason is not None:
+            excluded[name] = reason
+            continue
+        by_role[_role(model, name, module)].append(name)
+        shapes[name] = _shape(module)
+    return Targets({role: tuple(names) for role, names in by_role.items() if names}, excluded, shapes)
+
+
+def _inside(name: str, head: tuple[str, ...]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in head)
+
+
+def _refusal(
+    name: str, module: nn.Module, shared: dict[str, str], called: set[str], read: dict[str, set[str]]
+) -> str | None:
+    if name in shared:
+        return f"shares its weight with {shared[name]}"
+    if isinstance(module, _CONVOLUTIONS):
+        reason = _refuse_convolution(module)
+    else:
+        reason = None if _is_plain(module, nn.Linear) else f"{type(module).__name__} does more than a Linear"
+    if reason is not None:
+        return reason
+    if name not in called:
+        return "not called in forward: its weight is unused, or read from outside, where an adapter has no effect"
+    if read.get(name):
+        return f"the network reads its {', '.join(sorted(read[name]))}, which PEFT's wrapper does not pass on"
+    return None
+
+
+def _refuse_convolution(module: nn.Module) -> str | None:
+    if not isinstance(module, nn.Conv2d):
+        return f"{type(module).__name__}: only two-dimensional convolutions are adapted"
+    if module.groups != 1:
+        return f"grouped convolution ({module.groups} groups)"
+    if module.in_channels == 3:
+        return "reads the pixels: its filters fit any photo, and adapting it costs a backward pass at full resolution"
+    if module.dilation not in (1, (1, 1)):
+        return f"dilation {module.dilation}, which PEFT's convolution adapter leaves out"
+    if module.padding_mode != "zeros":
+        return f"padding mode {module.padding_mode}, which PEFT's convolution adapter leaves out"
+    # A standardised convolution normalises lora_B too: the first step would jump from zero to full size.
+    return (
+        None if _is_plain(module, nn.Conv2d) else f"{type(module).__name__} changes its weight or its input in forward"
+    )
+
+
+def _is_plain(module: nn.Module, parent: type[nn.Module]) -> bool:
+    kind = type(module)
+    return kind.forward is parent.forward or f"{kind.__module__}.{kind.__qualname__}" in _PLAIN_SUBCLASSES
+
+
+def _shared(model: nn.Module) -> dict[str, str]:
+    """Modules that appear under two names, or whose weight another module holds too -> the other's name."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter):
+            owners.setdefault(id(weight), []).append(name)
+    return {
+        name: next(other for other in names if other != name)
+        for names in owners.values()
+        if len(set(names)) > 1
+        for name in names
+    }
+
+
+def _role(model: nn.Module, name: str, module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        return "conv"
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        path = ".".join(parts[:depth])
+        kind = type(model.get_submodule(path)).__name__.lower()
+        step = parts[depth - 1].lower()
+        if "attention" in kind or "attn" in kind or "attn" in step or "attention" in step:
+            # Containers of whole blocks are sometimes called attention too; an MLP below one is still an MLP.
+            rest = ".".join(parts[depth:]).lower()
+            if not any(word in rest for word in ("mlp", "ffn", "fc1", "fc2", "cpb")):
+                return "attention"
+    return "mlp"
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    if isinstance(module, nn.Conv2d):
+        return module.in_channels * module.kernel_size[0] * module.kernel_size[1], module.out_channels
+    return int(module.weight.shape[1]), int(module.weight.shape[0])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def _watched(modules: dict[str, nn.Module]) -> Iterator[tuple[set[str], dict[str, set[str]]]]:
+    """While open: which modules are called, and which geometry attributes are read outside their own forward."""
+    called: set[str] = set()
+    read: dict[str, set[str]] = {}
+    inside: Counter[str] = Counter()
+    handles = []
+    classes = {name: type(module) for name, module in modules.items()}
+    for name, module in modules.items():
+
+        def enter(_module: nn.Module, _input: object, name: str = name) -> None:
+            called.add(name)
+            inside[name] += 1
+
+        def leave(_module: nn.Module, _input: object, _output: object, name: str = name) -> None:
+            inside[name] -= 1
+
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave))
+        if isinstance(module, nn.Conv2d):
+            module.__class__ = _spy(type(module), name, inside, read)
+    try:
+        yield called, read
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, module in modules.items():
+            module.__class__ = classes[name]
+
+
+def _spy(kind: type[nn.Module], name: str, inside: Counter[str], read: dict[str, set[str]]) -> type[nn.Module]:
+    def get(module: nn.Module, attribute: str) -> object:
+        if attribute in _GEOMETRY and not inside[name]:
+            read.setdefault(name, set()).add(attribute)
+        return kind.__getattribute__(module, attribute)
+
+    return type(kind.__name__, (kind,), {"__getattribute__": get, "__module__": kind.__module__})
+
+
+def one_image(model: nn.Module, height: int, width: int) -> Callable[[], object]:
+    """A function that sends one black image [1, 3, H, W] through `model`, without gradients."""
+
+    def run() -> object:
+        with torch.no_grad():
+            return model(pixel_values=torch.zeros(1, 3, height, width, device=next(model.parameters()).device))
+
+    return run
