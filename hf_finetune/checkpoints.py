@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
 SEAL = "sealed.json"
@@ -21,7 +20,7 @@ def seal(checkpoint: Path) -> None:
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
     partial = checkpoint / f"{SEAL}.partial"
     partial.write_text(json.dumps(files, indent=1), encoding="utf-8")
-    os.replace(partial, checkpoint / SEAL)
+    partial.replace(checkpoint / SEAL)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -41,7 +40,7 @@ def newest_whole(folder: Path) -> Path | None:
             return checkpoint
         aside = checkpoint.with_name(f"broken-{checkpoint.name}")
         logger.warning("%s is incomplete or damaged; set aside as %s.", checkpoint.name, aside.name)
-        os.replace(checkpoint, aside)
+        checkpoint.replace(aside)
     return None
 
 

@@ -12,7 +12,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -189,8 +189,12 @@ def render(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
 
 
 def squash(image: Image.Image, side: int, resample: int) -> np.ndarray:
-    """The whole image at `side` × `side`, whatever its aspect: uint8 [3, side, side]."""
-    return planar(image.resize((side, side), resample))
+    """The whole image at `side` × `side`, whatever its aspect: uint8 [3, side, side].
+
+    Very large images are first reduced by whole factors, to no less than three times the side: Pillow's documentation
+    calls the result "very close to fair resampling". Only for training rows, which no stock processor repeats.
+    """
+    return planar(image.resize((side, side), resample, reducing_gap=3.0))
 
 
 def planar(image: Image.Image) -> np.ndarray:
@@ -204,10 +208,7 @@ def _apply(image: Image.Image, step: PixelStep) -> Image.Image:
         case Resize():
             return image.resize((step.width, step.height), step.resample)
         case ResizeShortest():
-            # torchvision (functional._compute_resized_output_size) and transformers truncate the longer edge alike.
-            longer = int(step.edge * max(width, height) / min(width, height))
-            if longer * step.edge > MAX_RESIZED_PIXELS:
-                raise UnreadableImage(f"{width} × {height} is too narrow: resized it would be {step.edge} × {longer:,}")
+            longer = _longer_edge(width, height, step)
             size = (step.edge, longer) if width <= height else (longer, step.edge)
             return image.resize(size, step.resample)
         case CenterCrop():
@@ -215,6 +216,21 @@ def _apply(image: Image.Image, step: PixelStep) -> Image.Image:
             top = _margin(height - step.height, step.rounding)
             # Pillow fills what lies outside with zeros, as both libraries pad.
             return image.crop((left, top, left + step.width, top + step.height))
+
+
+def check_aspect(width: int, height: int, steps: Sequence[PixelStep]) -> None:
+    """Raises UnreadableImage where `render` would: a strip so narrow that resizing its short edge takes gigabytes."""
+    for step in steps:
+        if isinstance(step, ResizeShortest):
+            _longer_edge(width, height, step)
+
+
+def _longer_edge(width: int, height: int, step: ResizeShortest) -> int:
+    # torchvision (functional._compute_resized_output_size) and transformers truncate the longer edge alike.
+    longer = int(step.edge * max(width, height) / min(width, height))
+    if longer * step.edge > MAX_RESIZED_PIXELS:
+        raise UnreadableImage(f"{width} × {height} is too narrow: resized it would be {step.edge} × {longer:,}")
+    return longer
 
 
 def _margin(excess: int, rounding: str) -> int:

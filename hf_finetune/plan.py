@@ -44,9 +44,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         effective_batch=batch,
         micro_batch=micro,
         accumulation=Decision(math.ceil(share / micro.value), f"{share} images a process and update"),
-        eval_batch=Decision(
-            eval_batch, "as the recipe says" if train.eval_batch != "auto" else "no gradients are kept"
-        ),
+        eval_batch=_eval_batch(train.eval_batch, micro.value),
         checkpointing=checkpointing,
         decode_workers=_workers(train.decode_workers, machine),
         store=Decision("decoded once", f"{format_bytes(_store_bytes(index, facts))} of uint8 pixels"),

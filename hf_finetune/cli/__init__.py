@@ -1,0 +1,60 @@
+"""The command line: one module per verb, each with `add_arguments` and `run`. Light: heavy imports are in `run`.
+
+Exit codes: 0 done, 1 a bug of ours, 2 a mistake or limit that the message explains, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hf_finetune.cli import check, env, evaluate, lr_find, plan, predict, recipes, train
+from hf_finetune.errors import FinetuneError
+
+VERBS = {
+    "train": train,
+    "plan": plan,
+    "check": check,
+    "evaluate": evaluate,
+    "predict": predict,
+    "lr-find": lr_find,
+    "recipes": recipes,
+    "env": env,
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every verb."""
+    parser = argparse.ArgumentParser(prog="hf-finetune", description="Fine-tune image models on small machines.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, module in VERBS.items():
+        summary = (module.__doc__ or "").strip().split("\n")[0]
+        verb = verbs.add_parser(name, help=summary, description=summary)
+        module.add_arguments(verb)
+        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    from hf_finetune.cli.log import configure_logging
+
+    configure_logging(options.debug)
+    try:
+        return VERBS[options.verb].run(options)
+    except FinetuneError as error:
+        if options.debug:
+            raise
+        print(f"hf-finetune: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        print("\nhf-finetune: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # `hf-finetune … | head`: nobody reads on
+        return 0

@@ -25,9 +25,7 @@ class Train(Section):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
-    early_stopping: int = Field(
-        default=0, ge=0, description="evaluations without improvement before stopping; 0: never"
-    )
+    early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: Literal["accuracy", "macro_f1", "loss"] = Field(default="accuracy", description="on validation")
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) over the whole run, at most")
     seed: int = Field(default=0, ge=0, lt=2**32)

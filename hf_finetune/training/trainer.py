@@ -30,7 +30,8 @@ class UpdateTrainer(Trainer):
 
     `micro_batch` and `eval_batch` are the sizes to start with; both only shrink. `frozen_norms` stay in eval mode,
     since their running statistics belong to the frozen backbone and are not saved with an adapter. `name_rows` gives
-    the names of training rows by number, for messages.
+    the names of training rows by number, for messages. Without `stop_on_non_finite` a diverging run goes on (the
+    learning-rate range test wants to see it).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class UpdateTrainer(Trainer):
         eval_batch: int,
         frozen_norms: Sequence[nn.Module],
         name_rows: Callable[[Sequence[int]], list[str]],
+        stop_on_non_finite: bool = True,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
@@ -50,6 +52,7 @@ class UpdateTrainer(Trainer):
         self.replays = 0
         self._frozen_norms = list(frozen_norms)
         self._name_rows = name_rows
+        self._stop_on_non_finite = stop_on_non_finite
 
     def training_step(
         self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -72,7 +75,8 @@ class UpdateTrainer(Trainer):
         loss = sum_over_ranks(loss)
         if not self._is_fsdp:
             sum_tensors_over_ranks([p.grad for p in model.parameters() if p.grad is not None])
-        self._check_finite(model, inputs, loss, normaliser)
+        if self._stop_on_non_finite:
+            self._check_finite(model, inputs, loss, normaliser)
         return loss
 
     def prediction_step(
@@ -145,7 +149,7 @@ class UpdateTrainer(Trainer):
         what = "rows whose loss is not finite" if culprits else "rows of that update (each alone is finite)"
         raise TrainingError(
             f"The loss or its gradient is not finite at step {self.state.global_step + 1}; {what}: {shown}.",
-            "Lower train.learning_rate, set train.precision to fp32, or look at those images. Nothing of this step is kept.",
+            "Lower train.learning_rate, set train.precision to fp32, or look at those images; this step is not kept.",
         )
 
     @torch.no_grad()
@@ -164,7 +168,10 @@ class UpdateTrainer(Trainer):
 def forward_in_pieces(
     model: nn.Module, normalise: Callable[[Batch], torch.Tensor], batch: Batch, size: int
 ) -> tuple[torch.Tensor, int]:
-    """Logits float32 [B, C] of uint8 rows, and the piece size that fitted. Raises MachineError where not even one does."""
+    """Logits float32 [B, C] of uint8 rows, and the piece size that fitted.
+
+    Raises MachineError where not even one image fits.
+    """
     while True:
         try:
             pieces = [model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)]

@@ -1,0 +1,35 @@
+"""Print the machine and the versions, to paste into a bug report."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """[--json]"""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it. No paths, names or tokens: it is meant to be pasted in public."""
+    import json
+    from dataclasses import asdict
+    from importlib.metadata import PackageNotFoundError, version
+
+    from hf_finetune.finishing import PACKAGES
+    from hf_finetune.machine import detect
+    from hf_finetune.section import format_bytes
+
+    machine = asdict(detect())
+    facts = {key: format_bytes(value) if key.endswith("_bytes") else value for key, value in machine.items()}
+    for name in ("hf_finetune", *PACKAGES):
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            facts[name] = "not installed"
+    if options.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        for key, value in facts.items():
+            print(f"{key.removesuffix('_bytes'):<16}{value}")
+    return 0

@@ -1,0 +1,30 @@
+"""Score a finished run or a saved adapter on a dataset's split."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RESULT [--split S] [--data D] [--json]"""
+    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
+    parser.add_argument("--data", help="another dataset with the same labels; default: the run's own")
+    parser.add_argument("--base", help="the base model, where it has moved")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the metrics."""
+    import json
+
+    from hf_finetune.evaluation import evaluate
+
+    metrics = evaluate(options.result, split=options.split, data=options.data, base=options.base)
+    if options.json:
+        print(json.dumps(metrics, indent=1, ensure_ascii=False))
+        return 0
+    from hf_finetune.report.summary import render_metrics
+
+    print(render_metrics(metrics, options.split))
+    return 0

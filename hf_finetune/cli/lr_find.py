@@ -1,0 +1,29 @@
+"""Run a learning-rate range test and plot it."""
+
+from __future__ import annotations
+
+import argparse
+
+from hf_finetune.cli import train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [section.key=value …] [--low 1e-6] [--high 1] [--steps 60] [--plot FILE]"""
+    train.add_arguments(parser)
+    parser.add_argument("--low", type=float, default=1e-6, help="first learning rate (default 1e-6)")
+    parser.add_argument("--high", type=float, default=1.0, help="last learning rate (default 1)")
+    parser.add_argument("--steps", type=int, default=60, help="updates to try (default 60)")
+    parser.add_argument("--plot", default="lr_find.png", help="where the plot goes (default lr_find.png)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the suggestion and write the plot."""
+    from hf_finetune.cli.files import recipe_path
+    from hf_finetune.lr_find import find_learning_rate, plot
+    from hf_finetune.recipe import load_recipe
+
+    recipe = load_recipe(recipe_path(options.recipe), options.overrides)
+    found = find_learning_rate(recipe, low=options.low, high=options.high, steps=options.steps)
+    print(found.render())
+    print(plot(found, options.plot))
+    return 0

@@ -1,0 +1,33 @@
+"""Print what a run would do, and why, without loading weights."""
+
+from __future__ import annotations
+
+import argparse
+
+from hf_finetune.cli import train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [section.key=value …] [--json]"""
+    train.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print plan.json instead of the table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan."""
+    import json
+
+    from hf_finetune.cli.files import recipe_path
+    from hf_finetune.pipeline import make_ready
+    from hf_finetune.recipe import load_recipe
+    from hf_finetune.report.summary import render_plan
+    from hf_finetune.run_folder import plan_as_dict
+
+    ready = make_ready(load_recipe(recipe_path(options.recipe), options.overrides))
+    if options.json:
+        print(json.dumps(plan_as_dict(ready.plan), indent=1, ensure_ascii=False))
+    else:
+        print(render_plan(ready.plan))
+        for note in ready.index.notes:
+            print(note)
+    return 0

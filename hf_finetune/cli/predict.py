@@ -1,0 +1,59 @@
+"""Predict the label of images with a finished run or a saved adapter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RESULT IMAGE… [--top K] [--json] [--base MODEL]"""
+    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("--top", type=int, default=1, help="labels to show for each image (default 1)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--base", help="the base model, where it has moved")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each image. An unreadable one is named, the others are answered, and the exit code is 2."""
+    import json
+    import sys
+
+    from hf_finetune.errors import DataError
+    from hf_finetune.loading import load
+
+    files = _files(options.images)
+    classifier = load(options.result, base=options.base)
+    names = classifier.labels.names
+    failed = 0
+    for file in files:
+        try:
+            (prediction,) = classifier.predict([file])
+        except DataError as error:
+            print(f"hf-finetune: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        ranked = sorted(zip(prediction.probabilities, names, strict=True), reverse=True)[: max(1, options.top)]
+        if options.json:
+            top = [{"label": name, "probability": round(share, 6)} for share, name in ranked]
+            print(json.dumps({"image": str(file), "predictions": top}, ensure_ascii=False))
+        else:
+            print(f"{file}  " + "  ".join(f"{name} {share:.3f}" for share, name in ranked))
+    return 2 if failed else 0
+
+
+def _files(written: list[str]) -> list[Path]:
+    from hf_finetune.data.folder import IMAGE_SUFFIXES
+    from hf_finetune.errors import DataError
+
+    files: list[Path] = []
+    for name in written:
+        path = Path(name)
+        if path.is_dir():
+            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise DataError(f"No image found in {', '.join(written)}.")
+    return files

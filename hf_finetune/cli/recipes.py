@@ -1,0 +1,53 @@
+"""List, show or copy the shipped recipes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """list | show NAME | copy NAME [TARGET]"""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|copy")
+    actions.add_parser("list", help="name the shipped recipes")
+    show = actions.add_parser("show", help="print one")
+    show.add_argument("name")
+    copy = actions.add_parser("copy", help="copy one, to change it and own it")
+    copy.add_argument("name")
+    copy.add_argument("target", nargs="?", help="file or folder; default: NAME.yaml here")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do the action."""
+    from hf_finetune.cli.files import shipped_recipe, shipped_recipes
+
+    if options.action == "list":
+        recipes = shipped_recipes()
+        width = max(map(len, recipes), default=0)
+        for name, path in recipes.items():
+            print(f"{name:<{width}}  {_first_line(path)}")
+        return 0
+    source = shipped_recipe(options.name)
+    if options.action == "show":
+        print(source.read_text(encoding="utf-8"), end="")
+        return 0
+    return _copy(source, Path(options.target or source.name))
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def _copy(source: Path, target: Path) -> int:
+    from hf_finetune.errors import RecipeError
+
+    target = target / source.name if target.is_dir() else target
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise RecipeError(f"{target} exists already; nothing was written.", "Give another target.") from None
+    except OSError as error:
+        raise RecipeError(f"{target} cannot be written: {error.strerror or error}.") from None
+    print(f"{target}  (train it with: hf-finetune train {target})")
+    return 0

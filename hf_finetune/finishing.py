@@ -1,0 +1,195 @@
+"""The last stretch of a run: verify what was saved, score it, write it down, publish it locally.
+
+Scores are of the result that was saved and loaded again with float32 weights (quantized as in training), and not of the
+model in training: they are what the next person gets.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_finetune.manifest import Manifest
+from hf_finetune.peak import PeakMemory, device_peak_bytes
+from hf_finetune.report.clock import Clock
+from hf_finetune.run_folder import RunFolder, plan_as_dict
+from hf_finetune.types import Candidate, PixelRows, RunReport, Split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.data.store import Store
+    from hf_finetune.pipeline import Prepared
+    from hf_finetune.training.fit import Fit
+
+logger = logging.getLogger(__name__)
+HELD_ROWS = 16  # rows whose logits are compared after the reload
+PACKAGES = ("torch", "transformers", "peft", "timm", "accelerate", "datasets", "bitsandbytes", "evaluate", "pillow")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A split's logits float32 [N, C] and its metrics."""
+
+    logits: np.ndarray
+    metrics: Mapping[str, Any]
+
+
+def staged_path(target: Path) -> Path:
+    """Where a result is written before it is verified and named."""
+    return target.with_name(f"{target.name}.staged")
+
+
+def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows) -> None:
+    """Stage the result of a trained model, reload it, and compare logits on held rows."""
+    from accelerate.utils import extract_model_from_parallel
+
+    from hf_finetune.inference import predict_logits
+    from hf_finetune.loading import load_result, torch_dtype
+    from hf_finetune.saving import stage, verify
+
+    # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
+    bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
+    device = str(next(bare.parameters()).device)
+    held = list(range(min(HELD_ROWS, len(rows))))
+    expected = predict_logits(bare, rows, manifest.preprocess, batch=len(held), indices=held)
+    staged = stage(bare, staged_path(target), manifest, recipe_yaml)
+
+    def reloaded_logits(folder: Path) -> np.ndarray:
+        again = load_result(folder, manifest, torch_dtype(manifest.dtype), device)
+        return predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
+
+    difference = verify(staged, expected, reloaded_logits)
+    logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
+
+
+def evaluate_splits(
+    staged: Path, manifest: Manifest, ready: Prepared, rows: Mapping[Split, PixelRows]
+) -> dict[Split, Scored]:
+    """Load the staged result and score validation and test; the rows are shared by the processes, each counted once."""
+    import torch
+
+    from hf_finetune import processes
+    from hf_finetune.inference import predict_logits
+    from hf_finetune.loading import load_result
+    from hf_finetune.tasks.scoring import score
+
+    gc.collect()  # the trained model's cycles, before a second one is loaded
+    machine, plan = ready.machine, ready.plan
+    place = f"cuda:{machine.local_rank}" if machine.device == "cuda" else machine.device
+    model = load_result(staged, manifest, torch.float32, place)
+    results: dict[Split, Scored] = {}
+    for split in ("validation", "test"):
+        if split not in rows:
+            continue
+        own = np.arange(machine.rank, len(rows[split]), machine.world_size)
+        logits = np.empty((len(rows[split]), len(manifest.labels)), dtype=np.float32)
+        if len(own):
+            found = predict_logits(model, rows[split], manifest.preprocess, batch=plan.eval_batch.value, indices=own)
+        else:
+            found = logits[:0]
+        for indices, part in processes.gather((own, found)):
+            logits[indices] = part
+        results[split] = Scored(logits, score(logits, rows[split].labels, manifest.labels, full=True))
+    return results
+
+
+def assemble_report(
+    ready: Prepared,
+    store: Store,
+    fit: Fit,
+    results: Mapping[Split, Scored],
+    manifest: Manifest,
+    clock: Clock,
+    peak: PeakMemory,
+) -> RunReport:
+    """Everything that run.json and the card say."""
+    recipe, index, facts, machine = ready.recipe, ready.index, ready.facts, ready.machine
+    memory = {
+        "anonymous": peak.anonymous_bytes,
+        "resident": peak.resident_bytes,
+        "device": device_peak_bytes(ready.plan.device.value),
+    }
+    validation = dict(results["validation"].metrics)
+    rung = Candidate(
+        rung="full",
+        validation={key: value for key, value in validation.items() if isinstance(value, int | float)},
+        seconds=fit.seconds,
+        peak_bytes=memory["device"] or memory["anonymous"],
+        step=fit.best_step,
+    )
+    return RunReport(
+        recipe=recipe.model_dump(mode="json"),
+        plan={**plan_as_dict(ready.plan), "used": {"micro_batch": fit.micro_batch, "replays": fit.replays}},
+        versions={"hf_finetune": version("hf_finetune"), **{name: version(name) for name in PACKAGES}},
+        machine={
+            key: value
+            for key, value in asdict(machine).items()
+            if key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")
+        },
+        model={
+            "name": recipe.model.name,
+            "library": facts.library,
+            "architecture": facts.architecture,
+            "commit": facts.commit,
+            "fingerprint": manifest.fingerprint,
+            "licence": facts.licence,
+            "parameters": facts.parameters,
+            "builtin": facts.library == "builtin",
+        },
+        data={
+            "name": index.source,
+            "revision": index.revision,
+            "commit": index.commit,
+            "licence": index.licence,
+            "labels": list(index.labels.names),
+            "counts": {split: len(rows) for split, rows in store.rows.items()},
+            "cut": list(index.cut),
+            "rejected": [asdict(row) for row in (*index.rejected, *store.rejected)],
+            "notes": [*index.notes, *store.notes],
+        },
+        rungs=(rung,),
+        validation=validation,
+        test=dict(results["test"].metrics) if "test" in results else {},
+        seconds={**clock.seconds, "total": clock.total()},
+        peak_bytes=memory,
+    )
+
+
+def publish(
+    staged: Path,
+    target: Path,
+    report: RunReport,
+    folder: RunFolder,
+    results: Mapping[Split, Scored],
+    rows: Mapping[Split, PixelRows],
+) -> None:
+    """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
+    import json
+
+    from hf_finetune.report.card import model_card
+    from hf_finetune.report.predictions import write_predictions
+    from hf_finetune.report.run_json import write_report
+    from hf_finetune.saving import publish_locally
+
+    (staged / "README.md").write_text(model_card(report), encoding="utf-8")
+    metrics = {"validation": dict(report.validation), "test": dict(report.test)}
+    (staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
+    publish_locally(staged, target)
+    split: Split = "test" if "test" in results else "validation"
+    write_predictions(
+        folder.predictions,
+        split,
+        rows[split].names,
+        rows[split].labels,
+        results[split].logits,
+        report.data["labels"],
+    )
+    write_report(report, folder.path)

@@ -1,0 +1,1 @@
+"""The ladder: how a model gets better, one rung at a time. Today one rung: `full`."""

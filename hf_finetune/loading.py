@@ -1,0 +1,164 @@
+"""Loads a result without knowing anything of its base: `hf_finetune.load(path)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_finetune.errors import AdapterError, DataError
+from hf_finetune.manifest import FILE, Manifest, read_manifest
+from hf_finetune.pixels import UnreadableImage, open_rgb, render
+from hf_finetune.types import Labels
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+MAX_PIXELS = 50_000_000  # as the recipe's data.max_pixels: an image with more is taken for a decompression bomb
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image: the most likely label, its probability, and all of them in label order."""
+
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded result: the model (a torch module in eval mode), its labels and its preprocessing."""
+
+    model: nn.Module
+    labels: Labels
+    manifest: Manifest
+    path: Path
+
+    def predict(self, images: Iterable[str | Path | bytes | Image.Image], batch: int = 32) -> list[Prediction]:
+        """Predict for image files, encoded bytes or Pillow images. Raises DataError naming the one it cannot read."""
+        predictions: list[Prediction] = []
+        waiting: list[np.ndarray] = []
+        for image in images:
+            waiting.append(self._pixels(image))
+            if len(waiting) == batch:
+                predictions += self._answer(waiting)
+                waiting = []
+        return predictions + self._answer(waiting) if waiting else predictions
+
+    def _pixels(self, image: str | Path | bytes | Image.Image) -> np.ndarray:
+        preprocess = self.manifest.preprocess
+        name = str(image) if isinstance(image, str | Path) else "the image"
+        try:
+            if isinstance(image, str | Path):
+                image = Path(image).read_bytes()
+            rgb = open_rgb(image, MAX_PIXELS) if isinstance(image, bytes) else image.convert("RGB")
+        except OSError as error:
+            raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
+        except UnreadableImage as error:
+            raise DataError(f"{name} cannot be read as an image: {error}.") from None
+        if preprocess.steps is None:
+            from hf_finetune.backbones.preprocess import stock_processor, stock_renderer
+
+            return stock_renderer(stock_processor(str(self.path), None))(rgb)
+        return render(rgb, preprocess)
+
+    def _answer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
+        import torch
+
+        from hf_finetune.inference import Normaliser
+
+        device = next(self.model.parameters()).device
+        batch = {"pixel_values": torch.from_numpy(np.stack(pixels)).to(device)}
+        with torch.no_grad():
+            logits = self.model(pixel_values=Normaliser(self.manifest.preprocess)(batch)).logits.float()
+        shares = torch.softmax(logits, dim=-1).cpu().numpy()
+        return [
+            Prediction(self.labels.names[int(row.argmax())], float(row.max()), tuple(float(p) for p in row))
+            for row in shares
+        ]
+
+
+def find_result(path: str | Path) -> Path:
+    """The adapter or model folder meant by `path`: itself, or the one in a run folder. Raises AdapterError."""
+    folder = Path(path)
+    for candidate in (folder, folder / "adapter", folder / "model"):
+        if (candidate / FILE).is_file():
+            return candidate
+    if (folder / "recipe.yaml").is_file():
+        raise AdapterError(
+            f"{folder} is a run folder without a result: the run is not finished.",
+            f"Go on with `hf-finetune train {folder / 'recipe.yaml'}`.",
+        )
+    what = "does not exist" if not folder.exists() else f"holds no {FILE}"
+    raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
+
+
+def load(path: str | Path, *, base: str | None = None, device: str | None = None) -> Classifier:
+    """Load a run folder, or an adapter/ or model/ folder, ready to predict.
+
+    `base` names the base model where it has moved; `device` defaults to the machine's best. Weights are float32, or
+    quantized as in training. Raises AdapterError where the folder is damaged or its base holds other weights.
+    """
+    import torch
+
+    from hf_finetune.machine import training_device
+
+    folder = find_result(path)
+    manifest = read_manifest(folder)
+    model = load_result(folder, manifest, torch.float32, device or training_device(), base=base)
+    return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)
+
+
+def load_result(
+    folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
+) -> nn.Module:
+    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
+    if manifest.adapter["kind"] == "full":
+        from transformers import AutoModelForImageClassification
+
+        return AutoModelForImageClassification.from_pretrained(folder, dtype=dtype).to(device).eval()
+    from pydantic import TypeAdapter
+
+    from hf_finetune.adapters.attach import attach
+    from hf_finetune.backbones import Model
+    from hf_finetune.backbones.fingerprint import fingerprint
+    from hf_finetune.backbones.load import load_backbone
+    from hf_finetune.quantizers import Quantizer
+
+    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
+    source = Model(name=location, revision=manifest.revision if base is None else None)
+    found = fingerprint(source)
+    if found != manifest.fingerprint:
+        raise AdapterError(
+            f"{folder} was trained on other weights than {location} holds (fingerprint {manifest.fingerprint[:12]}, "
+            f"found {found[:12]}).",
+            "Give the right base model with `--base`, or restore those weights.",
+        )
+    quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
+    quantization = quantizer.config(tuple(adapter_config(folder)["modules_to_save"]))
+    extra: dict[str, Any] = {}
+    if quantization is not None:
+        extra = {"quantization_config": quantization, "device_map": {"": device}}
+    backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, **extra)
+    if quantization is None:
+        backbone.to(device)
+    return attach(backbone, folder).eval()
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """fp32, bf16 or fp16 as torch's type."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """The folder's adapter_config.json, as PEFT wrote it."""
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

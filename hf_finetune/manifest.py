@@ -1,0 +1,79 @@
+"""What a result folder says of itself: base model, labels, preprocessing, quantization. Light; read before any weights.
+
+`hf_finetune.json` lies beside the weights. Stock libraries do not need it; `hf_finetune.load` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.errors import AdapterError
+from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest
+
+FILE = "hf_finetune.json"
+FORMAT = 1
+_STEPS = {"resize": Resize, "resize_shortest": ResizeShortest, "center_crop": CenterCrop}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
+
+    `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights.
+    """
+
+    base: str
+    revision: str | None
+    fingerprint: str
+    adapter: Mapping[str, Any]
+    quantization: str
+    dtype: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the file into a result folder."""
+    content = {"format": FORMAT, **asdict(manifest), "labels": list(manifest.labels)}
+    content["preprocess"]["steps"] = _steps_as_dicts(manifest.preprocess.steps)
+    (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read it back. Raises AdapterError where the folder holds none or one of another format."""
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(
+            f"{folder} holds no {FILE}: an adapter saved by hf-finetune is expected.",
+            "Give the run folder, or its adapter/ (or model/) folder.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{path} cannot be read: {error}.", "Copy the folder again.") from None
+    if content.pop("format", None) != FORMAT:
+        raise AdapterError(f"{path} has a format this version does not know; {FORMAT} is expected.", "Upgrade.")
+    try:
+        preprocess = content.pop("preprocess")
+        steps = preprocess.pop("steps")
+        restored = Preprocess(
+            steps=None if steps is None else tuple(_step(step) for step in steps),
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()},
+        )
+        return Manifest(**{**content, "labels": tuple(content["labels"]), "preprocess": restored})
+    except (TypeError, KeyError) as error:
+        raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
+
+
+def _steps_as_dicts(steps: tuple[PixelStep, ...] | None) -> list[dict[str, Any]] | None:
+    names = {cls: name for name, cls in _STEPS.items()}
+    return None if steps is None else [{"step": names[type(step)], **asdict(step)} for step in steps]
+
+
+def _step(content: dict[str, Any]) -> PixelStep:
+    fields = dict(content)
+    return _STEPS[fields.pop("step")](**fields)

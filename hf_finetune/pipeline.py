@@ -1,0 +1,249 @@
+"""The flow of a run, top to bottom: recipe → index → facts → plan → store → model → training → result → report.
+
+Owns the order of things and nothing else; every step is a function of the component that it belongs to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import DataError
+from hf_finetune.manifest import Manifest
+from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
+from hf_finetune.report.clock import Clock
+from hf_finetune.run_folder import RunFolder, claim, locked, write_plan
+from hf_finetune.types import BackboneFacts, Index, Machine, Plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.data.store import Store
+    from hf_finetune.loading import Classifier
+    from hf_finetune.training.fit import Fit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before anything is decoded or loaded."""
+
+    recipe: Recipe
+    index: Index
+    machine: Machine
+    facts: BackboneFacts
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its report (run.json), and the model on demand."""
+
+    folder: RunFolder
+    report: Mapping[str, Any]
+
+    @property
+    def result(self) -> Path:
+        """The adapter/ or model/ folder."""
+        return self.folder.result(self.report["recipe"]["adapter"]["kind"])
+
+    @property
+    def model(self) -> Classifier:
+        """The result, loaded: `.predict(images)`, `.model`, `.labels`."""
+        from hf_finetune.loading import load
+
+        return load(self.result)
+
+    @property
+    def predictions(self) -> list[dict[str, str]]:
+        """The test rows (validation's where there is no test split): name, label, predicted, probability."""
+        from hf_finetune.report.predictions import read_predictions
+
+        return read_predictions(self.folder.predictions)
+
+
+def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
+    """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve."""
+    from hf_finetune.data.scan import index_of, scan
+
+    seed = recipe.train.seed
+    index = scan(recipe.data, seed=seed) if data is None else index_of(data, recipe.data, seed=seed)
+    from hf_finetune.backbones.facts import read_facts
+    from hf_finetune.machine import detect
+    from hf_finetune.plan import make_plan
+
+    machine = detect(recipe.budget.memory, recipe.output.dir)
+    classes = len(index.labels.names)
+    facts = read_facts(recipe.model, classes)
+    recipe.quantization.check(facts, machine)
+    trainable = recipe.adapter.trainable_parameters(facts, classes)
+    return Prepared(recipe, index, machine, facts, make_plan(recipe, machine, facts, index, trainable))
+
+
+def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) -> Run:
+    """Run a recipe to its end, or go on with it where its run folder holds an unfinished run.
+
+    `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). A
+    finished run is returned as it is. Raises FinetuneError.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if RunFolder(Path(recipe.output.dir)).is_finished():
+        return _finished(claim(recipe, write=False))
+    clock = Clock()
+    with clock.stage("scan and imports"):
+        ready = make_ready(recipe, data)
+        from hf_finetune import processes
+
+        processes.join(ready.machine)
+    first = ready.machine.rank == 0
+    folder = claim(recipe, write=first)
+    if not first:
+        return _run(ready, folder, clock)
+    with locked(folder):
+        write_plan(folder, ready.plan)
+        from hf_finetune.report.summary import render_plan
+
+        logger.info("%s", render_plan(ready.plan))
+        return _run(ready, folder, clock)
+
+
+def _finished(folder: RunFolder) -> Run:
+    from hf_finetune.report.run_json import read_report
+
+    logger.info("%s is finished; nothing to do. Another output.dir starts a new run.", folder.path)
+    return Run(folder, read_report(folder.report))
+
+
+def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
+    from hf_finetune import processes
+    from hf_finetune.finishing import assemble_report, evaluate_splits, publish, save_verified, staged_path
+    from hf_finetune.peak import PeakMemory
+    from hf_finetune.report.run_json import read_report
+
+    first = ready.machine.rank == 0
+    with PeakMemory() as peak:
+        with clock.stage("images"):
+            store = open_images(ready)
+        with clock.stage("model"):
+            model = build_model(ready)
+            manifest = describe(ready)
+        with clock.stage("training"):
+            fit = _fit(ready, folder, store, model)
+        with clock.stage("saving"):
+            target = folder.result(ready.recipe.adapter.kind)
+            staged = staged_path(target)
+            if first:
+                save_verified(model, target, manifest, dump_recipe(ready.recipe), store.rows["validation"])
+            del model
+            processes.wait()
+        with clock.stage("test"):
+            results = evaluate_splits(staged, manifest, ready, store.rows)
+    report = assemble_report(ready, store, fit, results, manifest, clock, peak)
+    if first:
+        publish(staged, target, report, folder, results, store.rows)
+    processes.wait()
+    return Run(folder, read_report(folder.report))
+
+
+def open_images(ready: Prepared) -> Store:
+    """The decoded images, built now or found from an earlier run; what is noteworthy about the data is logged."""
+    from hf_finetune.data.store import open_store
+
+    data, plan = ready.recipe.data, ready.plan
+    store = open_store(
+        ready.index,
+        ready.facts.preprocess,
+        train_side=plan.train_side.value,
+        workers=plan.decode_workers.value,
+        cache_dir=Path(data.cache_dir).expanduser() if data.cache_dir else None,
+        limit_bytes=data.store_limit,
+        max_bad_share=data.max_bad_share,
+        max_pixels=data.max_pixels,
+        progress=None,
+        processor=(ready.recipe.model.name, ready.facts.commit),
+    )
+    for note in (*ready.index.notes, *store.notes):
+        logger.info("%s", note)
+    if not len(store.rows["train"]):
+        raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
+    return store
+
+
+def describe(ready: Prepared) -> Manifest:
+    """What the result will say of itself."""
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    recipe = ready.recipe
+    name = recipe.model.name
+    return Manifest(
+        base=str(Path(name).resolve()) if Path(name).is_dir() else name,
+        revision=ready.facts.commit,
+        fingerprint=fingerprint(recipe.model),
+        adapter=recipe.adapter.model_dump(mode="json"),
+        quantization=recipe.quantization.kind,
+        dtype=frozen_dtype(ready),
+        labels=ready.index.labels.names,
+        preprocess=ready.facts.preprocess,
+    )
+
+
+def frozen_dtype(ready: Prepared) -> str:
+    """The type of the backbone's weights in memory: what trains stays float32."""
+    return "fp32" if ready.recipe.adapter.kind == "full" else ready.plan.precision.value
+
+
+def build_model(ready: Prepared) -> nn.Module:
+    """The backbone with its adapter, on the device that trains."""
+    import torch
+
+    from hf_finetune.backbones.load import enable_checkpointing, load_backbone
+    from hf_finetune.loading import torch_dtype
+
+    recipe, facts, plan = ready.recipe, ready.facts, ready.plan
+    torch.manual_seed(recipe.train.seed)
+    quantization = recipe.quantization.config(facts.head)
+    device = plan.device.value
+    place = {"": ready.machine.local_rank if device == "cuda" else device}
+    model = load_backbone(
+        recipe.model,
+        ready.index.labels,
+        dtype=torch_dtype(frozen_dtype(ready)),
+        seed=recipe.train.seed,
+        quantization_config=quantization,
+        device_map=place if quantization is not None else None,
+    )
+    adapted = recipe.adapter.apply(model, facts)
+    if plan.checkpointing.value:
+        enable_checkpointing(adapted)
+    return adapted
+
+
+def _fit(ready: Prepared, folder: RunFolder, store: Store, model: nn.Module) -> Fit:
+    from hf_finetune import processes
+    from hf_finetune.checkpoints import newest_whole, seal
+    from hf_finetune.ladder.full import run_full
+    from hf_finetune.training.fit import FitFolders
+
+    if "validation" not in store.rows:
+        raise DataError(
+            "A validation split is needed to keep the best checkpoint, and none is given or cut.",
+            "Set data.validation_share above 0, or data.validation_split.",
+        )
+    resume = processes.agree(newest_whole(folder.checkpoints) if ready.machine.rank == 0 else None)
+    if resume is not None:
+        logger.info("Going on from %s.", resume)
+    return run_full(
+        model,
+        ready.recipe,
+        ready.plan,
+        ready.facts.preprocess,
+        ready.index.labels,
+        train=store.rows["train"],
+        validation=store.rows["validation"],
+        folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
+    )

@@ -1,0 +1,89 @@
+"""Writes a result that describes itself: weights, labels, preprocessing, base, recipe, card.
+
+Staged in a temporary folder, reloaded and compared logit for logit, then renamed into place: a folder that is there is
+whole and loads.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from hf_finetune.backbones.preprocess import stock_processor
+from hf_finetune.backbones.source import builtin_path
+from hf_finetune.errors import AdapterError
+from hf_finetune.manifest import Manifest, write_manifest
+
+# Same weights, same machine, same types: only the order of float additions may differ.
+LOGIT_TOLERANCE = 1e-3
+
+
+def stage(model: PeftModel | PreTrainedModel, target: Path, manifest: Manifest, recipe_yaml: str) -> Path:
+    """Write everything but the card into `target`.staged and return that folder."""
+    staged = target.with_name(f"{target.name}.staged")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    builtin = manifest.base.startswith("builtin:")
+    model.save_pretrained(staged)
+    if isinstance(model, PeftModel):
+        _name_base(staged / "adapter_config.json", manifest)
+        # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
+        base = model.get_base_model()
+        config = base.config.to_dict()
+        config.pop("quantization_config", None)
+        (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
+        if builtin:
+            shutil.copytree(builtin_path(manifest.base), staged / "base")
+    _save_processor(manifest, staged)
+    write_manifest(staged, manifest)
+    (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+    return staged
+
+
+def _name_base(path: Path, manifest: Manifest) -> None:
+    """PEFT writes no revision, and the folder that the base was loaded from."""
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "base" if manifest.base.startswith("builtin:") else manifest.base
+    config["revision"] = manifest.revision
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _save_processor(manifest: Manifest, staged: Path) -> None:
+    location = str(builtin_path(manifest.base)) if manifest.base.startswith("builtin:") else manifest.base
+    processor = stock_processor(location, manifest.revision)
+    # timm's processor is its config.json, which is there already; its save_pretrained does nothing but warn.
+    if type(processor).__name__ != "TimmWrapperImageProcessor":
+        processor.save_pretrained(staged)
+
+
+def verify(
+    staged: Path, expected: np.ndarray, logits_of: Callable[[Path], np.ndarray], *, tolerance: float = LOGIT_TOLERANCE
+) -> float:
+    """Reload the staged folder and compare its logits [N, C] with `expected`; returns the largest difference.
+
+    Raises AdapterError where they differ by more than `tolerance` of the logits' range.
+    """
+    found = logits_of(staged)
+    difference = float(np.abs(found - expected).max())
+    allowed = tolerance * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:  # NaN is caught too
+        raise AdapterError(
+            f"The saved result answers differently from the trained model: logits differ by {difference:.3g}, "
+            f"{allowed:.3g} allowed.",
+            f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
+        )
+    return difference
+
+
+def publish_locally(staged: Path, target: Path) -> Path:
+    """Rename the verified folder into place."""
+    if target.exists():  # a run that died between this rename and its report
+        shutil.rmtree(target)
+    return staged.rename(target)
