@@ -1,0 +1,50 @@
+"""What `data.name` may mean, and which fields mean nothing for what it names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.source import listing
+from hf_finetune.errors import DataError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name can only be meant as a local path, never as a Hub id."""
+    return (
+        name.startswith((".", "/", "~"))
+        or "\\" in name
+        or name.count("/") > 1
+        or Path(name).suffix.lower() in (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
+    )
+
+
+def missing_path_hint(path: Path) -> str:
+    """Names the siblings that a missing path may have meant, or how far the path does exist."""
+    parent = path.absolute().parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    try:
+        siblings = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return f"{parent} exists but cannot be listed"
+    folded = {name.casefold(): name for name in reversed(siblings)}
+    close = difflib.get_close_matches(path.name.casefold(), list(folded), n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(str(parent / folded[name]) for name in close)}?"
+    return f"{parent} exists and holds {listing(siblings) or 'nothing'}"
+
+
+def refuse_unused(config: Data, source: str, *fields: str) -> None:
+    """Raises DataError where a field is set that means nothing for this kind of source."""
+    if unused := [field for field in fields if getattr(config, field) is not None]:
+        raise DataError(
+            f"data.{unused[0]}: {source} has no {unused[0].replace('_', ' ')}, found {getattr(config, unused[0])!r}",
+            f"leave data.{unused[0]} out, or set it to null",
+        )
