@@ -1,0 +1,198 @@
+"""The model card: the README.md of a result folder, written for the stranger who finds it.
+
+Holds no path of the machine that trained, and shows class names letter for letter, whatever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from hf_finetune.report.front_matter import front_matter
+from hf_finetune.report.references import (
+    base_name,
+    dataset_name,
+    is_hub_model,
+    method,
+    shared_recipe,
+    title,
+    without_paths,
+)
+from hf_finetune.report.snippet import predict_snippet, stock_snippet
+from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
+from hf_finetune.report.tables import escape, markdown_table
+from hf_finetune.section import format_bytes
+from hf_finetune.types import RunReport
+
+_MOST_LABELS = 50
+_MOST_CLASSES = 50
+_MOST_PAIRS = 10
+_FEW_IMAGES = 20  # below it one image moves a class's recall by 5 points or more
+
+
+def model_card(report: RunReport) -> str:
+    """The whole card: YAML block and Markdown."""
+    parts = [
+        f"---\n{front_matter(report)}\n---",
+        _opening(report),
+        _usage(report),
+        _results(report),
+        _labels(report),
+        _training(report),
+        _limits(report),
+        _versions(report),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(report: RunReport) -> str:
+    labels = report.data["labels"]
+    which = "test" if report.test else "validation"
+    lines = [
+        f"# {escape(title(report))}",
+        f"{method(report)} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
+        f"`{report.model['architecture']}`), made with hf_finetune to tell {len(labels):,} classes of images apart: "
+        f"{escape(without_paths(dataset_name(report)))}.",
+        f"**Accuracy on {which}: {accuracy_text(report.test or report.validation)}**",
+    ]
+    return "\n\n".join(lines)
+
+
+def _base_link(report: RunReport) -> str:
+    name = base_name(report)
+    return f"[{escape(name)}](https://huggingface.co/{name})" if is_hub_model(report) else escape(name)
+
+
+def _usage(report: RunReport) -> str:
+    text = [f"## Use it\n\n```python\n{stock_snippet(report)}\n{predict_snippet()}```"]
+    if report.model["builtin"] and report.recipe["adapter"]["kind"] != "full":
+        text.append("The base model is not on the Hub; it travels in `base/` in this folder.")
+    elif not is_hub_model(report) and report.recipe["adapter"]["kind"] != "full":
+        text.append(
+            f"The base model {escape(base_name(report))} was a local folder. The adapter only fits those very weights: "
+            f"sha256 `{report.model['fingerprint']}` over their tensors, as hf_finetune counts it."
+        )
+    text.append('With hf_finetune: `hf_finetune.load(path).predict(["photo.jpg"])`; it checks the base\'s weights.')
+    return "\n\n".join(text)
+
+
+def _results(report: RunReport) -> str:
+    columns: dict[str, Mapping[str, Any]] = {"test": report.test} if report.test else {}
+    columns["validation"] = report.validation
+    rows = [
+        ("Images", "rows", show),
+        ("Accuracy", "accuracy", percent),
+        ("Accuracy, 95 % interval (bootstrap)", "interval", str),
+        ("Top-5 accuracy", "top5", percent),
+        ("Macro F1", "macro_f1", "{:.3f}".format),
+        ("Cross-entropy (nats)", "loss", "{:.3f}".format),
+        ("Expected calibration error (15 bins)", "ece", "{:.3f}".format),
+    ]
+    scores = {name: {**score, "interval": _interval(score)} for name, score in columns.items()}
+    table = [
+        [name, *[form(score[key]) if key in score else "" for score in scores.values()]]
+        for name, key, form in rows
+        if any(key in score for score in scores.values())
+    ]
+    text = ["## Results", markdown_table(["", *columns], table)]
+    text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
+    score = report.test or report.validation
+    if "per_class" in score:
+        text += _by_class(score)
+    return "\n\n".join(text)
+
+
+_NO_TEST = "There was no test split, and the checkpoint was chosen on validation: these figures are optimistic."
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f"{100 * score['accuracy_low']:.1f} to {100 * score['accuracy_high']:.1f} %"
+
+
+def _by_class(score: Mapping[str, Any]) -> list[str]:
+    table = score["per_class"]
+    many = len(table) > _MOST_CLASSES
+    chosen = weakest(score, _MOST_CLASSES) if many else list(table.items())
+    rows = [
+        [escape(name), *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}"]
+        for name, row in chosen
+    ]
+    heading = f"### The {len(rows)} weakest of {len(table):,} classes" if many else "### By class"
+    text = [heading, markdown_table(["class", "precision", "recall", "F1", "images"], rows)]
+    pairs = score.get("confused_pairs", [])[:_MOST_PAIRS]
+    if pairs:
+        cells = [[escape(p["label"]), escape(p["predicted"]), f"{p['count']:,}"] for p in pairs]
+        text += ["### Most often confused", markdown_table(["is", "was taken for", "images"], cells)]
+    return text
+
+
+def _labels(report: RunReport) -> str:
+    labels = report.data["labels"]
+    if len(labels) > _MOST_LABELS:
+        return f"## Labels\n\n{len(labels):,} classes; their names are in `config.json` (`id2label`)."
+    rows = [[str(number), escape(name)] for number, name in enumerate(labels)]
+    return f"## Labels\n\n{markdown_table(['id', 'name'], rows)}"
+
+
+def _training(report: RunReport) -> str:
+    data, machine = report.data, report.machine
+    revision = f", commit `{data['commit']}`" if data["commit"] else ""
+    licence = f", licence {escape(data['licence'])}" if data["licence"] else ""
+    counts = ", ".join(f"{split} {count:,}" for split, count in data["counts"].items())
+    facts = [f"- Data: {escape(dataset_name(report))}{revision}{licence}. Images: {counts}."]
+    if data["cut"]:
+        facts.append(f"- Cut from train by hf_finetune: {', '.join(data['cut'])} (stratified, the same every time).")
+    if data["rejected"]:
+        facts.append(f"- Left out because they could not be read: {len(data['rejected']):,}.")
+    facts += [f"- {_flat(note)}" for note in data["notes"]]
+    if report.model["commit"]:
+        facts.append(f"- Base model: commit `{report.model['commit']}`.")
+    world = machine["world_size"]
+    facts += [
+        f"- Machine: {escape(machine['device_name'])} ({machine['device']}), {machine['cores']} cores, "
+        f"{format_bytes(machine['ram_bytes'])} of free RAM, {world} process{'es' * (world > 1)}, "
+        f"{escape(machine['system'])}.",
+        f"- Time: {time_text(report)}.",
+        f"- Peak memory: {memory_text(report)}.",
+    ]
+    settings = [[escape(name), escape(show(entry["value"]))] for name, entry in report.plan.items() if "value" in entry]
+    recipe = yaml.safe_dump(shared_recipe(report), sort_keys=False, allow_unicode=True)
+    return "\n\n".join(
+        [
+            "## Training",
+            "\n".join(facts),
+            markdown_table(["planned", "value"], settings),
+            f"<details><summary>The recipe, with every default</summary>\n\n```yaml\n{recipe}```\n\n</details>",
+        ]
+    )
+
+
+def _flat(text: str) -> str:
+    """A note in full: no paths, no markup, one line."""
+    return "".join(escape(word) + " " for word in without_paths(text).split()).strip()
+
+
+def _limits(report: RunReport) -> str:
+    data, score = report.data, report.test or report.validation
+    few = sum(row["support"] < _FEW_IMAGES for row in score.get("per_class", {}).values())
+    limits = [
+        f"- It tells these {len(data['labels']):,} classes apart and answers with one of them for any image, also for "
+        "one that shows none of them; a low probability is a hint, not a test.",
+        "- The figures above hold for images like those it was measured on; other cameras, places or times can give "
+        "others. Measure it on your own images first.",
+        "- It inherits the licence, the biases and the limits of its base model and of its data; it was not examined "
+        "for decisions about people.",
+    ]
+    if few:
+        limits.append(
+            f"- {few:,} of {len(data['labels']):,} classes were measured on fewer than {_FEW_IMAGES} images, so their "
+            "rows above are coarse."
+        )
+    return "\n".join(["## Intended use and limits", "", *limits])
+
+
+def _versions(report: RunReport) -> str:
+    listed = (f"{escape(name)} {escape(version)}" for name, version in report.versions.items())
+    return f"## Versions\n\n{', '.join(listed)}"

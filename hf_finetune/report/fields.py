@@ -1,0 +1,71 @@
+"""The keys of `RunReport`'s mappings: what the pipeline fills in, and what run.json, summary and card read.
+
+Values are plain (str, int, float, bool, None, list, dict), sizes in bytes, times in seconds. `recipe` is the resolved
+recipe as dumped for JSON; `plan` maps each decision's name to `{value, reason}`, `memory` to `{bytes, note}` and `used`
+to what training ended up with (`micro_batch`, `replays` after out of memory); `seconds` is wall clock by stage in the
+order of stages, and `total`; `validation` and `test` are what `tasks.scoring.score` gives with `full=True` (`test` is
+empty where there is no test split).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+
+class ModelFields(TypedDict):
+    """The base model. `commit` is the Hub's sha: None for a folder or a built-in base.
+
+    `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    """
+
+    name: str
+    library: str
+    architecture: str
+    commit: str | None
+    fingerprint: str
+    licence: str | None
+    parameters: int
+    builtin: bool
+    quantization_config: NotRequired[Mapping[str, Any] | None]
+
+
+class RejectedFields(TypedDict):
+    """A row that could not be used."""
+
+    name: str
+    split: str
+    reason: str
+
+
+class DataFields(TypedDict):
+    """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split."""
+
+    name: str
+    revision: str
+    commit: str | None
+    licence: str | None
+    labels: list[str]
+    counts: dict[str, int]
+    cut: list[str]
+    rejected: list[RejectedFields]
+    notes: list[str]
+
+
+class MachineFields(TypedDict):
+    """Where the run ran."""
+
+    device: str
+    device_name: str
+    cores: int
+    ram_bytes: int
+    world_size: int
+    system: str
+
+
+class PeakFields(TypedDict):
+    """Highest use: RAM of the process's own, RAM with shared and memory-mapped pages, and device memory (0: a CPU)."""
+
+    anonymous: int
+    resident: int
+    device: int

@@ -1,0 +1,92 @@
+"""run.json: the whole report, for programs. Written last and at once, so that a run that has it is finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_finetune.errors import RunFolderError
+from hf_finetune.types import RunReport
+
+FILE = "run.json"
+FORMAT = 1
+# Measured numbers; what the recipe and the plan say is kept digit for digit.
+_MEASURED = ("rungs", "validation", "test", "seconds")
+_DIGITS = 6
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+
+
+def write_report(report: RunReport, folder: Path) -> Path:
+    """Write `folder`/run.json through a temporary file beside it; returns its path.
+
+    Keys stay in the report's order; measured floats are rounded to 6 significant digits; NaN and infinities become
+    null. The user's home folder is written as `~`, and anything that looks like a Hub token is blanked.
+    Raises RunFolderError where the folder cannot be written, TypeError for a value that JSON has no form for.
+    """
+    content: dict[str, Any] = {"format": FORMAT}
+    for field in fields(report):
+        content[field.name] = _plain(getattr(report, field.name), rounded=field.name in _MEASURED)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    path, partial = folder / FILE, folder / f"{FILE}.{os.getpid()}.partial"
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"{path} cannot be written: {error.strerror or error}.", "Free some space, or give another output.dir."
+        ) from None
+    return path
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The content of a run.json. Raises RunFolderError where it is damaged or of another format."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}.", "Give another output.dir.") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunFolderError(
+            f"{path}: a report of format {FORMAT} is expected.", "Give another output.dir, or upgrade."
+        )
+    return content
+
+
+def _plain(value: Any, *, rounded: bool) -> Any:
+    """`value` as JSON's own types."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return float(f"{value:.{_DIGITS}g}") if rounded else value
+    if isinstance(value, str | Path):
+        return _discreet(str(value))
+    if isinstance(value, Mapping):
+        return {_discreet(str(key)): _plain(item, rounded=rounded) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item, rounded=rounded) for item in value]
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name), rounded=rounded) for field in fields(value)}
+    raise TypeError(f"run.json has no form for a {type(value).__name__}: {value!r}")
+
+
+def _discreet(text: str) -> str:
+    """Without the name of the user's home folder (which holds theirs), and without tokens."""
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(rf"{re.escape(home)}(?=$|[^\w.-])", "~", text)
+    return _TOKEN.sub("hf_***", text)

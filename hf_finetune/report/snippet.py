@@ -1,0 +1,95 @@
+"""The lines that load a result with only transformers and peft: printed in card and README, executed by tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_finetune.report.references import is_hub_model, last_component
+from hf_finetune.types import RunReport
+
+PLACE = "ADAPTER_PATH_OR_HUB_ID"
+BASE_PLACE = "PATH_OF_THE_BASE_MODEL"
+_QUANTIZATION_ARGUMENTS = (
+    "load_in_8bit",
+    "load_in_4bit",
+    "llm_int8_skip_modules",
+    "bnb_4bit_quant_type",
+    "bnb_4bit_compute_dtype",
+    "bnb_4bit_use_double_quant",
+)
+
+
+def stock_snippet(report: RunReport) -> str:
+    """Python that defines `model` (eval mode) and `processor`; the reader fills in `adapter`, and a local `base_path`.
+
+    Weights are read as float32: a base saved in half precision would not fit the float32 head. `backend="pil"`: the
+    preprocessing that the model was trained and measured with.
+    """
+    if report.recipe["adapter"]["kind"] == "full":
+        return _whole_model()
+    quantized = _quantization(report)
+    imports = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageClassification"]
+    lines = [
+        f"from transformers import {', '.join(imports + ['BitsAndBytesConfig'] * bool(quantized))}",
+        "from peft import PeftModel",
+        "",
+        f'adapter = "{PLACE}"',
+    ]
+    base, options = _base(report)
+    if base == "base_path":
+        lines.append(f'base_path = "{BASE_PLACE}"  # {last_component(report.model["name"])!r}, not on the Hub')
+    lines.append("config = AutoConfig.from_pretrained(adapter)  # labels travel here")
+    options += ["config=config", "ignore_mismatched_sizes=True", 'dtype="float32"']
+    if quantized:
+        lines.append(f"quantization = BitsAndBytesConfig({quantized})")
+        options.append("quantization_config=quantization")
+    lines += [
+        "base = AutoModelForImageClassification.from_pretrained(",
+        f"    {', '.join([base, *options])}",
+        ")",
+        "model = PeftModel.from_pretrained(base, adapter).eval()",
+        'processor = AutoImageProcessor.from_pretrained(adapter, backend="pil")',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _base(report: RunReport) -> tuple[str, list[str]]:
+    """The expression for where the base is, and options that go with it."""
+    if report.model["builtin"]:
+        return 'f"{adapter}/base"', []
+    if is_hub_model(report):
+        return repr(report.model["name"]), [f"revision={report.model['commit']!r}"]
+    return "base_path", []
+
+
+def _quantization(report: RunReport) -> str:
+    """Arguments of BitsAndBytesConfig as source text; empty where nothing is quantized."""
+    if report.recipe["quantization"]["kind"] == "none":
+        return ""
+    config: Mapping[str, Any] = report.model["quantization_config"]
+    given = {name: config.get(name) for name in _QUANTIZATION_ARGUMENTS}
+    return ", ".join(f"{name}={value!r}" for name, value in given.items() if value not in (None, False))
+
+
+def _whole_model() -> str:
+    return (
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n"
+        "\n"
+        f'model_dir = "{PLACE.replace("ADAPTER", "MODEL")}"\n'
+        'model = AutoModelForImageClassification.from_pretrained(model_dir, dtype="float32").eval()\n'
+        'processor = AutoImageProcessor.from_pretrained(model_dir, backend="pil")\n'
+    )
+
+
+def predict_snippet() -> str:
+    """Python that goes on after `stock_snippet` and predicts for one photo."""
+    return (
+        "import torch\n"
+        "from PIL import Image, ImageOps\n"
+        "\n"
+        'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")\n'
+        "with torch.inference_mode():\n"
+        '    probabilities = model(**processor(image, return_tensors="pt")).logits.softmax(-1)[0]\n'
+        "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))\n"
+    )

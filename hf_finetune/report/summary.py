@@ -1,0 +1,112 @@
+"""What a person reads in the terminal: the plan before the run, the summary after it. Plain text, no colour codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.report.references import base_name, dataset_name, method
+from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.section import format_bytes, format_seconds
+from hf_finetune.types import Decision, Plan, RunReport
+
+
+def render_plan(plan: Plan, overview: Mapping[str, str] | None = None, *, width: int | None = None) -> str:
+    """One table of name, value and reason.
+
+    `overview` opens it with what the recipe itself says (`model`, `data`, …: text). `width` in columns; None asks the
+    terminal and keeps within 60 to 120.
+    """
+    rows: list[tuple[str, ...]] = [("setting", "value", "why")]
+    for name, decision in vars(plan).items():
+        if isinstance(decision, Decision):
+            rows.append((name, show(decision.value), decision.reason))
+    if plan.memory_bytes:
+        parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory_bytes.items())
+        total = format_bytes(sum(plan.memory_bytes.values()))
+        rows.append(("memory", total, f"{parts} ({plan.memory_note})" if plan.memory_note else parts))
+    columns = width or terminal_width()
+    head = f"{plain_table(list(overview.items()), columns)}\n\n" if overview else ""
+    return f"{head}{plain_table(rows, columns)}\n"
+
+
+def show(value: object) -> str:
+    """A setting's value as text: `yes`, `1,000`, `0.0003`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def percent(share: float) -> str:
+    """0.9051 → `90.5 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def accuracy_text(score: Mapping[str, Any]) -> str:
+    """`90.5 % (95 % interval 87.7 to 93.3 %, 431 images)`.
+
+    Where every image is right or every one wrong, resampling has nothing to vary; the rule of three (Hanley &
+    Lippman-Hand 1983) is given instead of an interval of no width.
+    """
+    rows = score["rows"]
+    if score["accuracy"] in (0.0, 1.0):
+        bound = min(100.0, 300 / rows)
+        limit = f"at least {100 - bound:.1f} %" if score["accuracy"] else f"at most {bound:.1f} %"
+        return f"{percent(score['accuracy'])} ({rows:,} images, so {limit} by the rule of three)"
+    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
+    return f"{percent(score['accuracy'])} (95 % interval {low:.1f} to {high:.1f} %, {rows:,} images)"
+
+
+def weakest(score: Mapping[str, Any], most: int) -> list[tuple[str, Mapping[str, float]]]:
+    """The `most` classes with the lowest F1 among those that occur, the lowest first."""
+    table = [(name, row) for name, row in score.get("per_class", {}).items() if row["support"] > 0]
+    return sorted(table, key=lambda entry: entry[1]["f1"])[:most]
+
+
+def render_summary(report: RunReport, result: Path, *, width: int | None = None) -> str:
+    """A short account of a finished run; `result` is the `adapter/` (or `model/`) folder."""
+    labels, test = report.data["labels"], report.test
+    rows: list[tuple[str, str]] = []
+    if test:
+        rows.append(("test accuracy", accuracy_text(test)))
+    rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the checkpoint"))
+    best = test or report.validation
+    more = [f"macro F1 {best['macro_f1']:.3f}", f"loss {best['loss']:.3f}", f"calibration error {best['ece']:.3f}"]
+    rows.append(("also", ", ".join([f"top-5 {percent(best['top5'])}"] * ("top5" in best) + more)))
+    weak = [(name, row["f1"]) for name, row in weakest(best, 3) if row["f1"] < 1]
+    if len(labels) > 2 and weak:
+        rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))
+    if report.data["rejected"]:
+        count = len(report.data["rejected"])
+        rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
+    rows.append(("time", time_text(report)))
+    rows.append(("peak memory", memory_text(report)))
+    replays = report.plan.get("used", {}).get("replays", 0)
+    if replays:
+        rows.append(
+            ("", f"out of memory {replays:,} times: micro-batch {report.plan['used']['micro_batch']} at the end")
+        )
+    kind = "model" if report.recipe["adapter"]["kind"] == "full" else "adapter"
+    rows.append((kind, str(result)))
+    path = f'"{result}"' if " " in str(result) else str(result)
+    title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {len(labels):,} classes"
+    # On a line of its own, so that it can be copied.
+    use = f"hf-finetune predict {path} photo.jpg"
+    return f"{title}\n\n{plain_table(rows, width or terminal_width())}\n\nPredict with it:\n  {use}\n"
+
+
+def time_text(report: RunReport) -> str:
+    """Total and stages."""
+    stages = [f"{name} {format_seconds(spent)}" for name, spent in report.seconds.items() if name != "total"]
+    return f"{format_seconds(report.seconds['total'])} ({', '.join(stages)})"
+
+
+def memory_text(report: RunReport) -> str:
+    """Measured against planned, on the device that trained."""
+    peak, planned = report.peak_bytes, sum(report.plan.get("memory", {}).get("bytes", {}).values())
+    ram = f"{format_bytes(peak['anonymous'])} of RAM ({format_bytes(peak['resident'])} with shared pages)"
+    measured = ram if report.machine["device"] == "cpu" else f"{format_bytes(peak['device'])} on the device, {ram}"
+    return f"{measured}; {format_bytes(planned)} planned" if planned else measured

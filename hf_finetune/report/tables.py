@@ -1,0 +1,55 @@
+"""Tables: plain text for a terminal, and Markdown with every cell made harmless."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+
+_NARROWEST, _WIDEST = 60, 120  # columns; longer lines are hard to follow
+_LONGEST_CELL = 80
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+
+
+def terminal_width() -> int:
+    """Columns to write, 60 to 120 whatever the terminal says."""
+    return min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size().columns))
+
+
+def columns_of(text: str) -> int:
+    """Terminal columns that `text` takes: wide characters two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def plain_table(rows: Sequence[tuple[str, ...]], width: int) -> str:
+    """Left-aligned columns two spaces apart, the last one wrapped to `width` columns under itself.
+
+    A word (a path, a recipe's key) is never broken, so a line can come out longer.
+    """
+    fixed = [max(columns_of(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    indent = sum(fixed) + 2 * len(fixed)
+    room = max(20, width - indent)
+    lines: list[str] = []
+    for row in rows:
+        start = "".join(cell + " " * (size - columns_of(cell) + 2) for cell, size in zip(row, fixed, strict=False))
+        wrapped = textwrap.wrap(row[-1], room, break_on_hyphens=False, break_long_words=False) or [""]
+        lines += [(start + wrapped[0]).rstrip(), *(" " * indent + rest for rest in wrapped[1:])]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """`text` as Markdown that shows it letter for letter in one table cell; over 80 characters it is cut."""
+    flat = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
+    if len(flat) > _LONGEST_CELL:
+        flat = f"{flat[: _LONGEST_CELL - 1]}…"
+    return _MARKUP.sub(r"\\\1", flat)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns after the first are numbers, right-aligned. Cells are Markdown already."""
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
