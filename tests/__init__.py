@@ -1,0 +1,1 @@
+"""Tests. A package, so that every test folder can import `tests.hub`."""

@@ -1,0 +1,200 @@
+"""The Hub on loopback, asked by the real clients in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.hub import repos
+from tests.hub.fixture import Hub
+from tests.hub.recipe_repos import seed_recipe_repos
+from tests.hub.store import TOKEN
+
+REPO = Path(__file__).resolve().parents[2]
+SHAPES = ("circle", "square")
+
+
+def ask(hub: Hub, code: str, **environment: Any) -> Any:
+    """Run `code`, which prints one JSON line last, in a process that has `hub` for its Hub."""
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=hub.env(**environment), capture_output=True, text=True, timeout=120, cwd=REPO
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+MODELS = """
+import json, torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+torch.manual_seed(0)
+seen = {"config": type(AutoConfig.from_pretrained("org/tiny-vit")).__name__}
+for name, side in (("org/tiny-vit", 32), ("timm/test_vit.r160_in1k", 160)):
+    model = AutoModelForImageClassification.from_pretrained(name).eval()
+    processor = AutoImageProcessor.from_pretrained(name)
+    logits = model(torch.ones(1, 3, side, side)).logits
+    seen[name] = [type(model).__name__, type(processor).__name__, logits[0].tolist()]
+print(json.dumps(seen))
+"""
+
+
+def test_models_load_online_and_then_without_the_hub(hub: Hub) -> None:
+    repos.transformers_vit(hub.folder, "org/tiny-vit")
+    repos.timm_model(hub.folder, "timm/test_vit.r160_in1k")
+    online = ask(hub, MODELS)
+    assert online["config"] == "ViTConfig"
+    assert online["org/tiny-vit"][:2] == ["ViTForImageClassification", "ViTImageProcessor"]
+    assert online["timm/test_vit.r160_in1k"][:2] == ["TimmWrapperForImageClassification", "TimmWrapperImageProcessor"]
+    before = len(hub.requests)
+    assert before > 0
+    assert ask(hub, MODELS, offline=True) == online
+    assert len(hub.requests) == before
+
+
+DATASETS = """
+import json, os
+from datasets import load_dataset
+from huggingface_hub import snapshot_download
+seen = {}
+for name in ("org/table", "org/folder"):
+    splits = load_dataset(name if os.environ["HF_HUB_OFFLINE"] == "0" else snapshot_download(name, repo_type="dataset"))
+    for split, rows in splits.items():
+        pixels = [rows[i]["image"].convert("RGB").tobytes().hex() for i in range(2)]
+        seen[name + "/" + split] = [len(rows), rows.features["label"].names, rows["label"][:], pixels]
+    snapshot_download(name, repo_type="dataset")
+print(json.dumps(seen))
+"""
+
+
+def test_datasets_load_online_and_then_from_the_snapshot_without_the_hub(hub: Hub) -> None:
+    repos.parquet_dataset(hub.folder, "org/table", {"train": 4, "test": 2}, SHAPES)
+    repos.folder_dataset(hub.folder, "org/folder", {"train": 4, "test": 2}, SHAPES)
+    online = ask(hub, DATASETS)
+    assert {key: value[:2] for key, value in online.items()} == {
+        "org/table/train": [8, list(SHAPES)],
+        "org/table/test": [4, list(SHAPES)],
+        "org/folder/train": [8, list(SHAPES)],
+        "org/folder/test": [4, list(SHAPES)],
+    }
+    assert sorted(online["org/table/train"][2]) == [0] * 4 + [1] * 4
+    before = len(hub.requests)
+    assert ask(hub, DATASETS, offline=True) == online
+    assert len(hub.requests) == before
+
+
+ERRORS = """
+import json
+from huggingface_hub import HfApi, hf_hub_download
+def failure(**what):
+    try:
+        hf_hub_download(**what)
+    except Exception as error:
+        return type(error).__name__
+    return "no error"
+print(json.dumps([
+    failure(repo_id="org/none", filename="config.json"),
+    failure(repo_id="org/open", filename="config.json", revision="v9"),
+    failure(repo_id="org/open", filename="none.json"),
+    failure(repo_id="org/gated", filename="config.json"),
+    failure(repo_id="org/private", filename="config.json"),
+    HfApi().model_info("org/gated").gated,
+    HfApi().model_info("org/open").card_data.license,
+]))
+"""
+
+
+def test_each_way_to_be_refused_raises_the_clients_own_exception_and_a_token_opens_the_rest(hub: Hub) -> None:
+    for name in ("open", "gated", "private"):
+        repo = repos.model_config(hub.folder, f"org/{name}", {"model_type": "vit"}, None)
+        if name != "open":
+            repos.restrict(repo, name)
+    assert ask(hub, ERRORS)[:5] == [
+        "RepositoryNotFoundError",
+        "RevisionNotFoundError",
+        "RemoteEntryNotFoundError",
+        "GatedRepoError",
+        "RepositoryNotFoundError",
+    ]
+    assert ask(hub, ERRORS, token=TOKEN)[3:] == ["no error", "no error", "manual", "apache-2.0"]
+
+
+def test_a_changed_file_changes_the_commit_and_the_old_commit_is_no_revision(hub: Hub) -> None:
+    repo = repos.model_config(hub.folder, "org/open", {"model_type": "vit"}, None)
+    code = "import json; from huggingface_hub import HfApi; print(json.dumps(HfApi().model_info('org/open').sha))"
+    first = ask(hub, code)
+    (repo / "config.json").write_text('{"model_type": "vit", "hidden_size": 32}')
+    second = ask(hub, code)
+    assert first != second
+    with pytest.raises(HTTPError) as refusal:
+        urlopen(f"{hub.url}/org/open/resolve/{first}/config.json")
+    assert (refusal.value.code, refusal.value.headers["X-Error-Code"]) == (404, "RevisionNotFound")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body", "content_range"),
+    [
+        ("bytes=2-4", 206, b"234", "bytes 2-4/10"),
+        ("bytes=7-", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-2", 206, b"89", "bytes 8-9/10"),
+        ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
+        ("lines=1-2", 200, b"0123456789", None),
+    ],
+)
+def test_a_part_of_a_file_is_served(hub: Hub, asked: str, status: int, body: bytes, content_range: str | None) -> None:
+    repo = repos.model_config(hub.folder, "org/open", {}, None)
+    (repo / "ten.bin").write_bytes(b"0123456789")
+    with urlopen(Request(f"{hub.url}/org/open/resolve/main/ten.bin", headers={"Range": asked})) as reply:
+        assert (reply.status, reply.read(), reply.headers["Content-Range"]) == (status, body, content_range)
+        assert reply.headers["X-Linked-Size"] == "10"
+
+
+def test_a_range_behind_the_end_is_refused(hub: Hub) -> None:
+    repo = repos.model_config(hub.folder, "org/open", {}, None)
+    (repo / "ten.bin").write_bytes(b"0123456789")
+    with pytest.raises(HTTPError) as refusal:
+        urlopen(Request(f"{hub.url}/org/open/resolve/main/ten.bin", headers={"Range": "bytes=10-"}))
+    assert refusal.value.code == 416
+
+
+@pytest.mark.parametrize("path", ["/org/open/resolve/main/../../secret", "/%2e%2e/models/resolve/main/x", "/api/none"])
+def test_nothing_outside_the_folder_is_served(hub: Hub, path: str) -> None:
+    repos.model_config(hub.folder, "org/open", {}, None)
+    (hub.folder / "secret").write_text("x")
+    with pytest.raises(HTTPError) as refusal:
+        urlopen(hub.url + path)
+    assert refusal.value.code == 404
+
+
+def test_every_recipe_repo_is_served_with_its_files(hub: Hub) -> None:
+    seed_recipe_repos(hub.folder)
+    names = sorted(
+        f"{kind.name}/{repo.parent.name}/{repo.name}" for kind in hub.folder.iterdir() for repo in kind.glob("*/*")
+    )
+    assert len(names) == 17
+    for name in names:
+        with urlopen(f"{hub.url}/api/{name}") as reply:
+            files = {file["rfilename"] for file in json.load(reply)["siblings"]}
+        expected = "config.json" if name.startswith("models/") else "README.md"
+        assert expected in files, name
+
+
+def test_the_command_line_serves_a_folder_and_prints_the_variable_to_set(tmp_path: Path) -> None:
+    repos.model_config(tmp_path, "org/open", {"model_type": "vit"}, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.hub", "0", str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=REPO
+    )
+    try:
+        assert process.stdout is not None
+        variable, _, url = process.stdout.readline().strip().partition("=")
+        assert variable == "HF_ENDPOINT"
+        with urlopen(f"{url}/org/open/resolve/main/config.json") as reply:
+            assert json.load(reply) == {"model_type": "vit"}
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
