@@ -33,7 +33,7 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], LineNumbers]:
         return {}, {}
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         raise RecipeError(
-            f"{path}: a mapping of sections (model, data, …) is expected, found {type(content).__name__}."
+            f"{path}: a mapping of sections (model, data, …) is expected, found a {type(content).__name__}."
         )
     lines: LineNumbers = {}
     repeated: list[str] = []

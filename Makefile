@@ -1,0 +1,34 @@
+# Two targets are all a newcomer needs: `make quickstart` and `make test`. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-slow lint clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/hf-finetune train recipes/quickstart.yaml
+	$(BIN)/hf-finetune predict runs/quickstart docs/digit.png
+
+test: $(VENV)/.test-installed lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

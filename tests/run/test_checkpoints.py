@@ -1,0 +1,51 @@
+"""Only whole checkpoints are resumed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_finetune.checkpoints import is_whole, newest_whole, seal
+
+
+def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    (path / "sub").mkdir(parents=True)
+    (path / "adapter_model.safetensors").write_bytes(bytes(range(256)) * step)
+    (path / "sub" / "optimizer.pt").write_bytes(b"state" * step)
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_the_newest_sealed_one_is_found(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 9)
+    newest = checkpoint(tmp_path, 10)
+    assert newest_whole(tmp_path) == newest
+
+
+def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path) is None
+    assert newest_whole(tmp_path / "missing") is None
+
+
+def test_one_without_a_seal_is_set_aside(tmp_path: Path) -> None:
+    older = checkpoint(tmp_path, 9)
+    checkpoint(tmp_path, 10, sealed=False)
+    assert newest_whole(tmp_path) == older
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-checkpoint-10", "checkpoint-9"]
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "sub/optimizer.pt"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_every_kind_of_damage_breaks_the_seal(tmp_path: Path, name: str, damage: str) -> None:
+    path = checkpoint(tmp_path, 3)
+    file = path / name
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-1] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    assert not is_whole(path)
+    assert newest_whole(tmp_path) is None
