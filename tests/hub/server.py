@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
 def running(root: Path, port: int = 0):
     """A server of `root` in a thread of this process; port 0 takes a free one."""
     server = Server(port, root)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server

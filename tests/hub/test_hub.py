@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -12,6 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from hf_finetune.recipe import load_recipe
 from tests.hub import repos
 from tests.hub.fixture import Hub
 from tests.hub.recipe_repos import seed_recipe_repos
@@ -28,6 +30,16 @@ def ask(hub: Hub, code: str, **environment: Any) -> Any:
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def get(url: str, **headers: str) -> tuple[int, Message, bytes]:
+    """Status, headers and body of a GET, refusals included; the connection is closed."""
+    try:
+        with urlopen(Request(url, headers=headers)) as reply:
+            return reply.status, reply.headers, reply.read()
+    except HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.headers, refusal.read()
 
 
 MODELS = """
@@ -131,9 +143,8 @@ def test_a_changed_file_changes_the_commit_and_the_old_commit_is_no_revision(hub
     (repo / "config.json").write_text('{"model_type": "vit", "hidden_size": 32}')
     second = ask(hub, code)
     assert first != second
-    with pytest.raises(HTTPError) as refusal:
-        urlopen(f"{hub.url}/org/open/resolve/{first}/config.json")
-    assert (refusal.value.code, refusal.value.headers["X-Error-Code"]) == (404, "RevisionNotFound")
+    status, headers, _ = get(f"{hub.url}/org/open/resolve/{first}/config.json")
+    assert (status, headers["X-Error-Code"]) == (404, "RevisionNotFound")
 
 
 @pytest.mark.parametrize(
@@ -149,39 +160,39 @@ def test_a_changed_file_changes_the_commit_and_the_old_commit_is_no_revision(hub
 def test_a_part_of_a_file_is_served(hub: Hub, asked: str, status: int, body: bytes, content_range: str | None) -> None:
     repo = repos.model_config(hub.folder, "org/open", {}, None)
     (repo / "ten.bin").write_bytes(b"0123456789")
-    with urlopen(Request(f"{hub.url}/org/open/resolve/main/ten.bin", headers={"Range": asked})) as reply:
-        assert (reply.status, reply.read(), reply.headers["Content-Range"]) == (status, body, content_range)
-        assert reply.headers["X-Linked-Size"] == "10"
+    found, headers, content = get(f"{hub.url}/org/open/resolve/main/ten.bin", Range=asked)
+    assert (found, content, headers["Content-Range"]) == (status, body, content_range)
+    assert headers["X-Linked-Size"] == "10"
 
 
 def test_a_range_behind_the_end_is_refused(hub: Hub) -> None:
     repo = repos.model_config(hub.folder, "org/open", {}, None)
     (repo / "ten.bin").write_bytes(b"0123456789")
-    with pytest.raises(HTTPError) as refusal:
-        urlopen(Request(f"{hub.url}/org/open/resolve/main/ten.bin", headers={"Range": "bytes=10-"}))
-    assert refusal.value.code == 416
+    assert get(f"{hub.url}/org/open/resolve/main/ten.bin", Range="bytes=10-")[0] == 416
 
 
 @pytest.mark.parametrize("path", ["/org/open/resolve/main/../../secret", "/%2e%2e/models/resolve/main/x", "/api/none"])
 def test_nothing_outside_the_folder_is_served(hub: Hub, path: str) -> None:
     repos.model_config(hub.folder, "org/open", {}, None)
     (hub.folder / "secret").write_text("x")
-    with pytest.raises(HTTPError) as refusal:
-        urlopen(hub.url + path)
-    assert refusal.value.code == 404
+    assert get(hub.url + path)[0] == 404
 
 
-def test_every_recipe_repo_is_served_with_its_files(hub: Hub) -> None:
+def test_every_model_and_dataset_that_a_recipe_names_is_served(hub: Hub) -> None:
     seed_recipe_repos(hub.folder)
-    names = sorted(
-        f"{kind.name}/{repo.parent.name}/{repo.name}" for kind in hub.folder.iterdir() for repo in kind.glob("*/*")
-    )
-    assert len(names) == 17
-    for name in names:
-        with urlopen(f"{hub.url}/api/{name}") as reply:
-            files = {file["rfilename"] for file in json.load(reply)["siblings"]}
-        expected = "config.json" if name.startswith("models/") else "README.md"
-        assert expected in files, name
+    recipes = [load_recipe(path) for path in sorted((REPO / "recipes").rglob("*.yaml"))]
+    assert len(recipes) == 12
+    named = {f"models/{recipe.model.name}" for recipe in recipes} | {
+        f"datasets/{recipe.data.name}" for recipe in recipes
+    }
+    named -= {"models/builtin:starter", "datasets/builtin:digits"}
+    local = {name for name in named if name.startswith("datasets/./")}
+    assert local == {"datasets/./trashnet/dataset-resized", "datasets/./hymenoptera_data"}
+    for name in sorted(named - local):
+        status, _, body = get(f"{hub.url}/api/{name}")
+        assert status == 200, name
+        files = {file["rfilename"] for file in json.loads(body)["siblings"]}
+        assert ("config.json" if name.startswith("models/") else "README.md") in files, name
 
 
 def test_the_command_line_serves_a_folder_and_prints_the_variable_to_set(tmp_path: Path) -> None:
@@ -193,8 +204,7 @@ def test_the_command_line_serves_a_folder_and_prints_the_variable_to_set(tmp_pat
         assert process.stdout is not None
         variable, _, url = process.stdout.readline().strip().partition("=")
         assert variable == "HF_ENDPOINT"
-        with urlopen(f"{url}/org/open/resolve/main/config.json") as reply:
-            assert json.load(reply) == {"model_type": "vit"}
+        assert json.loads(get(f"{url}/org/open/resolve/main/config.json")[2]) == {"model_type": "vit"}
     finally:
         process.terminate()
         process.communicate(timeout=10)
