@@ -28,9 +28,9 @@ def optimizer_of(train: Train, learning_rate: float, device: str) -> tuple[type[
 
             return Lion, {"lr": learning_rate}
         case "adamw_8bit":
-            if device not in ("cuda", "xpu"):
+            if device == "mps":
                 raise MachineError(
-                    f"train.optimizer: adamw_8bit needs a GPU (bitsandbytes has no CPU kernel for it), found {device}.",
+                    "train.optimizer: adamw_8bit needs bitsandbytes, which has no backend for mps.",
                     "Use adamw; with LoRA its state is small anyway.",
                 )
             from bitsandbytes.optim import AdamW8bit
