@@ -37,6 +37,9 @@ def stock_snippet(report: RunReport) -> str:
         f'adapter = "{PLACE}"',
     ]
     base, options = _base(report)
+    if report.model["builtin"]:
+        # An id with a folder behind it is no id, and with `subfolder` transformers 5.23 takes the base for the adapter.
+        lines[-1] += '  # a folder; of the Hub: huggingface_hub.snapshot_download("USER/NAME")'
     if base == "base_path":
         lines.append(f'base_path = "{BASE_PLACE}"  # {last_component(report.model["name"])!r}, not on the Hub')
     lines.append("config = AutoConfig.from_pretrained(adapter)  # labels travel here")
@@ -67,7 +70,9 @@ def _quantization(report: RunReport) -> str:
     """Arguments of BitsAndBytesConfig as source text; empty where nothing is quantized."""
     if report.recipe["quantization"]["kind"] == "none":
         return ""
-    config: Mapping[str, Any] = report.model["quantization_config"]
+    config: Mapping[str, Any] | None = report.model.get("quantization_config")
+    if not config:
+        raise ValueError("a report of a quantized base is expected to hold model.quantization_config")
     given = {name: config.get(name) for name in _QUANTIZATION_ARGUMENTS}
     return ", ".join(f"{name}={value!r}" for name, value in given.items() if value not in (None, False))
 

@@ -14,7 +14,20 @@ from hf_finetune.tasks.scoring import score
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
 
 TRASHNET = ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
-AWKWARD = ["n/a", "yes", "null", "1", "True", "a|b", "`x`", "<script>", "[l](u)", "Zürich 漢字 🐝", "/m/01g317", "w" * 300]
+AWKWARD = [
+    "n/a",
+    "yes",
+    "null",
+    "1",
+    "True",
+    "a|b",
+    "`x`",
+    "<script>",
+    "[l](u)",
+    "Zürich 漢字 🐝",
+    "/m/01g317",
+    "w" * 300,
+]
 # A base and data that lie in folders of a person's machine.
 LOCAL_BASE = "/home/anna/weights/vit_tiny_timm"
 LOCAL_DATA = "/home/anna/photos/trashnet"
@@ -38,7 +51,8 @@ def plan(**changes: Decision[Any]) -> Plan:
         steps=Decision(1_337, "1768 rows // 64 = 27 updates an epoch"),
         warmup_steps=Decision(134, "train.warmup_share 0.1"),
         learning_rate=Decision(
-            0.001, "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022, and a reason long enough to be wrapped"
+            0.001,
+            "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022, and a reason long enough to be wrapped",
         ),
         trainable_parameters=Decision(594_438, "10.4% of the backbone's"),
         memory_bytes=FORECAST,
@@ -69,7 +83,11 @@ def example(
 ) -> RunReport:
     """A finished run on `labels`."""
     recipe = load_recipe(
-        {"model": {"name": model}, "data": {"name": data, "cache_dir": "/home/anna/.cache/x"}, "output": {"dir": "/r/x"}},
+        {
+            "model": {"name": model},
+            "data": {"name": data, "cache_dir": "/home/anna/.cache/x"},
+            "output": {"dir": "/r/x"},
+        },
         overrides,
     )
     base: ModelFields = {

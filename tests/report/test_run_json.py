@@ -1,0 +1,104 @@
+"""run.json: strict JSON, written at once, discreet."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_finetune.errors import RunFolderError
+from hf_finetune.report.run_json import read_report, write_report
+from tests.report.example import example
+
+
+def written(folder: Path, **changes: object) -> dict:
+    return read_report(write_report(replace(example(), **changes), folder))  # pyright: ignore[reportArgumentType]
+
+
+def test_keys_keep_the_reports_order_and_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    assert list(content) == [
+        "format", "recipe", "plan", "versions", "machine", "model", "data", "rungs", "validation", "test", "seconds",
+        "peak_bytes",
+    ]  # fmt: skip
+    assert list(content["data"]["counts"]) == ["train", "validation", "test"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_measured_numbers_are_rounded_to_6_digits_and_the_recipes_and_plans_are_not(tmp_path: Path) -> None:
+    plan = {"learning_rate": {"value": 0.00012345678901, "reason": "r"}}
+    content = written(tmp_path, plan=plan, seconds={"training": 141.23456789, "total": 1e-9})
+    assert content["seconds"] == {"training": 141.235, "total": 1e-9}
+    assert content["rungs"][0]["seconds"] == 141.235
+    assert content["plan"] == plan
+    assert content["recipe"]["augment"]["crop_ratio"][1] == 4 / 3
+
+
+def test_nan_and_infinity_become_null_in_strict_json(tmp_path: Path) -> None:
+    written(tmp_path, validation={"loss": math.nan, "ece": -math.inf, "accuracy": np.float32(np.nan)})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    content = json.loads((tmp_path / "run.json").read_text("utf-8"), parse_constant=refuse)
+    assert content["validation"] == {"loss": None, "ece": None, "accuracy": None}
+
+
+def test_numpy_values_tuples_and_paths_become_plain_values(tmp_path: Path) -> None:
+    changes = {
+        "a": np.int64(3),
+        "b": np.array([[1, 2]]),
+        "c": (True, None),
+        7: Path("runs") / "x",
+        "d": np.float32(0.5),
+    }
+    assert written(tmp_path, peak_bytes=changes)["peak_bytes"] == {
+        "a": 3, "b": [[1, 2]], "c": [True, None], "7": str(Path("runs") / "x"), "d": 0.5,
+    }  # fmt: skip
+
+
+def test_class_names_of_every_kind_come_back_letter_for_letter(tmp_path: Path) -> None:
+    labels = ["n/a", "null", "NaN", "漢字 🐝", 'quote"', "back\\slash", "\u2028", "tab\t"]
+    content = written(tmp_path, data={"labels": labels})
+    assert content["data"]["labels"] == labels
+
+
+def test_the_home_folder_and_tokens_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.setenv("USERPROFILE", "/home/anna")
+    token = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWx"
+    notes = ["/home/anna/photos/x.jpg", "in /home/anna", "/home/anna2/keeps", f"401 for {token}", "hf_finetune stays"]
+    content = written(tmp_path, data={"notes": notes})
+    assert content["data"]["notes"] == [
+        "~/photos/x.jpg", "in ~", "/home/anna2/keeps", "401 for hf_***", "hf_finetune stays",
+    ]  # fmt: skip
+
+
+def test_a_value_that_json_has_no_form_for_is_refused_before_the_file_is_touched(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"run\.json has no form for a object"):
+        write_report(replace(example(), versions={"torch": object()}), tmp_path)  # pyright: ignore[reportArgumentType]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "run.json"
+    blocked.mkdir()
+    (blocked / "file").touch()
+    with pytest.raises(RunFolderError) as error:
+        write_report(example(), tmp_path)
+    assert error.value.message.startswith(f"{blocked} cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    with pytest.raises(RunFolderError, match="No such file or directory"):
+        write_report(example(), tmp_path / "missing")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"recipe": {}}'])
+def test_a_damaged_or_foreign_report_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        read_report(path)

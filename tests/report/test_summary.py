@@ -1,0 +1,127 @@
+"""The plan table and the summary as a terminal shows them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hf_finetune.report.summary import accuracy_text, render_plan, render_summary, show
+from hf_finetune.report.tables import columns_of, plain_table, terminal_width
+from hf_finetune.types import Decision
+from tests.report.example import example, plan
+
+ADAPTER = Path("runs/trashnet/adapter")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_plan_names_every_decision_with_value_and_reason_within_the_width(width: int) -> None:
+    text = render_plan(plan(), {"model": "timm/vit_tiny", "data": "beans"}, width=width)
+    words = " ".join(text.split())
+    for name, decision in vars(plan()).items():
+        if isinstance(decision, Decision):
+            assert re.search(rf"^{name} +{re.escape(show(decision.value))} ", text, re.MULTILINE), name
+    assert "\nmemory " in text
+    assert "activations 610 MB" in words
+    assert "model timm/vit_tiny data beans setting value why device cpu" in words
+    longest = max(len(line) for line in text.splitlines())
+    # Only a word that no line could hold may stand out: recipe keys are never broken.
+    assert longest <= max(width, 36 + len("train.effective_batch_size,"))
+
+
+def test_a_plan_without_an_overview_opens_with_its_table() -> None:
+    assert render_plan(plan(), width=80).startswith("setting ")
+
+
+def test_neither_text_holds_control_or_colour_codes() -> None:
+    text = render_plan(plan()) + render_summary(example(), ADAPTER)
+    assert "\x1b" not in text
+    assert re.search(r"[^\n -~]", re.sub(r"[×√–]", "", text)) is None
+
+
+@pytest.mark.parametrize(("columns", "expected"), [("20", 60), ("80", 80), ("400", 120)])
+def test_the_terminals_width_is_kept_between_60_and_120(
+    monkeypatch: pytest.MonkeyPatch, columns: str, expected: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert terminal_width() == expected
+
+
+def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> None:
+    report = example()
+    text = render_summary(report, ADAPTER, width=100)
+    assert text.splitlines()[0] == "LoRA (rank 8): vit_tiny_timm on trashnet, 6 classes"
+    assert f"test accuracy  {accuracy_text(report.test)}\n" in text
+    assert "it chose the checkpoint" in text
+    assert "left out       1 unreadable row, named in run.json\n" in text
+    assert "2 min 47 s (scan and imports 9.8 s, images 6.2 s, model 1.9 s, training 2 min 21 s" in text
+    assert "peak memory    1.48 GB of RAM (2.02 GB with shared pages); 1.7 GB planned\n" in text
+    assert f"adapter        {ADAPTER}\n" in text
+    assert text.endswith(f"Predict with it:\n  hf-finetune predict {ADAPTER} photo.jpg\n")
+
+
+def test_the_line_to_copy_is_never_wrapped_and_quotes_a_path_with_spaces() -> None:
+    path = Path("my runs") / ("x" * 90) / "adapter"
+    assert f'\n  hf-finetune predict "{path}" photo.jpg\n' in render_summary(example(), path, width=60)
+
+
+def test_without_a_test_split_the_validation_figures_stand_alone() -> None:
+    text = render_summary(example(test=False), ADAPTER, width=100)
+    assert "test accuracy" not in text
+    assert "macro F1" in text
+
+
+def test_replays_after_out_of_memory_are_told() -> None:
+    report = example()
+    used = replace(report, plan={**report.plan, "used": {"micro_batch": 16, "replays": 2}})
+    assert "out of memory 2 times: micro-batch 16 at the end" in render_summary(used, ADAPTER, width=100)
+
+
+def test_memory_of_an_accelerator_is_told_beside_ram() -> None:
+    report = example()
+    cuda = replace(
+        report, machine={**report.machine, "device": "cuda"}, peak_bytes={**report.peak_bytes, "device": 3_000_000_000}
+    )
+    assert "3 GB on the device, 1.48 GB of RAM" in render_summary(cuda, ADAPTER, width=100)
+
+
+def test_full_fine_tuning_is_called_so_and_its_folder_a_model() -> None:
+    text = render_summary(example(overrides=("adapter.kind=full",)), Path("runs/x/model"), width=100)
+    assert text.startswith("Full fine-tuning: ")
+    assert re.search(r"^model +runs/x/model$", text.replace("\\", "/"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "expected"),
+    [
+        (1.0, 30, "100.0 % (30 images, so at least 90.0 % by the rule of three)"),
+        (1.0, 2, "100.0 % (2 images, so at least 0.0 % by the rule of three)"),
+        (0.0, 600, "0.0 % (600 images, so at most 0.5 % by the rule of three)"),
+        (0.5, 1_000, "50.0 % (95 % interval 46.9 to 53.1 %, 1,000 images)"),
+    ],
+)
+def test_an_accuracy_comes_with_its_uncertainty_also_where_resampling_shows_none(
+    share: float, rows: int, expected: str
+) -> None:
+    score = {"accuracy": share, "accuracy_low": 0.469, "accuracy_high": 0.531, "rows": rows}
+    assert accuracy_text(score) == expected
+
+
+def test_wide_characters_keep_the_columns_aligned() -> None:
+    lines = plain_table([("漢字", "x"), ("abc", "y")], 60).splitlines()
+    assert [columns_of(line[: line.index(end)]) for line, end in zip(lines, "xy", strict=True)] == [6, 6]
+
+
+def test_rendering_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, hf_finetune.report.summary, hf_finetune.report.run_json, hf_finetune.report.card; "
+        "print({'torch', 'transformers', 'datasets', 'evaluate', 'huggingface_hub'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
