@@ -9,7 +9,6 @@ import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 
 from hf_finetune.data.source import SourceRow, count, listing
 from hf_finetune.types import Reader
@@ -82,7 +81,7 @@ def _tail(row: SourceRow, reader: Reader) -> bytes | None:
     try:
         if isinstance(row.locator, int):
             return tail_digest(reader.read(row.locator))
-        with Path(row.locator).open("rb") as file:
+        with open(row.locator, "rb", buffering=0) as file:  # noqa: PTH123 (a Path per row doubles the time)
             file.seek(-min(row.size, TAIL_BYTES), os.SEEK_END)
             return tail_digest(file.read())
     except (OSError, ValueError):

@@ -6,6 +6,7 @@ Streams over the image column once, a piece at a time, for sizes and tail digest
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_parquet(
         found, label_names = chosen, own_names
         notes += _large_groups(table, path, chosen.image)
         stat = path.stat()
-        stamps.append(f"{name_below(root, path)} {stat.st_size} {stat.st_mtime_ns}")
+        stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
         for own_split, row in _rows(table, path, root, chosen, first):
             where = own_split if own_split is not None else split
             splits.setdefault(where, [])
@@ -167,7 +168,7 @@ def _rows(
 ) -> Iterator[tuple[str | None, SourceRow | tuple[str, str]]]:
     """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
     wanted = [name for name in (found.image, found.label, found.split) if name is not None]
-    file_name = name_below(root, path)
+    file_name = name_below(str(root), str(path))
     number = 0
     for group in range(table.metadata.num_row_groups):
         rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]
@@ -190,10 +191,10 @@ def _row(image: Any, label: RawLabel, name: str, path: Path, root: Path, number:
         return name, "no image"
     file = locate(linked, path.parent)
     try:
-        stat = file.stat()
+        stat = os.stat(file)  # noqa: PTH116
     except (OSError, ValueError):
         return f"{name} ({linked})", "file not found"
-    return SourceRow(name_below(root, file), label, str(file), stat.st_size, stat.st_mtime_ns)
+    return SourceRow(name_below(str(root), file), label, file, stat.st_size, stat.st_mtime_ns)
 
 
 def _large_groups(table: Any, path: Path, column: str) -> list[str]:

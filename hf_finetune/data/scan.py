@@ -140,10 +140,10 @@ def _file_source(path: Path, config: Data) -> Source:
     if suffix == ".parquet":
         from hf_finetune.data.parquet import read_parquet
 
-        return read_parquet({"train": [path]}, path.parent, config, name=str(path), has_splits=False)
+        return read_parquet({"train": [path]}, path.absolute().parent, config, name=str(path), has_splits=False)
     from hf_finetune.data.table import read_tables
 
-    return read_tables([(path, None)], path.parent, config, name=str(path))
+    return read_tables([(path.absolute(), None)], path.absolute().parent, config, name=str(path))
 
 
 def _unlabelled(split: Split, own: str, size: int, config: Data) -> str:

@@ -121,7 +121,7 @@ def cut(
         share = shares.get(split, 0.0)
         if not share:
             continue
-        quota = _quotas(sizes, left, share, [_key(seed, name) for name in labels.names])
+        quota = _quotas(sizes, left, share, [_key(seed, f"{split}\0{name}") for name in labels.names])
         taken = _take(units, side, class_of, quota, left)
         if not taken:
             raise DataError(
@@ -183,9 +183,10 @@ def _take(
     taken: list[int] = []
     used: set[int] = set()
     open_quota = Counter(quota)
+    total = quota.total()
     for exact in (True, False):
         for place, unit in enumerate(units):
-            missing = quota.total() - len(taken)
+            missing = total - len(taken)
             if missing <= 0:
                 return taken
             if place in used or len(unit) > missing or unit[0] in side:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,31 +192,35 @@ def _row(
     if not path or not path.strip():
         return f"{table.name} line {line}", "no path"
     file = locate(path, table.parent)
-    name = name_below(root, file)
+    name = name_below(str(root), file)
     try:
-        stat = file.stat()
+        stat = os.stat(file)  # noqa: PTH116 (a Path per row doubles the time)
     except (OSError, ValueError) as error:
         return name, "file not found" if isinstance(error, FileNotFoundError) else f"file cannot be read: {error}"
     label = record.get(found.label)
-    return SourceRow(name, raw_label(label), str(file), stat.st_size, stat.st_mtime_ns)
+    return SourceRow(name, raw_label(label), file, stat.st_size, stat.st_mtime_ns)
 
 
-def locate(path: str, folder: Path) -> Path:
-    """The file that a path in a table means: relative to the table's folder, backslashes as on Windows understood."""
-    if path.startswith(("http://", "https://", "hf://", "s3://")):
+def locate(path: str, folder: Path) -> str:
+    """The file that a path in a table means: relative to the table's folder, backslashes as on Windows understood.
+
+    Raises DataError for an address on a network.
+    """
+    if path.startswith(("http://", "https://", "hf://", "s3://", "gs://")):
         raise DataError(
             f"data.image_column: paths of files are expected, found the address {path}",
             "download the images first and give paths relative to the table",
         )
-    file = folder / path
-    if "\\" in path and not file.exists():
-        file = folder / path.replace("\\", "/")
-    return file
+    file = os.path.join(folder, path)  # noqa: PTH118
+    if "\\" in path and not os.path.exists(file):  # noqa: PTH110
+        file = os.path.join(folder, path.replace("\\", "/"))  # noqa: PTH118
+    return file if ".." in path else os.path.normpath(file)  # a folder that is a link makes ".." go elsewhere
 
 
-def name_below(root: Path, file: Path) -> str:
+def name_below(root: str, file: str) -> str:
     """The path below `root` with forward slashes, or the whole path where it lies elsewhere."""
-    return plain(file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix())
+    below = file[len(root) :].lstrip(os.sep) if file.startswith(root + os.sep) else file
+    return plain(below.replace(os.sep, "/"))
 
 
 def raw_label(value: Any) -> RawLabel:
