@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,38 +17,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_finetune.backbones.preprocess_rules import is_timm, kind_of, read_rule
+from hf_finetune.backbones.preprocess_rules import read_rule
 from hf_finetune.errors import ModelError
 from hf_finetune.pixels import normalise_constants, render
+from hf_finetune.stock import STOCK_FAILURES, first_line, is_timm, kind_of, stock_processor, stock_renderer
 from hf_finetune.types import Preprocess
 
 logger = logging.getLogger(__name__)
 
 # float32 arithmetic in another order: a few units in the last place of values of magnitude up to 1 (relative above).
 FLOAT_TOLERANCE = 1e-6
-
-_STOCK_FAILURES = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
-
-Renderer = Callable[[Image.Image], np.ndarray]
-
-
-def stock_processor(name: str, revision: str | None) -> Any:
-    """The stock image processor of a local folder or a Hub id, with the Pillow backend.
-
-    Why Pillow's: it is what portable evaluation code can repeat anywhere. The default torchvision backend differs from
-    it by one grey level in about 0.5 % of bytes, and its uint8 kernels depend on the CPU (seen with transformers 5.23).
-    Raises ModelError where there is none, or where it cannot be read.
-    """
-    from transformers import AutoImageProcessor
-
-    try:
-        return AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
-    except (OSError, ImportError, *_STOCK_FAILURES) as error:
-        raise ModelError(
-            f"model.name: an image classifier with its preprocessing was expected; {name!r} has no image processor "
-            f"that can be read: {_first_line(error)}",
-            "it needs preprocessor_config.json (transformers) or a config.json with pretrained_cfg (timm)",
-        ) from error
 
 
 def read_preprocess(name: str, revision: str | None) -> Preprocess:
@@ -100,22 +78,6 @@ def verify_preprocess(preprocess: Preprocess, processor: Any, images: Sequence[I
     return not _difference(preprocess, processor, images)
 
 
-def stock_renderer(processor: Any) -> Renderer:
-    """A function RGB image → uint8 [3, H, W] in RGB order: the stock processor without rescaling and normalising."""
-    if is_timm(processor):
-        return lambda image: _timm_pixels(processor, image)
-    overrides: dict[str, Any] = {"do_rescale": False, "do_normalize": False}
-    if getattr(processor, "include_top", None) is not None:
-        overrides["include_top"] = False
-    if getattr(processor, "do_flip_channel_order", None) is not None:
-        overrides["do_flip_channel_order"] = False
-
-    def pixels(image: Image.Image) -> np.ndarray:
-        return _as_uint8(np.asarray(processor(image, **overrides)["pixel_values"][0]))
-
-    return pixels
-
-
 def awkward_images(height: int, width: int) -> list[Image.Image]:
     """Noise over a gradient at sizes where rounding rules differ: odd, exact, tall, wide, smaller, off by one."""
     sizes = [
@@ -149,8 +111,8 @@ def _difference(preprocess: Preprocess, processor: Any, images: Sequence[Image.I
         try:
             pixels = reference(image)
             wanted = _stock_floats(processor, image)
-        except _STOCK_FAILURES as error:
-            return f"the stock processor fails on a {size} image: {_first_line(error)}"
+        except STOCK_FAILURES as error:
+            return f"the stock processor fails on a {size} image: {first_line(error)}"
         ours = pixels if preprocess.steps is None else render(image, preprocess)
         if ours.shape != pixels.shape:
             return f"a {size} image becomes {ours.shape} in steps and {pixels.shape} in the stock processor"
@@ -170,35 +132,16 @@ def _stock_floats(processor: Any, image: Image.Image) -> np.ndarray:
     return np.asarray(processor(image, return_tensors=kind)["pixel_values"][0], dtype=np.float32)
 
 
-def _timm_pixels(processor: Any, image: Image.Image) -> np.ndarray:
-    for transform in processor.val_transforms.transforms:
-        if type(transform).__name__ in {"ToTensor", "MaybeToTensor", "MaybePILToTensor", "Normalize"}:
-            break
-        image = transform(image)
-    return _as_uint8(np.asarray(image).transpose(2, 0, 1))
-
-
-def _as_uint8(pixels: np.ndarray) -> np.ndarray:
-    if pixels.ndim != 3 or pixels.shape[0] != 3:
-        raise ValueError(f"it gives an array of shape {pixels.shape} instead of [3, height, width]")
-    if pixels.dtype == np.uint8:
-        return np.ascontiguousarray(pixels)
-    whole = np.rint(pixels)
-    if not np.array_equal(whole, pixels) or whole.min() < 0 or whole.max() > 255:
-        raise ValueError("before normalisation it gives values that are not whole numbers from 0 to 255")
-    return np.ascontiguousarray(whole.astype(np.uint8))
-
-
 def _output_size(processor: Any, label: str) -> tuple[int, int]:
     """Height and width that every image gets. Raises ModelError where they depend on the image."""
     shapes = set()
     for size in ((640, 480), (301, 517)):
         try:
             shapes.add(stock_renderer(processor)(Image.new("RGB", size, (90, 120, 30))).shape[1:])
-        except _STOCK_FAILURES as error:
+        except STOCK_FAILURES as error:
             raise ModelError(
                 f"model.name: an image processor that gives pixel_values [3, height, width] was expected; that of "
-                f"{label} ({kind_of(processor)}) does not: {_first_line(error)}",
+                f"{label} ({kind_of(processor)}) does not: {first_line(error)}",
                 "choose an image classifier whose forward takes pixel_values [batch, 3, height, width]",
             ) from error
     if len(shapes) != 1:
@@ -219,12 +162,3 @@ def _fingerprint(processor: Any) -> str:
     text = json.dumps(processor.to_dict(), sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"(stock, transformers {transformers.__version__}, timm {timm.__version__}, settings {digest})"
-
-
-def _first_line(error: BaseException) -> str:
-    """The library's own words, cut: transformers lists every model type it knows in one of them."""
-    lines = str(error).strip().splitlines()
-    line = lines[0] if lines else type(error).__name__
-    if isinstance(error, LookupError):
-        line = f"{type(error).__name__} {line}"
-    return line if len(line) <= 240 else f"{line[:240]} …"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_finetune.errors import ModelError
+from hf_finetune.stock import is_timm, kind_of
 from hf_finetune.types import CenterCrop, PixelStep, Resize, ResizeShortest
 
 # Names of torchvision's InterpolationMode → Pillow's resampling numbers (Pillow's Image.Resampling).
@@ -33,14 +34,6 @@ class Rule:
 def read_rule(processor: Any) -> Rule:
     """The rule of a timm or transformers image processor. Raises ModelError where it is not for 3 channels."""
     return _timm_rule(processor) if is_timm(processor) else _transformers_rule(processor)
-
-
-def is_timm(processor: Any) -> bool:
-    return type(processor).__name__ == "TimmWrapperImageProcessor"
-
-
-def kind_of(processor: Any) -> str:
-    return type(processor).__name__.removesuffix("Pil")
 
 
 def _transformers_rule(processor: Any) -> Rule:
