@@ -48,7 +48,12 @@ class TrainRows(Dataset[Batch]):
         return int(self._epoch.item())
 
     def set_epoch(self, epoch: int) -> None:
-        """Every epoch draws anew, and the same epoch draws the same."""
+        """Every epoch draws anew, and the same epoch draws the same.
+
+        The training loop must call it at the start of every epoch (a callback's `on_epoch_begin`): accelerate 1.15
+        does so for one process from the start, but neither with several ranks nor after a resume inside an epoch,
+        where every epoch would repeat the first one's draws.
+        """
         self._epoch.fill_(epoch)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:

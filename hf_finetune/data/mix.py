@@ -13,10 +13,10 @@ import torch
 from hf_finetune.data.draws import beta, uniform
 from hf_finetune.data.erase import covered
 
-# Beside the streams of augment.py (0 to 15: eight uses for a row and eight for its partner).
-_STREAM = 16
-# Not the stream of the partner's own augmentation, which is 1 in Augmenter.draw.
+# `Augmenter.draw` takes the random numbers 0 to 7 of a row for the row itself (its stream 0) and 8 to 15 for the
+# partner (its stream 1); mixing comes after them.
 PARTNER_STREAM = 1
+_MIX_STREAM = 16
 
 
 def draw_mix(
@@ -35,7 +35,7 @@ def draw_mix(
     `cutmix` are the alphas of their Beta distributions, 0 for off; where both are on, each has probability 1/2. The
     share under cutmix is corrected to the pixels that the row keeps.
     """
-    numbers = uniform(seed, epoch, rows, _STREAM, 5)
+    numbers = uniform(seed, epoch, rows, _MIX_STREAM, 5)
     partner = np.minimum(np.floor(numbers[:, 0] * count).astype(np.int64), count - 1)
     cut = numbers[:, 1] < (0.0 if cutmix == 0 else 1.0 if mixup == 0 else 0.5)
     share = np.where(

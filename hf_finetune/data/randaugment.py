@@ -3,7 +3,8 @@
 Owns: the list of operations, their strengths, and applying the colour ones. The geometric ones become part of the
 sample's grid (geometry.py), so that pixels are read once; they therefore act before the colour ones, in the order
 drawn. Cubuk et al. 2019, arXiv 1909.13719; the strengths are those of torchvision's RandAugment (shear 0.3, shift 0.45
-of the side, rotation 30°, enhancement ± 0.9, posterize down to 4 bits, solarize down to 0) on a scale of 0 to 10.
+of the side, rotation 30°, enhancement ± 0.9, posterize down to 4 bits, solarize from above white down to black) on a
+scale of 0 to 10.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def draw_operations(
     level = magnitude / 10
     parameter = 1 + sign * 0.9 * level
     parameter = np.where(drawn == NAMES.index("posterize"), 8 - np.rint(4 * level), parameter)
-    parameter = np.where(drawn == NAMES.index("solarize"), 1 - level, parameter)
+    parameter = np.where(drawn == NAMES.index("solarize"), (1 - level) * 256 / 255, parameter)
     grid = shift_grid(np.zeros(batch), np.zeros(batch))
     for number in range(rounds):
         share = {
