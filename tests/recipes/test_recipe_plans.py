@@ -19,14 +19,10 @@ import contextlib, io, json, sys
 from hf_finetune.cli import main
 outcomes = {}
 for recipe in sys.argv[1:]:
-    sys.argv = ["hf-finetune", "plan", recipe]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            code = main()
-        except SystemExit as exit:
-            code = exit.code
-    outcomes[recipe] = [code or 0, printed.getvalue()]
+        code = main(["plan", recipe])
+    outcomes[recipe] = [code, printed.getvalue()]
 print(json.dumps(outcomes))
 """
 
