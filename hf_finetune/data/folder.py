@@ -13,15 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.naming import refuse_unused
+from hf_finetune.data.naming import IMAGE_SUFFIXES, refuse_unused
 from hf_finetune.data.readers import FileReader
 from hf_finetune.data.source import Source, SourceRejected, SourceRow, count, listing, plain
 from hf_finetune.data.splits import split_of
 from hf_finetune.errors import DataError
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-)
 IGNORED_NAMES = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"))
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
@@ -60,14 +57,16 @@ def _read(root: Path, config: Data, *, from_hub: bool) -> Source:
         return read_parquet_folder(root, parquets, config)
     if not from_hub:
         refuse_unused(config, str(root), "revision", "config")
+    own_splits = _split_folders(files, config)
+    has_classes = any(name.count("/") > bool(own_splits) for name, _ in files.images)
     if metadata:
-        from hf_finetune.data.table import read_metadata
+        from hf_finetune.data.table import have_labels, read_tables
 
-        source = read_metadata(root, metadata, config)
-        if source is not None:
-            return source
+        tables = [(root / name, _split_folder_of(name, config)) for name in metadata]
+        if config.label_column is not None or not has_classes or have_labels(path for path, _ in tables):
+            return read_tables(tables, root, config, name=str(root))
     refuse_unused(config, f"the folder of class folders {root}", "image_column", "label_column")
-    return _class_folders(root, files, config)
+    return _class_folders(root, files, own_splits, config)
 
 
 def card_licence(root: Path) -> str | None:
@@ -123,14 +122,13 @@ def _list(folder: str) -> Iterator[os.DirEntry[str]]:
         ) from error
 
 
-def _class_folders(root: Path, files: Files, config: Data) -> Source:
+def _class_folders(root: Path, files: Files, own_splits: tuple[str, ...], config: Data) -> Source:
     if not files.images and not files.links:
         held = f"{count(len(files.others), 'other file')}" if files.others else "nothing"
         raise DataError(
             f"data.name: images are expected below {root}, found {held}",
             f"recognised are {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    own_splits = _split_folders(files, config)
     splits: dict[str, list[SourceRow]] = {name: [] for name in own_splits or ("train",)}
     rejected: list[SourceRejected] = []
     stray: list[str] = []
@@ -148,7 +146,11 @@ def _class_folders(root: Path, files: Files, config: Data) -> Source:
             rejected.append(SourceRejected(plain(name), split, "a link to a file that does not exist"))
         else:
             classes.add((split, parts[0]))
-            stat = entry.stat()
+            try:
+                stat = entry.stat()
+            except OSError as error:
+                rejected.append(SourceRejected(plain(name), split, f"file cannot be read: {error.strerror}"))
+                continue
             label = plain(parts[0])
             splits[split].append(SourceRow(plain(name), label, entry.path, stat.st_size, stat.st_mtime_ns))
     for split, names in unlabelled.items():
@@ -166,7 +168,7 @@ def _split_folders(files: Files, config: Data) -> tuple[str, ...]:
 
     A folder `train` that holds images directly beside other class folders is a class (bus, car, train).
     """
-    named = {name.casefold() for name in (config.train_split, config.validation_split, config.test_split) if name}
+    named = _named(config)
     with_classes = {name.split("/")[0] for name in files.folders if "/" in name}
     top = sorted(name for name in files.folders if "/" not in name)
     found = [name for name in top if split_of(name) or name.casefold() in named]
@@ -177,6 +179,15 @@ def _split_folders(files: Files, config: Data) -> tuple[str, ...]:
         return tuple(found)
     others = [name for name in top if name not in found]
     return tuple(found) if found and not others and any(name in with_classes for name in found) else ()
+
+
+def _named(config: Data) -> set[str]:
+    return {name.casefold() for name in (config.train_split, config.validation_split, config.test_split) if name}
+
+
+def _split_folder_of(name: str, config: Data) -> str | None:
+    top, _, below = name.partition("/")
+    return top if below and (split_of(top) or top.casefold() in _named(config)) else None
 
 
 def _refuse_layout(root: Path, splits: dict[str, list[SourceRow]], stray: list[str], has_splits: bool) -> None:

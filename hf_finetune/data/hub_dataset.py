@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.folder import read_folder
+from hf_finetune.data.folder import card_licence, read_folder
 from hf_finetune.data.hf_rows import read_datasets
 from hf_finetune.data.hub_errors import explain, not_cached
 from hf_finetune.data.source import Source
@@ -57,16 +57,17 @@ def _resolve(config: Data, local_hint: str) -> Any:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    for wait in (*RETRY_AFTER_S, None):
+    waits = iter(RETRY_AFTER_S)
+    while True:
         try:
             return HfApi().dataset_info(config.name, revision=config.revision, timeout=30.0)
         except (HFValidationError, httpx2.HTTPError, OSError) as error:
             status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-            is_passing = not isinstance(error, HFValidationError) and (status is None or status == 429 or status >= 500)
-            if wait is None or not is_passing:
+            passes = not isinstance(error, HFValidationError) and (status is None or status == 429 or status >= 500)
+            wait = next(waits, None) if passes else None
+            if wait is None:
                 raise explain(error, config, local_hint) from error
             time.sleep(wait)
-    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _load(config: Data, revision: str | None, local_hint: str) -> Any:
@@ -94,7 +95,9 @@ def _read_cached(config: Data, local_hint: str) -> Source:
         commit = _commit_of(data)
         if config.revision is None or wanted == commit:
             stamp = {} if commit is None else {"stamp": f"{config.name} {commit} {config.config}"}
-            return read_datasets(data, config, config.name, commit=commit, **stamp)
+            return read_datasets(
+                data, config, config.name, commit=commit, licence=_cached_licence(config, commit), **stamp
+            )
     except (DatasetsError, ValueError, OSError) as error:
         prepared_error = error
     try:
@@ -105,6 +108,13 @@ def _read_cached(config: Data, local_hint: str) -> Source:
         raise not_cached(config, local_hint, prepared_error) from error
     commit = folder.name if COMMIT.fullmatch(folder.name) else None
     return read_folder(folder, config, name=config.name, commit=commit)
+
+
+def _cached_licence(config: Data, commit: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    card = try_to_load_from_cache(config.name, "README.md", revision=commit, repo_type="dataset") if commit else None
+    return card_licence(Path(card).parent) if isinstance(card, str) else None
 
 
 def _commit_of(data: Any) -> str | None:

@@ -16,7 +16,7 @@ def explain(error: BaseException, config: Data, local_hint: str) -> DataError:
 
     causes = list(_chain(error))
     name = config.name
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
+    if any(isinstance(cause, GatedRepoError) or "is a gated dataset" in str(cause) for cause in causes):
         from huggingface_hub import constants
 
         return DataError(
@@ -31,7 +31,7 @@ def explain(error: BaseException, config: Data, local_hint: str) -> DataError:
     if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in causes):
         return DataError(
             f"data.name: a local folder, table file or Hub dataset is expected, found no {name} in any of them",
-            f"{local_hint}; if it is a private dataset, log in with `hf auth login`",
+            _joined(local_hint, "if it is a private dataset, log in with `hf auth login`"),
         )
     if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes) or any(
         "enough disk space" in str(cause) for cause in causes
@@ -59,8 +59,7 @@ def not_cached(config: Data, local_hint: str, prepared: Exception | None) -> Dat
     return DataError(
         f"data.name: {config.name}{at} is expected in the cache, because HF_HUB_OFFLINE is set; cached are "
         f"{listing(cached, 10) or 'none'}",
-        f"run once without HF_HUB_OFFLINE, or `hf download --repo-type dataset {config.name}`; if a folder was meant: "
-        f"{local_hint}",
+        _joined(local_hint, f"run once without HF_HUB_OFFLINE, or `hf download --repo-type dataset {config.name}`"),
     )
 
 
@@ -79,7 +78,7 @@ def _configuration(causes: list[BaseException], config: Data) -> DataError | Non
     text = next((str(cause) for cause in causes if isinstance(cause, ValueError)), "")
     if "Config name is missing" not in text and "BuilderConfig" not in text:
         return None
-    available = listing(_between(text, "[", "]"), 40)
+    available = listing(_between(text, "[", "]"), 40) or "others"
     if config.config is None:
         return DataError(
             f"data.config: {config.name} has several configurations, found none named; it has {available}",
@@ -89,6 +88,10 @@ def _configuration(causes: list[BaseException], config: Data) -> DataError | Non
         f"data.config: {config.name} has no configuration {config.config!r}; it has {available}",
         "set data.config to one of these",
     )
+
+
+def _joined(local_hint: str, hint: str) -> str:
+    return f"{local_hint} {hint[0].upper()}{hint[1:]}" if local_hint else hint
 
 
 def _between(text: str, start: str, end: str) -> list[str]:

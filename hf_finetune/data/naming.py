@@ -1,4 +1,4 @@
-"""What `data.name` may mean, and which fields mean nothing for what it names."""
+"""What `data.name` may mean, what counts as an image file, and which fields mean nothing for what it names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from hf_finetune.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -25,8 +28,8 @@ def looks_like_path(name: str) -> bool:
     )
 
 
-def missing_path_hint(path: Path) -> str:
-    """Names the siblings that a missing path may have meant, or how far the path does exist."""
+def missing_path_hint(path: Path, *, close_only: bool = False) -> str:
+    """Names the siblings that a missing path may have meant, else how far the path does exist (or nothing)."""
     parent = path.absolute().parent
     while not parent.is_dir() and parent != parent.parent:
         path, parent = parent, parent.parent
@@ -36,6 +39,8 @@ def missing_path_hint(path: Path) -> str:
         return f"{parent} exists but cannot be listed"
     folded = {name.casefold(): name for name in reversed(siblings)}
     close = difflib.get_close_matches(path.name.casefold(), list(folded), n=3, cutoff=0.6)
+    if close_only and not close:
+        return ""
     if close:
         return f"did you mean {' or '.join(str(parent / folded[name]) for name in close)}?"
     return f"{parent} exists and holds {listing(siblings) or 'nothing'}"

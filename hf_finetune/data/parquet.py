@@ -177,8 +177,11 @@ def _rows(
             own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
             for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
                 name = f"{file_name} row {number}"
-                where = None if found.split is None else str(split)
-                yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
+                if found.split is not None and split is None:
+                    yield "train", (name, "no split")
+                else:
+                    where = None if found.split is None else str(split)
+                    yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
                 number += 1
 
 

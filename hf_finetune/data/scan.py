@@ -62,7 +62,9 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
             notes.append(_unlabelled(split, given[split], len(found.pop(split)), config))
     own_to_split: dict[str, Split] = {own: split for split, own in given.items() if split in found}
     rejected = [
-        Rejected(row.name, own_to_split[row.split], row.reason) for row in source.rejected if row.split in own_to_split
+        Rejected(row.name, own_to_split.get(row.split, "train"), row.reason)
+        for row in source.rejected
+        if row.split in own_to_split or row.split not in source.splits  # of an unknown split: counted with train
     ]
     _refuse_empty(source, found, rejected)
     names, rows, unlabelled = labels.encode(found, source.label_names)
@@ -116,12 +118,13 @@ def _source(config: Data) -> Source:
         return read_folder(path, config)
     if is_file:
         return _file_source(path, config)
-    local_hint = missing_path_hint(path)
     if looks_like_path(name) or not HUB_ID.fullmatch(name):
-        raise DataError(f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", local_hint)
+        raise DataError(
+            f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", missing_path_hint(path)
+        )
     from hf_finetune.data.hub_dataset import read_hub
 
-    return read_hub(config, local_hint)
+    return read_hub(config, missing_path_hint(path, close_only=True))
 
 
 def _file_source(path: Path, config: Data) -> Source:

@@ -15,10 +15,9 @@ from typing import Any
 
 from hf_finetune.data import columns
 from hf_finetune.data.config import Data
-from hf_finetune.data.folder import IMAGE_SUFFIXES
+from hf_finetune.data.naming import IMAGE_SUFFIXES
 from hf_finetune.data.readers import FileReader
 from hf_finetune.data.source import RawLabel, Source, SourceRejected, SourceRow, plain
-from hf_finetune.data.splits import split_of
 from hf_finetune.errors import DataError
 
 LOOKED_AT = 200  # values of a column that tell whether it holds paths
@@ -45,7 +44,7 @@ def read_tables(tables: Sequence[tuple[Path, str | None]], root: Path, config: D
     has_splits = any(split for _, split in tables)
     stamps = []
     for path, fixed in tables:
-        table = _read_metadata_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
+        table = _read(path)
         found = columns.find(_kinds(table), config, str(path))
         has_splits |= fixed is None and found.split is not None
         stat = path.stat()
@@ -66,16 +65,13 @@ def read_tables(tables: Sequence[tuple[Path, str | None]], root: Path, config: D
     return Source(name, splits, FileReader(), has_splits, rejected=tuple(rejected), stamp="\n".join(stamps))
 
 
-def read_metadata(root: Path, names: Sequence[str], config: Data) -> Source | None:
-    """The folder described by its metadata tables (paths below `root`), or None where they hold no label column."""
-    tables = [(root / name, split_of(Path(name).parts[0]) and Path(name).parts[0]) for name in names]
-    if config.label_column is None:
-        for path, _ in tables:
-            table = _read_metadata_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
-            kinds = _kinds(table)
-            if not any(name.casefold() in columns.LABEL_NAMES for name in kinds):
-                return None
-    return read_tables(tables, root, config, name=str(root))
+def have_labels(paths: Iterable[Path]) -> bool:
+    """Whether every one of these tables has a column with a usual label name."""
+    return all(any(name.casefold() in columns.LABEL_NAMES for name in _read(path).header) for path in paths)
+
+
+def _read(path: Path) -> Table:
+    return _read_metadata_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
 
 
 def read_table(path: Path) -> Table:
@@ -224,14 +220,10 @@ def name_below(root: str, file: str) -> str:
 
 
 def raw_label(value: Any) -> RawLabel:
-    """A cell as a raw label: text and whole numbers as they are, true and false by name."""
+    """A cell as a raw label: text and whole numbers as they are, anything else (true, 1.5) by its text."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float) and value != value:
-        return None
-    return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _text(value: Any) -> str | None:
