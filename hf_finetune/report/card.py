@@ -124,7 +124,7 @@ def _by_class(score: Mapping[str, Any]) -> list[str]:
     pairs = score.get("confused_pairs", [])[:_MOST_PAIRS]
     if pairs:
         cells = [[escape(p["label"]), escape(p["predicted"]), f"{p['count']:,}"] for p in pairs]
-        text += ["### Most often confused", markdown_table(["is", "was taken for", "images"], cells)]
+        text += ["### Most often confused", markdown_table(["is", "was taken for", "images"], cells, texts=2)]
     return text
 
 
@@ -133,7 +133,7 @@ def _labels(report: RunReport) -> str:
     if len(labels) > _MOST_LABELS:
         return f"## Labels\n\n{len(labels):,} classes; their names are in `config.json` (`id2label`)."
     rows = [[str(number), escape(name)] for number, name in enumerate(labels)]
-    return f"## Labels\n\n{markdown_table(['id', 'name'], rows)}"
+    return f"## Labels\n\n{markdown_table(['id', 'name'], rows, texts=2)}"
 
 
 def _training(report: RunReport) -> str:
@@ -163,7 +163,7 @@ def _training(report: RunReport) -> str:
         [
             "## Training",
             "\n".join(facts),
-            markdown_table(["planned", "value"], settings),
+            markdown_table(["planned", "value"], settings, texts=2),
             f"<details><summary>The recipe, with every default</summary>\n\n```yaml\n{recipe}```\n\n</details>",
         ]
     )

@@ -10,10 +10,12 @@ from hf_finetune.types import RunReport
 
 _BUILTIN = "builtin:"
 _UNQUOTED = r"[^\s\\/'\"<>|]"
-_START = r"(?<![\w.:/\\])(?:~?/|[A-Za-z]:[\\/]|\\\\)"
+_ALONE = r"(?<![\w.:/\\])"
+_START = rf"{_ALONE}(?:~?/|[A-Za-z]:[\\/]|\\\\)"
 _PATHS = (
     re.compile(rf"(?P<quote>['\"]){_START}(?P<quoted>[^'\"\n]*)(?P=quote)"),
     re.compile(rf"{_START}(?:{_UNQUOTED}+[\\/])+{_UNQUOTED}*"),
+    re.compile(rf"{_ALONE}\.{{1,2}}[\\/](?:{_UNQUOTED}+[\\/])*{_UNQUOTED}*"),
 )
 
 
@@ -23,7 +25,7 @@ def last_component(path: str) -> str:
 
 
 def without_paths(text: str) -> str:
-    """Every absolute path in `text` cut down to its last component; web addresses stay."""
+    """Every path in `text` that starts at a root, a home or a dot cut down to its last component; the rest stays."""
     for pattern in _PATHS:
         text = pattern.sub(lambda match: last_component(match[0].strip("'\"")), text)
     return text

@@ -49,7 +49,7 @@ def stock_snippet(report: RunReport) -> str:
         options.append("quantization_config=quantization")
     lines += [
         "base = AutoModelForImageClassification.from_pretrained(",
-        f"    {', '.join([base, *options])}",
+        *(f"    {argument}," for argument in [base, *options]),
         ")",
         "model = PeftModel.from_pretrained(base, adapter).eval()",
         'processor = AutoImageProcessor.from_pretrained(adapter, backend="pil")',
@@ -62,7 +62,7 @@ def _base(report: RunReport) -> tuple[str, list[str]]:
     if report.model["builtin"]:
         return 'f"{adapter}/base"', []
     if is_hub_model(report):
-        return repr(report.model["name"]), [f"revision={report.model['commit']!r}"]
+        return f'"{report.model["name"]}"', [f'revision="{report.model["commit"]}"']
     return "base_path", []
 
 

@@ -49,7 +49,7 @@ def escape(text: str) -> str:
     return _MARKUP.sub(r"\\\1", flat)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns after the first are numbers, right-aligned. Cells are Markdown already."""
-    rule = [":---", *["---:"] * (len(header) - 1)]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """The first `texts` columns are text; the others are numbers, right-aligned. Cells are Markdown already."""
+    rule = [":---"] * texts + ["---:"] * (len(header) - texts)
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])

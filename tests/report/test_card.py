@@ -79,6 +79,7 @@ def test_a_card_holds_no_path_of_the_machine(options: dict[str, Any]) -> None:
     own_names = text.replace("/m/01g317", "")
     assert ABSOLUTE.search(re.sub(r"\\([\\`*_{}\[\]<>#|~&])", r"\1", own_names)) is None
     assert "anna" not in text
+    assert ".." not in text
     assert "cache" not in text.lower()
 
 
@@ -177,7 +178,8 @@ def test_without_a_test_split_the_card_says_that_its_figures_are_optimistic() ->
         ("~/photos/a.jpg and C:\\Users\\a\\b.png", "a.jpg and b.png"),
         ("\\\\server\\share\\c.png", "c.png"),
         ("see https://huggingface.co/timm/vit and n/a or and/or 3/4", None),
-        ("train/glass/1.jpg", None),
+        ("train/glass/1.jpg and 1./2. and ...", None),
+        ("../../photos: 3, ./x/y and ..\\z\\w", "photos: 3, y and w"),
     ],
 )
 def test_absolute_paths_are_cut_to_their_last_component_and_nothing_else(text: str, expected: str | None) -> None:

@@ -152,7 +152,7 @@ def test_a_fully_fine_tuned_model_is_loaded_whole(tmp_path: Path) -> None:
 
 def test_a_hub_base_is_pinned_to_its_commit() -> None:
     code = stock_snippet(example(model="timm/vit_tiny", commit="c" * 40))
-    assert f"'timm/vit_tiny', revision='{'c' * 40}', config=config, ignore_mismatched_sizes=True" in " ".join(
+    assert f'"timm/vit_tiny", revision="{"c" * 40}", config=config, ignore_mismatched_sizes=True' in " ".join(
         code.split()
     )
     assert BASE_PLACE not in code

@@ -106,6 +106,12 @@ def test_mixing_a_row_with_its_own_class_changes_neither_loss_nor_weight() -> No
     )
 
 
+def test_a_mixed_row_counts_as_its_two_classes_do_in_their_shares() -> None:
+    labels, partners, mix = torch.tensor([0, 6]), torch.tensor([3, 1]), torch.tensor([0.25, 1.0])
+    weights = row_weights(labels, partners, mix, WEIGHTS)
+    torch.testing.assert_close(weights, torch.tensor([0.25 * 0.1 + 0.75 * 2.0, 9.0]))
+
+
 def test_row_weights_count_rows_when_classes_count_alike() -> None:
     _, labels, partners, mix = batch()
     assert row_weights(labels, partners, mix, None).tolist() == [1.0] * ROWS
