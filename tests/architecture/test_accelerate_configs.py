@@ -36,10 +36,10 @@ os.write(1, (json.dumps(seen) + "\\n").encode())
 """
 
 
-def launch(tmp_path: Path, *options: str) -> list[dict[str, object]]:
+def launch(tmp_path: Path, code: str, *options: str) -> list[dict[str, object]]:
     """What the ranks saw, in the order of their numbers."""
     script = tmp_path / "rank.py"
-    script.write_text(RANK, encoding="utf-8")
+    script.write_text(code, encoding="utf-8")
     # Whatever launched this test must not be taken for the launcher of the ranks.
     environment = {key: value for key, value in os.environ.items() if key not in ("MASTER_ADDR", "MASTER_PORT")}
     process = subprocess.run(
@@ -102,5 +102,21 @@ def test_cpu_multi_runs_two_ranks_on_the_cpu(tmp_path: Path) -> None:
         "precision": "no",
         "gpus": "-1,-1",
     }
-    seen = launch(tmp_path, "--config_file", str(REPO / "accelerate_configs" / "cpu_multi.yaml"))
+    seen = launch(tmp_path, RANK, "--config_file", str(REPO / "accelerate_configs" / "cpu_multi.yaml"))
     assert seen == [{**common, "rank": 0}, {**common, "rank": 1}]
+
+
+# The same without torch, for what the environment alone tells.
+ALONE = """
+import json, os
+names = ("ACCELERATE_MIXED_PRECISION", "MASTER_PORT", "WORLD_SIZE")
+print(json.dumps({"rank": 0, "set": [name for name in names if name in os.environ]}))
+"""
+
+
+def test_the_launch_that_silently_runs_one_process_can_be_told_by_its_environment(tmp_path: Path) -> None:
+    """`--cpu --num_processes 2` sets MASTER_PORT, as only a launch for several does, but no WORLD_SIZE."""
+    common = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "--num_processes")
+    two = launch(tmp_path, ALONE, *common, "2")
+    assert two == [{"rank": 0, "set": ["ACCELERATE_MIXED_PRECISION", "MASTER_PORT"]}]
+    assert launch(tmp_path, ALONE, *common, "1") == [{"rank": 0, "set": ["ACCELERATE_MIXED_PRECISION"]}]
