@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
-from hf_finetune.types import RunReport
+from hf_finetune.types import Candidate, RunReport
 
 FILE = "run.json"
 FORMAT = 1
@@ -61,6 +61,12 @@ def read_report(path: Path) -> dict[str, Any]:
             f"{path}: a report of format {FORMAT} is expected.", "Give another output.dir, or upgrade."
         )
     return content
+
+
+def as_run_report(content: Mapping[str, Any]) -> RunReport:
+    """The report that `read_report` gave, as the type that the summary and the card take."""
+    known = {field.name: content[field.name] for field in fields(RunReport)}
+    return RunReport(**{**known, "rungs": tuple(Candidate(**rung) for rung in content["rungs"])})
 
 
 def _plain(value: Any, *, rounded: bool) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.report.references import base_name, dataset_name, method
+from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.section import format_bytes, format_seconds
 from hf_finetune.types import Decision, Plan, RunReport
@@ -66,8 +67,10 @@ def weakest(score: Mapping[str, Any], most: int) -> list[tuple[str, Mapping[str,
     return sorted(table, key=lambda entry: entry[1]["f1"])[:most]
 
 
-def render_summary(report: RunReport, result: Path, *, width: int | None = None) -> str:
-    """A short account of a finished run; `result` is the `adapter/` (or `model/`) folder."""
+def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, width: int | None = None) -> str:
+    """A short account of the finished run in `run_dir`; `report` may be what `read_report` gave."""
+    if not isinstance(report, RunReport):
+        report = as_run_report(report)
     labels, test = report.data["labels"], report.test
     rows: list[tuple[str, str]] = []
     if test:
@@ -90,8 +93,8 @@ def render_summary(report: RunReport, result: Path, *, width: int | None = None)
             ("", f"out of memory {replays:,} times: micro-batch {report.plan['used']['micro_batch']} at the end")
         )
     kind = "model" if report.recipe["adapter"]["kind"] == "full" else "adapter"
-    rows.append((kind, str(result)))
-    path = f'"{result}"' if " " in str(result) else str(result)
+    rows.append((kind, str(run_dir / kind)))
+    path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
     title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {len(labels):,} classes"
     # On a line of its own, so that it can be copied.
     use = f"hf-finetune predict {path} photo.jpg"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from hf_finetune.report.run_json import read_report, write_report
 from hf_finetune.report.summary import accuracy_text, render_plan, render_summary, show
 from hf_finetune.report.tables import columns_of, plain_table, terminal_width
 from hf_finetune.types import Decision
 from tests.report.example import example, plan
 
-ADAPTER = Path("runs/trashnet/adapter")
+RUN = Path("runs/trashnet")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -38,7 +39,7 @@ def test_a_plan_without_an_overview_opens_with_its_table() -> None:
 
 
 def test_neither_text_holds_control_or_colour_codes() -> None:
-    text = render_plan(plan()) + render_summary(example(), ADAPTER)
+    text = render_plan(plan()) + render_summary(example(), RUN)
     assert "\x1b" not in text
     assert re.search(r"[^\n -~]", re.sub(r"[×√–]", "", text)) is None
 
@@ -53,24 +54,30 @@ def test_the_terminals_width_is_kept_between_60_and_120(
 
 def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> None:
     report = example()
-    text = render_summary(report, ADAPTER, width=100)
+    text = render_summary(report, RUN, width=100)
     assert text.splitlines()[0] == "LoRA (rank 8): vit_tiny_timm on trashnet, 6 classes"
     assert f"test accuracy  {accuracy_text(report.test)}\n" in text
     assert "it chose the checkpoint" in text
     assert "left out       1 unreadable row, named in run.json\n" in text
     assert "2 min 47 s (scan and imports 9.8 s, images 6.2 s, model 1.9 s, training 2 min 21 s" in text
     assert "peak memory    1.48 GB of RAM (2.02 GB with shared pages); 1.7 GB planned\n" in text
-    assert f"adapter        {ADAPTER}\n" in text
-    assert text.endswith(f"Predict with it:\n  hf-finetune predict {ADAPTER} photo.jpg\n")
+    assert f"adapter        {RUN / 'adapter'}\n" in text
+    assert text.endswith(f"Predict with it:\n  hf-finetune predict {RUN} photo.jpg\n")
+
+
+def test_a_report_read_back_from_run_json_gives_the_same_summary(tmp_path: Path) -> None:
+    report = example()
+    content = read_report(write_report(report, tmp_path))
+    assert render_summary(content, RUN, width=100) == render_summary(report, RUN, width=100)
 
 
 def test_the_line_to_copy_is_never_wrapped_and_quotes_a_path_with_spaces() -> None:
-    path = Path("my runs") / ("x" * 90) / "adapter"
+    path = Path("my runs") / ("x" * 90)
     assert f'\n  hf-finetune predict "{path}" photo.jpg\n' in render_summary(example(), path, width=60)
 
 
 def test_without_a_test_split_the_validation_figures_stand_alone() -> None:
-    text = render_summary(example(test=False), ADAPTER, width=100)
+    text = render_summary(example(test=False), RUN, width=100)
     assert "test accuracy" not in text
     assert "macro F1" in text
 
@@ -78,7 +85,7 @@ def test_without_a_test_split_the_validation_figures_stand_alone() -> None:
 def test_replays_after_out_of_memory_are_told() -> None:
     report = example()
     used = replace(report, plan={**report.plan, "used": {"micro_batch": 16, "replays": 2}})
-    assert "out of memory 2 times: micro-batch 16 at the end" in render_summary(used, ADAPTER, width=100)
+    assert "out of memory 2 times: micro-batch 16 at the end" in render_summary(used, RUN, width=100)
 
 
 def test_memory_of_an_accelerator_is_told_beside_ram() -> None:
@@ -86,11 +93,11 @@ def test_memory_of_an_accelerator_is_told_beside_ram() -> None:
     cuda = replace(
         report, machine={**report.machine, "device": "cuda"}, peak_bytes={**report.peak_bytes, "device": 3_000_000_000}
     )
-    assert "3 GB on the device, 1.48 GB of RAM" in render_summary(cuda, ADAPTER, width=100)
+    assert "3 GB on the device, 1.48 GB of RAM" in render_summary(cuda, RUN, width=100)
 
 
 def test_full_fine_tuning_is_called_so_and_its_folder_a_model() -> None:
-    text = render_summary(example(overrides=("adapter.kind=full",)), Path("runs/x/model"), width=100)
+    text = render_summary(example(overrides=("adapter.kind=full",)), Path("runs/x"), width=100)
     assert text.startswith("Full fine-tuning: ")
     assert re.search(r"^model +runs/x/model$", text.replace("\\", "/"), re.MULTILINE)
 
