@@ -38,7 +38,7 @@ DECODE_ERRORS = (
     AttributeError,
     EOFError,
     MemoryError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

@@ -43,6 +43,7 @@ class WorkerPool:
         self.count = count
         self._workers: list[_Worker | None] = [None] * count
         self._closed = False
+        self._lock = threading.Lock()  # a death and a close at the same time must not leave a process behind
 
     def start(self, count: int | None = None) -> None:
         """Starts the processes (or the first `count`) that are not running. Raises MachineError if refused."""
@@ -56,8 +57,9 @@ class WorkerPool:
         self._kill()
 
     def _kill(self) -> None:
-        workers = [worker for worker in self._workers if worker is not None]
-        self._workers = [None] * self.count
+        with self._lock:
+            workers = [worker for worker in self._workers if worker is not None]
+            self._workers = [None] * self.count
         for worker in workers:
             worker.kill()
         for worker in workers:
@@ -95,11 +97,12 @@ class WorkerPool:
         return None if self._closed else self._workers[place]
 
     def _replace(self, place: int) -> None:
-        worker = self._workers[place]
-        if worker is not None:
-            worker.kill()
-            worker.wait()
-        self._workers[place] = None if self._closed else _Worker()
+        with self._lock:
+            worker = self._workers[place]
+            if worker is not None:
+                worker.kill()
+                worker.wait()
+            self._workers[place] = None if self._closed else _Worker()
 
 
 class _Round:
@@ -162,6 +165,7 @@ class _Round:
                 if worker is not sent_to:
                     worker.greet()
                     worker.send(("job", self._job))
+                    worker.receive()
                     sent_to = worker
                 worker.send(("tasks", chunk))
                 while chunk:
@@ -170,16 +174,19 @@ class _Round:
                     chunk = chunk[1:]
             except (EOFError, OSError, ValueError, pickle.UnpicklingError):
                 # ValueError: the pipe object was closed by close() in another thread.
-                if not self._mourn(place, worker, chunk):
+                if not self._mourn(place, worker, chunk, able=worker is sent_to):
                     return
 
-    def _mourn(self, place: int, worker: _Worker, left: list[Task]) -> bool:
-        """Puts a dead worker's rows back, names the row that killed two, replaces it. False: this thread is done."""
+    def _mourn(self, place: int, worker: _Worker, left: list[Task], *, able: bool) -> bool:
+        """Puts a dead worker's rows back, names the row that killed two, replaces it. False: this thread is done.
+
+        `able`: it had started and loaded its job, so that a row may be to blame.
+        """
         if self._pool._closed or self._stop:
             return False
         end = worker.describe_end()
-        if not worker.greeted:
-            self._fail(f"image workers: a process that decodes images was expected to start, it did not: {end}")
+        if not able:
+            self._fail(f"image workers: a process that decodes images was expected to start, it ended with {end}")
             return False
         with self._lock:
             culprit, rest = left[0], left[1:]
@@ -213,7 +220,7 @@ class _Worker:
     def __init__(self) -> None:
         # A file, not a pipe: nobody reads it unless the child dies, and a full pipe would stop the child.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in wait()
-        self.greeted = False
+        self._greeted = False
         try:
             self._process = subprocess.Popen(
                 # -P: a file of the user's named like a library, beside the script, must not be imported instead of it.
@@ -232,10 +239,10 @@ class _Worker:
 
     def greet(self) -> None:
         """Waits until the child is up. Raises EOFError or OSError where it died before."""
-        if not self.greeted:
+        if not self._greeted:
             self.send([path for path in sys.path if path])
             self.receive()
-            self.greeted = True
+            self._greeted = True
 
     def send(self, message: Any) -> None:
         send(self._pipe(self._process.stdin), message)

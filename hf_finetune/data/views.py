@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from hf_finetune.pixels import check_aspect, open_sized, render, squash
+from hf_finetune.pixels import UnreadableImage, check_aspect, open_sized, render, squash
+from hf_finetune.stock import STOCK_FAILURES, first_line
 from hf_finetune.types import PixelStep, Preprocess
 
 Size = tuple[int, int]  # width, height
@@ -85,7 +86,10 @@ class Stock:
     def draw(self, data: bytes, max_pixels: int) -> tuple[np.ndarray, Size]:
         """uint8 [3, height, width] and the original's width and height. Raises UnreadableImage."""
         image, size = open_sized(data, max_pixels)
-        return self.renderer(image), size
+        try:
+            return self.renderer(image), size
+        except STOCK_FAILURES as error:
+            raise UnreadableImage(f"the stock processor fails on it: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)

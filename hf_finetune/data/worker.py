@@ -69,6 +69,7 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
         kind, body = receive(requests)
         if kind == "job":
             job = pickle.loads(body)
+            send(replies, "loaded")
             continue
         if job is None:
             raise RuntimeError("tasks came before their job")
