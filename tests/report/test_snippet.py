@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoModelForImageClassification,
     BitsAndBytesConfig,
     ViTConfig,
@@ -162,3 +163,26 @@ def test_a_quantized_report_without_its_quantization_config_is_not_passed_over()
     report = example(overrides=("quantization.kind=int8",))
     with pytest.raises(ValueError, match=r"expected to hold model\.quantization_config"):
         stock_snippet(report)
+
+
+@pytest.mark.real
+def test_a_real_timm_base_is_loaded_with_its_labels_and_timms_own_preprocessing(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    base = shared_data / "weights" / "vit_tiny_timm"
+    # timm's config keeps its own names when they are given to from_pretrained, so they are set on it.
+    config = AutoConfig.from_pretrained(base)
+    config.id2label = dict(enumerate(LABELS))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+    plain = AutoModelForImageClassification.from_pretrained(
+        base, config=config, ignore_mismatched_sizes=True, dtype="float32"
+    )
+    model = get_peft_model(plain, LoraConfig(target_modules=["qkv"], modules_to_save=["head"])).eval()
+    model.save_pretrained(tmp_path)
+    plain.config.save_pretrained(tmp_path)
+    names = run(stock_snippet(example(LABELS, model=str(base))), **{PLACE: tmp_path, BASE_PLACE: base})
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    pixels = names["processor"](photo, return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 224, 224)
+    torch.testing.assert_close(logits_of(names["model"], pixels), logits_of(model, pixels), rtol=0, atol=1e-5)
+    assert list(names["model"].config.id2label.values()) == LABELS
