@@ -57,7 +57,7 @@ def start(code: str, home: Path, **variables: str) -> subprocess.Popen[str]:
 
 def test_evaluate_loads_every_module_by_path_offline(tmp_path: Path) -> None:
     process = start(THROUGH_EVALUATE, tmp_path)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert output.splitlines() == [
         "{'accuracy': 0.5}",
@@ -72,7 +72,7 @@ def test_evaluate_loads_every_module_by_path_offline(tmp_path: Path) -> None:
 def test_two_processes_at_once_do_not_collide_and_leave_nothing_in_a_shared_home(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)  # root may write all the same: hence the look at what is left
     processes = [start(DIRECTLY, tmp_path, WRONG=str(label)) for label in (0, 1)]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=300) for process in processes]
     tmp_path.chmod(stat.S_IRWXU)
     for (output, errors), process, accuracy in zip(outputs, processes, (2 / 3, 1.0), strict=True):
         assert process.returncode == 0, errors
