@@ -60,7 +60,8 @@ def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yam
     device = str(next(bare.parameters()).device)
     held = list(range(min(HELD_ROWS, len(rows))))
     expected = predict_logits(bare, rows, manifest.preprocess, batch=len(held), indices=held)
-    staged = stage(bare, staged_path(target), manifest, recipe_yaml)
+    staged = staged_path(target)
+    stage(bare, staged, manifest, recipe_yaml)
 
     def reloaded_logits(folder: Path) -> np.ndarray:
         again = load_result(folder, manifest, torch_dtype(manifest.dtype), device)

@@ -218,6 +218,9 @@ def build_model(ready: Prepared) -> nn.Module:
         device_map=place if quantization is not None else None,
     )
     adapted = recipe.adapter.apply(model, facts)
+    for config in getattr(adapted, "peft_config", {}).values():
+        # PEFT asks the Hub about this name at every checkpoint (for a vocabulary); the result names it again.
+        config.base_model_name_or_path = ""
     if plan.checkpointing.value:
         enable_checkpointing(adapted)
     return adapted

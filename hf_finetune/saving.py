@@ -25,14 +25,14 @@ from hf_finetune.manifest import Manifest, write_manifest
 LOGIT_TOLERANCE = 1e-3
 
 
-def stage(model: PeftModel | PreTrainedModel, target: Path, manifest: Manifest, recipe_yaml: str) -> Path:
-    """Write everything but the card into `target`.staged and return that folder."""
-    staged = target.with_name(f"{target.name}.staged")
+def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, recipe_yaml: str) -> None:
+    """Write everything but the card into the folder `staged`, replacing what an interrupted run left there."""
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     builtin = manifest.base.startswith("builtin:")
-    model.save_pretrained(staged)
     if isinstance(model, PeftModel):
+        # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
+        model.save_pretrained(staged, save_embedding_layers=False)
         _name_base(staged / "adapter_config.json", manifest)
         # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
         base = model.get_base_model()
@@ -41,10 +41,11 @@ def stage(model: PeftModel | PreTrainedModel, target: Path, manifest: Manifest, 
         (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
         if builtin:
             shutil.copytree(builtin_path(manifest.base), staged / "base")
+    else:
+        model.save_pretrained(staged)
     _save_processor(manifest, staged)
     write_manifest(staged, manifest)
     (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
-    return staged
 
 
 def _name_base(path: Path, manifest: Manifest) -> None:

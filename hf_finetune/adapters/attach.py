@@ -59,7 +59,8 @@ def _read(folder: Path) -> dict[str, torch.Tensor]:
 def _check_arrived(model: PeftModel, saved: dict[str, torch.Tensor], folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
-    here = get_peft_model_state_dict(model)
+    # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
+    here = get_peft_model_state_dict(model, save_embedding_layers=False)
     missing, unknown = sorted(here.keys() - saved.keys()), sorted(saved.keys() - here.keys())
     changed = [name for name in here.keys() & saved.keys() if not _equal(here[name], saved[name])]
     for what, names in (("lacks", missing), ("holds, with no place here,", unknown), ("did not hand over", changed)):

@@ -17,6 +17,8 @@ def configure_logging(debug: bool) -> None:
     ours.setLevel(logging.DEBUG if debug else logging.INFO)
     if os.environ.get("RANK", "0") != "0":
         ours.setLevel(logging.ERROR)
+    # bitsandbytes reports an optional kernel that it would fetch from the Hub; it works without.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # The Hub's and transformers' own bars and hints interleave with ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
