@@ -117,6 +117,18 @@ def test_mixing_uses_the_partners_pixels_label_and_own_augmentation():
     assert (reach <= 1 + 1e-5).all() and not torch.equal(batch["draw_grid"], batch["partner_draw_grid"])
 
 
+def test_two_rows_with_the_same_partner_see_it_augmented_differently():
+    same = 0
+    dataset = train_rows(Augment(mixup=1.0), count=2)
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        batch = dataset.__getitems__([0, 1])
+        if torch.equal(batch["partner_pixel_values"][0], batch["partner_pixel_values"][1]):
+            same += 1
+            assert not torch.equal(batch["partner_draw_grid"][0], batch["partner_draw_grid"][1])
+    assert same > 3
+
+
 def test_the_loader_hands_whole_batches_over_untouched():
     dataset = train_rows()
     batch = next(iter(DataLoader(dataset, batch_size=6, collate_fn=collate)))
