@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # A row whose worker died is tried once more in a fresh one; then it is the culprit.
 TRIES = 2
 # Beyond this many deaths the machine is at fault, not a few rows.
-MAX_DEATHS = 20
+MAX_DEATHS = 10
 MAX_CHUNK = 32
 
 
@@ -186,13 +186,15 @@ class _Round:
             return False
         end = worker.describe_end()
         if not able:
-            self._fail(f"image workers: a process that decodes images was expected to start, it ended with {end}")
+            message = f"image workers: a process that decodes images was expected to start, it ended with {end}"
+            self._fail(message, "data in memory must be of classes that another process can import")
             return False
         with self._lock:
             culprit, rest = left[0], left[1:]
             self._deaths[culprit.slot] += 1
             if self._deaths.total() > MAX_DEATHS:
-                self._fail(f"image workers: {MAX_DEATHS} processes died while decoding, the last with {end}")
+                message = f"image workers: {MAX_DEATHS} processes died while decoding, the last with {end}"
+                self._fail(message, "memory is the usual cause: lower train.decode_workers or data.max_pixels")
                 return False
             if rest:
                 self._chunks.appendleft(rest)
@@ -208,10 +210,8 @@ class _Round:
             return False
         return True
 
-    def _fail(self, message: str) -> None:
-        self._queue.put(
-            MachineError(message, "memory is the usual cause: lower train.decode_workers or data.max_pixels")
-        )
+    def _fail(self, message: str, hint: str) -> None:
+        self._queue.put(MachineError(message, hint))
 
 
 class _Worker:
@@ -256,8 +256,11 @@ class _Worker:
 
     def describe_end(self) -> str:
         """Exit code or signal, and the last line that the child wrote to its standard error."""
-        self.kill()
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)  # its pipe closes a moment before it ends
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
         if self._stderr.closed:
             return f"exit code {code}"
         self._stderr.seek(0)
