@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.naming import IMAGE_SUFFIXES, refuse_unused
+from hf_finetune.data.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES, refuse_unused
 from hf_finetune.data.readers import FileReader
 from hf_finetune.data.source import Source, SourceRejected, SourceRow, count, listing, plain
 from hf_finetune.data.splits import split_of
@@ -158,7 +158,8 @@ def _class_folders(root: Path, files: Files, own_splits: tuple[str, ...], config
             stray += names
         else:  # a split folder of images without class folders: rows without a label
             splits[split] = [SourceRow(plain(name), None, str(root / name)) for name in names]
-    _refuse_layout(root, splits, stray, bool(own_splits))
+    if not own_splits:
+        _refuse_layout(root, files, splits["train"], stray)
     notes = _notes(files, stray, elsewhere) + _empty_classes(files, classes, own_splits, config)
     return Source(str(root), splits, FileReader(), bool(own_splits), rejected=tuple(rejected), notes=tuple(notes))
 
@@ -175,9 +176,20 @@ def _split_folders(files: Files, config: Data) -> tuple[str, ...]:
     trains = [
         name for name in found if name in with_classes and (split_of(name) == "train" or name.casefold() in named)
     ]
+    others = [name for name in top if name not in found]
+    if len(found) == 1 and others and config.train_split is None and (trains or found[0] in with_classes):
+        held = {name.split("/")[0] for name, _ in files.images}
+        if beside := [name for name in others if name in held]:
+            raise DataError(
+                f"data.train_split: classes in {found[0]} or classes beside it are expected, found both: "
+                f"{found[0]} holds "
+                f"folders of images, and beside it are {listing(beside)}",
+                f"if {found[0]} is the training split, set data.train_split={found[0]}; if it is a class, put "
+                f"its images "
+                "directly into it",
+            )
     if trains:
         return tuple(found)
-    others = [name for name in top if name not in found]
     return tuple(found) if found and not others and any(name in with_classes for name in found) else ()
 
 
@@ -190,21 +202,28 @@ def _split_folder_of(name: str, config: Data) -> str | None:
     return top if below and (split_of(top) or top.casefold() in _named(config)) else None
 
 
-def _refuse_layout(root: Path, splits: dict[str, list[SourceRow]], stray: list[str], has_splits: bool) -> None:
-    if not has_splits and not splits["train"]:
+def _refuse_layout(root: Path, files: Files, rows: list[SourceRow], stray: list[str]) -> None:
+    """Refuses a folder without splits whose folders are not classes, naming what may have been meant."""
+    tables = sorted(name for name in files.others if "/" not in name and Path(name).suffix.lower() in TABLE_SUFFIXES)
+    hint = "put the images of each class into a folder of its own, or name a table with a label column in data.name"
+    hint = f"did you mean the table data.name={root / tables[0]}?" if tables else hint
+    top = sorted({row.name.split("/")[0] for row in rows})
+    if not top:
         raise DataError(
             f"data.name: a folder for each class is expected below {root}, found {count(len(stray), 'image')} "
             "and no class folder",
-            "put the images of each class into a folder of its own, or name a table with a label column in data.name",
+            hint,
         )
-    top = {row.name.split("/")[0] for row in splits.get("train", ())}
-    if not has_splits and len(top) == 1:
-        inner = {row.name.split("/")[1] for row in splits["train"] if row.name.count("/") > 1}
+    if all(split_of(name) for name in top):
+        raise DataError(f"data.name: class folders are expected in {listing(top)} of {root}, found images only", hint)
+    if len(top) == 1:
+        inner = sorted({row.name.split("/")[1] for row in rows if row.name.count("/") > 1})
         if len(inner) > 1 and not stray:
-            raise DataError(
-                f"data.name: at least two class folders are expected below {root}, found only {next(iter(top))}",
-                f"it holds {listing(sorted(inner))}: did you mean data.name={root / next(iter(top))}?",
-            )
+            hint = f"it holds {listing(inner)}: did you mean data.name={root / top[0]}?"
+        raise DataError(
+            f"data.name: at least two class folders are expected below {root}, found only {top[0]}",
+            hint,
+        )
 
 
 def _notes(files: Files, stray: list[str], elsewhere: Counter[str]) -> list[str]:

@@ -38,8 +38,8 @@ def read_hub(config: Data, local_hint: str) -> Source:
     if found is not None and found != info.sha:  # datasets falls back to any cached version when a download fails
         raise DataError(
             f"data.name: {config.name} at commit {info.sha} is expected, found only the cached commit {found}, because "
-            "the Hub broke off",
-            "try again; to use the cached copy set HF_HUB_OFFLINE=1",
+            "the Hub did not give the files",
+            f"try again; to use the cached copy set data.revision={found} and HF_HUB_OFFLINE=1",
         )
     return read_datasets(
         data,
