@@ -119,6 +119,7 @@ def assemble_report(
         "device": device_peak_bytes(ready.plan.device.value),
     }
     validation = dict(results["validation"].metrics)
+    quantization = recipe.quantization.config(facts.head)
     rung = Candidate(
         rung="full",
         validation={key: value for key, value in validation.items() if isinstance(value, int | float)},
@@ -144,6 +145,7 @@ def assemble_report(
             "licence": facts.licence,
             "parameters": facts.parameters,
             "builtin": facts.library == "builtin",
+            "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
         },
         data={
             "name": index.source,

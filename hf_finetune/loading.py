@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +141,7 @@ def load_result(
             "Give the right base model with `--base`, or restore those weights.",
         )
     quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
-    quantization = quantizer.config(tuple(adapter_config(folder)["modules_to_save"]))
+    quantization = quantizer.config(manifest.head)
     extra: dict[str, Any] = {}
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}
@@ -157,8 +156,3 @@ def torch_dtype(name: str) -> torch.dtype:
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-def adapter_config(folder: Path) -> dict[str, Any]:
-    """The folder's adapter_config.json, as PEFT wrote it."""
-    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

@@ -23,7 +23,8 @@ _STEPS = {"resize": Resize, "resize_shortest": ResizeShortest, "center_crop": Ce
 class Manifest:
     """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
 
-    `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights.
+    `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights; `head` the names of the
+    modules that are trained in full.
     """
 
     base: str
@@ -32,13 +33,14 @@ class Manifest:
     adapter: Mapping[str, Any]
     quantization: str
     dtype: str
+    head: tuple[str, ...]
     labels: tuple[str, ...]
     preprocess: Preprocess
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the file into a result folder."""
-    content = {"format": FORMAT, **asdict(manifest), "labels": list(manifest.labels)}
+    content = {"format": FORMAT, **asdict(manifest), "head": list(manifest.head), "labels": list(manifest.labels)}
     content["preprocess"]["steps"] = _steps_as_dicts(manifest.preprocess.steps)
     (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -64,7 +66,8 @@ def read_manifest(folder: Path) -> Manifest:
             steps=None if steps is None else tuple(_step(step) for step in steps),
             **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()},
         )
-        return Manifest(**{**content, "labels": tuple(content["labels"]), "preprocess": restored})
+        tuples = {key: tuple(content[key]) for key in ("head", "labels")}
+        return Manifest(**{**content, **tuples, "preprocess": restored})
     except (TypeError, KeyError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
 

@@ -187,6 +187,7 @@ def describe(ready: Prepared) -> Manifest:
         adapter=recipe.adapter.model_dump(mode="json"),
         quantization=recipe.quantization.kind,
         dtype=frozen_dtype(ready),
+        head=ready.facts.head,
         labels=ready.index.labels.names,
         preprocess=ready.facts.preprocess,
     )

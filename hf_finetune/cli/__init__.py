@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a bug of ours, 2 a mistake or limit that the message expla
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     from hf_finetune.cli.log import configure_logging
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Windows pipe speaks cp1252, which has no √ or ≤
     configure_logging(options.debug)
     try:
         return VERBS[options.verb].run(options)

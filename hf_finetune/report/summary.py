@@ -78,7 +78,8 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the checkpoint"))
     best = test or report.validation
     more = [f"macro F1 {best['macro_f1']:.3f}", f"loss {best['loss']:.3f}", f"calibration error {best['ece']:.3f}"]
-    rows.append(("also", ", ".join([f"top-5 {percent(best['top5'])}"] * ("top5" in best) + more)))
+    top5 = [f"top-5 {percent(best['top5'])}"] if "top5" in best else []  # only above 5 classes
+    rows.append(("also", ", ".join(top5 + more)))
     weak = [(name, row["f1"]) for name, row in weakest(best, 3) if row["f1"] < 1]
     if len(labels) > 2 and weak:
         rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))

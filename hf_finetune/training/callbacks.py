@@ -25,7 +25,7 @@ class EpochToDataset(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._set_epoch(int(state.epoch or 0))
+        self._set_epoch(int((state.epoch or 0) + 1e-6))  # a sum of fractions at the end of an epoch
 
 
 class MetricsFile(TrainerCallback):

@@ -1,0 +1,226 @@
+"""From a recipe to an adapter that stock libraries load: the whole path, through the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hf_finetune
+from hf_finetune.cli import main
+from tests.cli.photos import CLASSES
+
+Cli = Callable[..., tuple[int, str, str]]
+RUN_FILES = ["adapter", "checkpoints", "metrics.jsonl", "plan.json", "predictions.csv", "recipe.yaml", "run.json"]
+ADAPTER_FILES = [
+    "README.md",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "hf_finetune.json",
+    "metrics.json",
+    "preprocessor_config.json",
+    "recipe.yaml",
+]
+
+
+def stock_predictions(adapter: Path, images: list[Path], base: Path | None = None) -> list[str]:
+    """Run the model card's own Python in a fresh process that cannot import hf_finetune."""
+    (code,) = re.findall(r"```python\n(from transformers.*?)```", (adapter / "README.md").read_text("utf-8"), re.S)
+    code = code.replace("ADAPTER_PATH_OR_HUB_ID", str(adapter)).replace("MODEL_PATH_OR_HUB_ID", str(adapter))
+    code = code.replace("PATH_OF_THE_BASE_MODEL", str(base))
+    code = "import sys; sys.modules['hf_finetune'] = None\n" + code
+    code += (
+        "\nimport json, sys, torch\nfrom PIL import Image\n"
+        "images = [Image.open(path).convert('RGB') for path in sys.argv[1:]]\n"
+        "with torch.no_grad(): logits = model(**processor(images, return_tensors='pt')).logits\n"
+        "print(json.dumps([model.config.id2label[int(i)] for i in logits.argmax(-1)]))\n"
+    )
+    place = Path(tempfile.mkdtemp(dir=adapter.parent.parent))
+    shutil.copy(images[0], place / "photo.jpg")  # the card's lines end by opening it
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, images)], capture_output=True, text=True, cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    code, out, err = cli("train", recipe)
+    run = tmp_path / "run"
+    assert code == 0, err
+    assert "test accuracy" in out
+    assert "adapter" in out
+    assert [name for name in sorted(p.name for p in run.iterdir()) if name != "run.lock"] == RUN_FILES
+    assert sorted(path.name for path in (run / "adapter").iterdir()) == ADAPTER_FILES
+    report = json.loads((run / "run.json").read_text("utf-8"))
+    assert report["test"]["accuracy"] > 0.9
+    assert report["data"]["labels"] == sorted(name.replace("/", "⁄") for name in CLASSES)
+    # predictions.csv holds every test row once, and its accuracy is the reported one
+    lines = [line.split(",") for line in (run / "predictions.csv").read_text("utf-8").splitlines()[1:]]
+    assert len({line[1] for line in lines}) == len(lines) == report["data"]["counts"]["test"] == 60
+    assert sum(line[2] == line[3] for line in lines) / 60 == pytest.approx(report["test"]["accuracy"])
+    # the same command again changes nothing
+    code, _, err = cli("train", recipe)
+    assert (code, "is finished; nothing to do" in err) == (0, True)
+    # the evaluate verb finds the same numbers
+    code, out, _ = cli("evaluate", run, "--json")
+    assert json.loads(out)["accuracy"] == report["test"]["accuracy"]
+    # stock libraries, alone, predict what was reported, row for row
+    images = [photos / line[1] for line in lines]
+    assert stock_predictions(run / "adapter", images, tiny) == [line[3] for line in lines]
+    # and so does hf_finetune.load, from another folder
+    (run / "adapter").rename(tmp_path / "moved")
+    classifier = hf_finetune.load(tmp_path / "moved")
+    assert [p.label for p in classifier.predict(images)] == [line[3] for line in lines]
+    code, out, _ = cli("predict", tmp_path / "moved", images[0], "--json", "--top", 3)
+    answer = json.loads(out)
+    assert sum(p["probability"] for p in answer["predictions"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["adapter.kind=head_only"],
+        ["adapter.kind=full", "train.learning_rate=0.003"],
+        ["quantization.kind=int8"],
+        ["quantization.kind=nf4"],
+        ["quantization.kind=int8", "adapter.kind=head_only"],
+        ["adapter.dora=true"],
+        ["adapter.rslora=true", "adapter.dropout=0.1", "train.precision=fp32", "train.checkpointing=true"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_every_adapter_and_quantizer_arrives_in_stock_code(
+    overrides: list[str], recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cli: Cli
+) -> None:
+    code, _, err = cli("train", recipe, *overrides)
+    assert code == 0, err
+    folder = tmp_path / "run" / ("model" if "adapter.kind=full" in overrides else "adapter")
+    lines = [line.split(",") for line in (tmp_path / "run" / "predictions.csv").read_text("utf-8").splitlines()[1:]]
+    predicted = stock_predictions(folder, [photos / line[1] for line in lines], tiny)
+    assert sum(a == line[3] for a, line in zip(predicted, lines, strict=True)) >= 59  # ties may fall either way
+
+
+def test_a_built_in_base_travels_along(recipe: Path, tmp_path: Path, photos: Path, cli: Cli) -> None:
+    code, _, err = cli("train", recipe, "model.name=builtin:starter", "train.epochs=1")
+    assert code == 0, err
+    adapter = tmp_path / "run" / "adapter"
+    assert (adapter / "base" / "model.safetensors").is_file()
+    image = next(photos.rglob("*.jpg"))
+    (label,) = stock_predictions(adapter, [image])
+    assert label == hf_finetune.load(adapter).predict([image])[0].label
+
+
+def test_two_runs_of_the_same_recipe_are_equal(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    for name in ("a", "b"):
+        assert cli("train", recipe, f"output.dir={tmp_path / name}", "train.epochs=1")[0] == 0
+    files = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("a", "b")]
+    assert files[0] == files[1]
+
+
+def test_a_run_in_a_notebook(tiny: Path, tmp_path: Path) -> None:
+    import datasets
+
+    random = np.random.default_rng(0)
+    images = [
+        Image.fromarray(np.clip(60 + 90 * (n % 2) + random.normal(0, 20, (20, 24, 3)), 0, 255).astype(np.uint8))
+        for n in range(60)
+    ]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"])})
+    data = datasets.Dataset.from_dict({"image": images, "label": [n % 2 for n in range(60)]}, features=features)
+    run = hf_finetune.train(
+        {
+            "model": {"name": str(tiny)},
+            "train": {"epochs": 6, "effective_batch_size": 8, "learning_rate": 0.01, "evaluations": 2},
+            "output": {"dir": str(tmp_path / "run")},
+        },
+        data=data,
+    )
+    assert run.report["data"]["labels"] == ["dark", "light"]
+    assert run.report["test"]["accuracy"] > 0.8
+    assert len(run.predictions) == run.report["data"]["counts"]["test"]
+    assert run.model.predict([images[0], images[1]])[1].label == "light"
+
+
+def test_an_interrupted_run_goes_on_where_it_was(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    """kill -9 after the first checkpoint; the same command ends with the same adapter as an undisturbed run."""
+    longer = ["train.epochs=12", "train.evaluations=12"]
+    assert cli("train", recipe, *longer, f"output.dir={tmp_path / 'calm'}")[0] == 0
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hf_finetune", "train", str(recipe), *longer],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not list(run.glob("checkpoints/*/sealed.json")):
+        pass
+    process.kill()
+    process.wait()
+    assert not (run / "run.json").exists()
+    code, _, err = cli("train", recipe, *longer)
+    assert code == 0
+    assert "Going on from" in err
+    files = [(path / "adapter" / "adapter_model.safetensors").read_bytes() for path in (run, tmp_path / "calm")]
+    assert files[0] == files[1]
+
+
+def test_plan_and_check_print_without_training(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    code, out, _ = cli("plan", recipe)
+    assert (code, "micro_batch" in out, (tmp_path / "run").exists()) == (0, True, False)
+    assert json.loads(cli("plan", recipe, "--json")[1])["steps"]["value"] == 12
+    assert "epochs: 9.0" in cli("check", recipe, "train.epochs=9")[1]
+    assert json.loads(cli("check", "--schema")[1])["title"] == "Recipe"
+
+
+def test_recipes_are_listed_shown_and_copied(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "quickstart" in cli("recipes", "list")[1]
+    shown = cli("recipes", "show", "quickstart")[1]
+    assert cli("recipes", "copy", "quickstart")[0] == 0
+    assert (tmp_path / "quickstart.yaml").read_text("utf-8") == shown
+    code, _, err = cli("recipes", "copy", "quickstart")
+    assert (code, err) == (
+        2,
+        "hf-finetune: quickstart.yaml exists already; nothing was written.\n  Give another target.\n",
+    )
+    code, _, err = cli("recipes", "show", "quikstart")
+    assert (code, "Did you mean quickstart?" in err) == (2, True)
+
+
+def test_env_names_machine_and_versions_and_no_path(cli: Cli) -> None:
+    code, out, _ = cli("env")
+    assert code == 0
+    assert all(name in out for name in ("torch", "transformers", "cores", "bf16"))
+    assert str(Path.home()) not in out
+
+
+def test_the_range_test_suggests_a_rate_and_draws_a_plot(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    plot = tmp_path / "plot.png"
+    code, out, _ = cli("lr-find", recipe, "--steps", 25, "--low", "1e-5", "--plot", plot)
+    assert code == 0
+    assert "planned by `learning_rate: auto`" in out
+    with Image.open(plot) as image:
+        assert image.width > 500
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from hf_finetune.cli import VERBS, env
+
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "env", env)
+    monkeypatch.setattr(env, "run", interrupted)
+    assert main(["env"]) == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
