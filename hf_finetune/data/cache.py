@@ -237,22 +237,36 @@ def sweep(root: Path, held: str) -> None:
         # Its lock is free only if nobody is building it: that holds across machines and reused process numbers.
         with suppress(Timeout, OSError), FileLock(root / f"{key}.lock").acquire(timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
-    _evict(root, older_than_days=EXPIRY_DAYS, keep={held}, needed=None)
+    _expire(root, held)
 
 
 def make_room(root: Path, needed: int, keep: set[str]) -> None:
-    """Deletes the entries that were used least recently, until `needed` bytes are free; none of the last day."""
-    _evict(root, older_than_days=RECENT_DAYS, keep=keep, needed=needed)
+    """Deletes the entries that were used least recently until `needed` bytes are free; none of the last day.
+
+    Deletes nothing where that would not be enough.
+    """
+    free = shutil.disk_usage(root).free
+    old = [(used, folder, size) for folder, used, size in entries(root) if _age_days(used) > RECENT_DAYS]
+    if free >= needed or free + sum(size for _, folder, size in old if folder.name not in keep) < needed:
+        return
+    for used, folder, _ in sorted(old):
+        if folder.name not in keep and shutil.disk_usage(root).free < needed:
+            _delete(folder, used)
 
 
-def _evict(root: Path, *, older_than_days: float, keep: set[str], needed: int | None) -> None:
-    for used, folder in sorted((used, folder) for folder, used, _ in entries(root)):
-        if needed is not None and shutil.disk_usage(root).free >= needed:
-            return
-        if folder.name in keep or time.time() - used < older_than_days * 86400:
-            continue
-        logger.info("image store %s was not used for %.0f days: deleted", folder.name, (time.time() - used) / 86400)
-        shutil.rmtree(folder, ignore_errors=True)
+def _expire(root: Path, held: str) -> None:
+    for folder, used, _ in entries(root):
+        if folder.name != held and _age_days(used) > EXPIRY_DAYS:
+            _delete(folder, used)
+
+
+def _delete(folder: Path, used: float) -> None:
+    logger.info("image store %s was not used for %.0f days: deleted", folder.name, _age_days(used))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age_days(used: float) -> float:
+    return (time.time() - used) / 86400
 
 
 def entries(root: Path) -> list[tuple[Path, float, int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,23 @@ import numpy as np
 import pytest
 
 from hf_finetune.backbones.preprocess import read_preprocess
+from hf_finetune.data.decode import CannotWrite, Job, Task, decode
 from hf_finetune.data.on_the_fly import OnTheFlyRows
+from hf_finetune.data.pool import WorkerPool
 from hf_finetune.data.stored_rows import StoredRows
+from hf_finetune.data.views import Squash
 from hf_finetune.errors import DataError, MachineError
 from tests.store.conftest import Opened
-from tests.store.samples import SIDE, encode, entry_folders, everything, picture, small_index
+from tests.store.samples import (
+    SIDE,
+    FolderReader,
+    encode,
+    entry_folders,
+    everything,
+    picture,
+    small_index,
+    write_images,
+)
 
 TRAIN_BYTES = 24 * 3 * SIDE * SIDE
 EVALUATION_BYTES = 9 * 3 * 32 * 32
@@ -75,6 +89,31 @@ def test_a_row_that_fails_later_is_named_and_never_replaced(opened: Opened, tmp_
     message = r"train-5.jpeg \(train\) was readable when the run began, and is not now: No such file or directory"
     with pytest.raises(DataError, match=message):
         rows.gather(np.array([4, 5, 6]))
+
+
+def test_without_a_limit_half_of_the_free_disk_is_the_limit(opened: Opened, tmp_path: Path) -> None:
+    index = small_index(tmp_path / "images")
+    opened(index, tmp_path / "cache")
+    before = entry_folders(tmp_path / "cache")
+    for folder in before:
+        os.utime(folder / "meta.json", (0, time.time() - 5 * 86400))
+    store = opened(index, tmp_path / "cache", train_side=10**6)
+    assert not store.on_disk and len(store.rows["train"]) == 24
+    assert "would take 72 TB and half of the " in store.notes[0]
+    # Nothing is deleted in vain.
+    assert set(before) < set(entry_folders(tmp_path / "cache"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_write_that_finds_the_disk_full_is_not_the_rows_fault(tmp_path: Path) -> None:
+    rows = write_images(tmp_path, {"train": 3})["train"]
+    tasks = [Task(slot, row.locator) for slot, row in enumerate(rows)]
+    job = Job(FolderReader(str(tmp_path)), Squash(SIDE, 3), 10**6, Path("/dev/full"))
+    assert list(decode(job, tasks)) == [CannotWrite(errno.ENOSPC, "No space left on device")]
+    with WorkerPool(2) as pool, pytest.raises(OSError, match="No space left on device"):
+        for result in pool.run(job, tasks):
+            assert isinstance(result, CannotWrite)
+            raise OSError(result.number, result.reason)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
