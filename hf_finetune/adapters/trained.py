@@ -52,7 +52,7 @@ def check_head_only(model: PeftModel, head: Iterable[str]) -> None:
 def _same(what: str, found: set[str], wanted: set[str]) -> None:
     if found != wanted:
         raise ModelError(
-            f"{what} is not where it was planned; too many: {sorted(found - wanted)}, missing: {sorted(wanted - found)}",
+            f"{what} is not where it was planned; more: {sorted(found - wanted)}, missing: {sorted(wanted - found)}",
             "name the modules in adapter.targets in full",
         )
 

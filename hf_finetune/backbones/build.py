@@ -9,16 +9,19 @@ import copy
 import inspect
 import json
 import logging
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from hf_finetune.backbones.source import Source
 from hf_finetune.errors import ModelError
 
 log = logging.getLogger(__name__)
+# model type -> the name of its classifier, or a tuple of names where it has several.
+_CLASSES: dict[str, Any] = {**MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
 _ACCEPTED = (
     "an image classifier of transformers whose forward takes pixel_values [B, 3, H, W], or a timm model, is expected"
 )
@@ -52,7 +55,7 @@ def prepare(config: PreTrainedConfig) -> PreTrainedConfig:
         for repeated in ("num_classes", "pretrained"):
             arguments.pop(repeated, None)
         config.model_args = arguments or None
-    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.get(config.model_type, ())
+    classes = _CLASSES.get(config.model_type, ())
     if isinstance(classes, tuple) and not set(config.architectures or ()) & set(classes):
         config.architectures = [classes[0]]
     return config
@@ -62,12 +65,12 @@ def _check_known(source: Source) -> None:
     if source.is_timm:
         return
     kind = source.raw.get("model_type")
-    if kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+    if kind in _CLASSES:
         channels = source.raw.get("num_channels", 3)
         if channels != 3:
             raise ModelError(f"model.name: {source.name!r} takes images of {channels} channels, not 3", _ACCEPTED)
         return
-    if kind not in CONFIG_MAPPING_NAMES and "auto_map" in source.raw:
+    if kind not in CONFIG_MAPPING and "auto_map" in source.raw:
         raise ModelError(
             f"model.name: {source.name!r} needs code from its own repository, which is never run here", _ACCEPTED
         )
@@ -103,6 +106,9 @@ def build_checked(config: PreTrainedConfig, name: str, num_labels: int, height: 
         except Exception as error:  # noqa: BLE001  third-party constructors raise anything; it is reported below
             log.debug("%s does not run on the %s device: %s", name, device, error)
             problem = error
+            # Random weights in memory help only where the meta device itself is what is missing.
+            if "meta" not in str(error).lower():
+                break
         else:
             return model
     kind = type(problem).__name__

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -53,7 +54,7 @@ def load_backbone(
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
     loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
     _check_complete(model.name, report, head)
-    known = tuple(checkpoint.id2label[number] for number in range(checkpoint.num_labels)) if checkpoint.id2label else ()
+    known = tuple(name for _, name in sorted((checkpoint.id2label or {}).items()))
     if quantization_config is not None:
         _check_quantized(model.name, loaded, head)
     lost = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
@@ -87,7 +88,7 @@ def _from_pretrained(
                 output_loading_info=True,
                 **extra,
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ModelError(
             f"model.name: the weights of {source.name!r} cannot be read: {error}",
             "fetch them again, or check the folder",
@@ -136,7 +137,7 @@ def _check_complete(name: str, report: dict[str, Any], head: tuple[str, ...]) ->
 
 
 def _check_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     converted = [path for path, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt))]
     wrong = [path for path in converted if path in head or _of_head(path, head)]
@@ -187,9 +188,11 @@ def enable_checkpointing(model: nn.Module) -> None:
     Non-reentrant, so that adapters get gradients although nothing before the first block trains. Takes a backbone or a
     PEFT model around it. Raises ModelError where the architecture offers none.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PeftModel, not imported here
+    from peft import PeftModel
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, PreTrainedModel) or not base.supports_gradient_checkpointing:
         raise ModelError(
             f"{type(base).__name__} does not offer block checkpointing", "leave it off, or lower the micro-batch"
         )
-    base.gradient_checkpointing_enable({"use_reentrant": False})
+    base.activation_checkpointing_enable({"use_reentrant": False})

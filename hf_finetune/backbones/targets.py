@@ -1,13 +1,14 @@
 """Which Linear and convolution modules LoRA may adapt, by role, and why each other one is left alone.
 
 A wrapped module helps only if the network calls it; a weight that is read from outside (as nn.MultiheadAttention reads
-`out_proj.weight`) would leave its adapter without effect and without gradient. So one image is run and watched.
+`out_proj.weight`) would leave its adapter without effect and without gradient, and so would a module whose output
+nobody uses (SigLIP's pooling head below a classifier that averages). So one image is run, watched, and led back.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,21 +35,24 @@ class Targets:
     shapes: dict[str, tuple[int, int]]
 
 
-def find_targets(model: nn.Module, head: tuple[str, ...], run_once: Callable[[], object]) -> Targets:
-    """Sort every Linear and convolution outside `head`; `run_once` sends one image through `model`."""
+def find_targets(model: nn.Module, head: tuple[str, ...], run_once: Callable[[], torch.Tensor]) -> Targets:
+    """Sort every Linear and convolution outside `head`; `run_once` gives the logits of one image, with their graph."""
     eligible = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not _inside(name, head)
     }
     shared = _shared(model)
-    with _watched(eligible) as (called, read):
-        run_once()
+    # The caller may be inside no_grad or inference_mode; what reaches the logits is read from the graph.
+    with torch.inference_mode(False), torch.enable_grad():
+        with _watched(eligible) as (called, read):
+            logits = run_once()
+        reached = _reached(logits, eligible)
     by_role: dict[str, list[str]] = {role: [] for role in ROLES}
     excluded: dict[str, str] = {}
     shapes: dict[str, tuple[int, int]] = {}
     for name, module in eligible.items():
-        reason = _refusal(name, module, shared, called, read)
+        reason = _refuse_module(name, module, shared) or _refuse_use(name, called, reached, read.get(name))
         if reason is not None:
             excluded[name] = reason
             continue
@@ -61,21 +65,28 @@ def _inside(name: str, head: tuple[str, ...]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in head)
 
 
-def _refusal(
-    name: str, module: nn.Module, shared: dict[str, str], called: set[str], read: dict[str, set[str]]
-) -> str | None:
+def _reached(logits: torch.Tensor, eligible: Mapping[str, nn.Module]) -> set[str]:
+    """The modules whose weight has any part in the logits."""
+    weights = {name: module.get_parameter("weight") for name, module in eligible.items()}
+    given = torch.autograd.grad(logits.sum(), list(weights.values()), allow_unused=True)
+    return {name for name, gradient in zip(weights, given, strict=True) if gradient is not None}
+
+
+def _refuse_module(name: str, module: nn.Module, shared: Mapping[str, str]) -> str | None:
     if name in shared:
         return f"shares its weight with {shared[name]}"
     if isinstance(module, _CONVOLUTIONS):
-        reason = _refuse_convolution(module)
-    else:
-        reason = None if _is_plain(module, nn.Linear) else f"{type(module).__name__} does more than a Linear"
-    if reason is not None:
-        return reason
+        return _refuse_convolution(module)
+    return None if _is_plain(module, nn.Linear) else f"{type(module).__name__} does more than a Linear"
+
+
+def _refuse_use(name: str, called: set[str], reached: set[str], read: set[str] | None) -> str | None:
+    if name not in reached:
+        return "has no part in the logits"
     if name not in called:
-        return "not called in forward: its weight is unused, or read from outside, where an adapter has no effect"
-    if read.get(name):
-        return f"the network reads its {', '.join(sorted(read[name]))}, which PEFT's wrapper does not pass on"
+        return "not called in forward: its weight is read from outside, where an adapter has no effect"
+    if read:
+        return f"the network reads its {', '.join(sorted(read))}, which PEFT's wrapper does not pass on"
     return None
 
 
@@ -135,11 +146,12 @@ def _role(model: nn.Module, name: str, module: nn.Module) -> str:
 def _shape(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, nn.Conv2d):
         return module.in_channels * module.kernel_size[0] * module.kernel_size[1], module.out_channels
-    return int(module.weight.shape[1]), int(module.weight.shape[0])  # pyright: ignore[reportAttributeAccessIssue]
+    weight = module.get_parameter("weight")
+    return int(weight.shape[1]), int(weight.shape[0])
 
 
 @contextmanager
-def _watched(modules: dict[str, nn.Module]) -> Iterator[tuple[set[str], dict[str, set[str]]]]:
+def _watched(modules: Mapping[str, nn.Module]) -> Iterator[tuple[set[str], dict[str, set[str]]]]:
     """While open: which modules are called, and which geometry attributes are read outside their own forward."""
     called: set[str] = set()
     read: dict[str, set[str]] = {}
@@ -158,7 +170,9 @@ def _watched(modules: dict[str, nn.Module]) -> Iterator[tuple[set[str], dict[str
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave))
         if isinstance(module, nn.Conv2d):
-            module.__class__ = _spy(type(module), name, inside, read)
+            module.__class__ = _spy(  # pyright: ignore[reportAttributeAccessIssue]
+                type(module), name, inside, read
+            )
     try:
         yield called, read
     finally:
@@ -177,11 +191,10 @@ def _spy(kind: type[nn.Module], name: str, inside: Counter[str], read: dict[str,
     return type(kind.__name__, (kind,), {"__getattribute__": get, "__module__": kind.__module__})
 
 
-def one_image(model: nn.Module, height: int, width: int) -> Callable[[], object]:
-    """A function that sends one black image [1, 3, H, W] through `model`, without gradients."""
+def one_image(model: nn.Module, height: int, width: int) -> Callable[[], torch.Tensor]:
+    """A function that gives the logits of one black image [1, 3, H, W], with their graph."""
 
-    def run() -> object:
-        with torch.no_grad():
-            return model(pixel_values=torch.zeros(1, 3, height, width, device=next(model.parameters()).device))
+    def run() -> torch.Tensor:
+        return model(pixel_values=torch.zeros(1, 3, height, width, device=next(model.parameters()).device)).logits
 
     return run

@@ -37,6 +37,6 @@ class Nf4(Section):
         check_quantizable("nf4", facts, machine)
 
     def weight_bytes(self, facts: BackboneFacts, bytes_per_weight: int = 4) -> int:
-        """Half a byte a weight and a float32 scale for every 64 (bitsandbytes' block) of a Linear, the rest as it is."""
+        """Half a byte a weight of a Linear and a float32 scale for every 64 (bitsandbytes' block); the rest stays."""
         quantized = facts.quantizable_parameters
         return quantized // 2 + quantized // 64 * 4 + (facts.parameters - quantized) * bytes_per_weight

@@ -1,0 +1,109 @@
+"""Every architecture: all modules accounted for, exactly the trained weights change, and stock PEFT reloads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForImageClassification
+
+from hf_finetune.adapters import Lora
+from hf_finetune.adapters.attach import attach
+from hf_finetune.adapters.trained import frozen_norms
+from hf_finetune.backbones import Model
+from hf_finetune.backbones.facts import read_facts
+from hf_finetune.backbones.load import load_backbone
+from hf_finetune.types import BackboneFacts, Labels
+from tests.matrix.architectures import LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
+
+LABELS = Labels(("n/a", "1", "True"))
+# 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
+
+
+def write(library: str, name: str, folder: Path) -> Model:
+    (write_transformers if library == "transformers" else write_timm)(name, folder, len(LABELS.names))
+    return Model(name=str(folder))
+
+
+def train_step(model: PeftModel, pixels: torch.Tensor, classes: torch.Tensor) -> None:
+    model.train()
+    for norm in frozen_norms(model):
+        norm.eval()
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    nn.functional.cross_entropy(model(pixel_values=pixels).logits, classes).backward()
+    # Each gradient at length one: random networks give gradients many orders of magnitude apart.
+    with torch.no_grad():
+        for weight in trained:
+            assert weight.grad is not None
+            assert weight.grad.norm() > 0
+            weight.sub_(0.01 * weight.grad / weight.grad.norm())
+            weight.grad = None
+
+
+def check_all_accounted_for(model: nn.Module, facts: BackboneFacts) -> None:
+    adapted = {name for names in facts.targets.values() for name in names}
+    assert adapted.isdisjoint(facts.excluded)
+    eligible = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and name not in facts.head
+    }
+    assert eligible == adapted | set(facts.excluded)
+    assert all(facts.excluded.values())
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+@pytest.mark.parametrize(("library", "name"), EVERY, ids=[f"{library}-{name}" for library, name in EVERY])
+def test_adapts_trains_exactly_its_weights_and_reloads(library: str, name: str, tmp_path: Path) -> None:
+    model = write(library, name, tmp_path / "base")
+    facts = read_facts(model, num_labels=3)
+    side = facts.preprocess.height
+    generator = torch.Generator().manual_seed(1)
+    pixels, classes = torch.randn(4, 3, side, side, generator=generator), torch.tensor([0, 1, 2, 0])
+    base = load_backbone(model, LABELS, dtype=torch.float32, seed=3)
+    check_all_accounted_for(base, facts)
+
+    lora = Lora(rank=2)
+    adapted = lora.apply(base, facts)
+    count = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    assert lora.trainable_parameters(facts, 3) == count
+    with torch.no_grad():
+        for part, weight in adapted.named_parameters():
+            if "lora_B" in part:
+                weight.normal_(0, 0.02, generator=generator)
+    before = snapshot(adapted)
+    train_step(adapted, pixels, classes)
+    trained = {part for part, weight in adapted.named_parameters() if weight.requires_grad}
+    changed = {part for part, tensor in snapshot(adapted).items() if not torch.equal(tensor, before[part])}
+    assert changed == trained
+
+    for _ in range(7):
+        train_step(adapted, pixels, classes)
+    adapted.eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    with torch.no_grad():
+        wanted = adapted(pixel_values=pixels).logits
+        fresh = load_backbone(model, LABELS, dtype=torch.float32, seed=4)
+        ours = attach(fresh, tmp_path / "adapter")(pixel_values=pixels).logits
+        stock = AutoModelForImageClassification.from_pretrained(model.name, num_labels=3, ignore_mismatched_sizes=True)
+        stock = PeftModel.from_pretrained(stock, tmp_path / "adapter").eval()(pixel_values=pixels).logits
+    assert wanted.isfinite().all()
+    torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(stock, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_at_least_forty_architectures_run_and_the_rest_of_the_mapping_is_named() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as MAPPING
+
+    assert len(EVERY) >= 90
+    assert set(TRANSFORMERS) | set(LEFT_OUT) == set(MAPPING)
+    assert not set(TRANSFORMERS) & set(LEFT_OUT)
