@@ -15,7 +15,7 @@ from hf_finetune.errors import DataError
 from hf_finetune.manifest import Manifest
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.clock import Clock
-from hf_finetune.run_folder import RunFolder, claim, locked, write_plan
+from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, write_plan
 from hf_finetune.types import BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("model"):
             model = build_model(ready)
             manifest = describe(ready)
-        with clock.stage("training"):
+        with clock.stage("training"), full_disk_is_said(folder):
             fit = _fit(ready, folder, store, model)
-        with clock.stage("saving"):
+        with clock.stage("saving"), full_disk_is_said(folder):
             target = folder.result(ready.recipe.adapter.kind)
             staged = staged_path(target)
             if first:

@@ -140,6 +140,24 @@ def locked(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def full_disk_is_said(folder: RunFolder) -> Iterator[None]:
+    """Turn a failed write (OSError, safetensors' or torch's own error) into a MachineError that names the folder."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = str(error).strip().split("\n")[0]
+        # torch.save reports a failed write as a RuntimeError of its zip writer; other RuntimeErrors are not ours.
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in text:
+            raise
+        raise MachineError(
+            f"output.dir: {folder.path} could not be written to: {text}.",
+            "Free some space and run the same command again: it goes on from the last whole checkpoint.",
+        ) from error
+
+
 def write_plan(folder: RunFolder, plan: Plan) -> None:
     """plan.json: every decision with its reason."""
     folder.plan.write_text(json.dumps(plan_as_dict(plan), indent=1, ensure_ascii=False), encoding="utf-8")
