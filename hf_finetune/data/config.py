@@ -26,7 +26,9 @@ class Data(Section):
     train_split: str | None = Field(default=None, description="the dataset's own name of it; null: found by name")
     validation_split: str | None = Field(default=None, description="null: found by name, else cut from train")
     test_split: str | None = Field(default=None, description="null: found by name, else cut from train")
-    validation_share: Share = Field(default=0.15, description="share of train to cut where no validation split is given")
+    validation_share: Share = Field(
+        default=0.15, description="share of train to cut where no validation split is given"
+    )
     test_share: Share = Field(default=0.15, description="share of train to cut where no test split is given; 0: none")
     max_bad_share: Share = Field(default=0.01, description="share of unreadable rows that is skipped; above it, stop")
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")

@@ -7,7 +7,6 @@ of source is read lives in a module of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from hf_finetune.data.naming import (
 )
 from hf_finetune.data.source import Source, SourceRow, count
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Index, Rejected, Row, Split
+from hf_finetune.types import SPLITS, Index, Labels, Rejected, Row, Split
 
 
 def scan(config: Data, *, seed: int) -> Index:
@@ -72,30 +71,45 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
     _refuse_bad_share(source, rows, rejected, config)
     notes += labels.check_between_splits(names, rows, source.name)
 
-    everything = [(split, row, label) for split, part in rows.items() for row, label in part]
-    groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
-    notes += duplicates.describe(
-        [[(everything[n][0], names.names[everything[n][2]], everything[n][1].name) for n in group] for group in groups]
-    )
-    shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
-    shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
-    in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
-    equal = [[number for number in group if number < in_train] for group in groups]
-    parts, cut_notes = splits.cut(rows["train"], names, shares, [group for group in equal if len(group) > 1], seed)
-    final = {**rows, **parts}
-    index = Index(
+    groups, leaks = _duplicates(source, names, rows)
+    final, cut_names, cut_notes = _cut_missing(names, rows, groups, config, seed)
+    return Index(
         source=source.name,
-        revision="",
+        revision=_revision(source, found),
         commit=source.commit,
         licence=source.licence,
         labels=names,
         splits={s: tuple(Row(row.name, n, row.locator) for row, n in final.get(s, ())) for s in SPLITS},
-        cut=tuple(split for split in SPLITS if split in shares),
+        cut=cut_names,
         rejected=tuple(rejected),
-        notes=(*notes, *cut_notes),
+        notes=(*notes, *leaks, *cut_notes),
         reader=source.reader,
     )
-    return replace(index, revision=_revision(source, found, index))
+
+
+Rows = Mapping[Split, list[labels.Labelled]]
+
+
+def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[int]], list[str]]:
+    """Positions (over all splits in order) of byte-equal rows, and notes on those that do harm."""
+    everything = [(split, row, label) for split, part in rows.items() for row, label in part]
+    groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
+    described = [
+        [(everything[n][0], names.names[everything[n][2]], everything[n][1].name) for n in group] for group in groups
+    ]
+    return groups, duplicates.describe(described)
+
+
+def _cut_missing(
+    names: Labels, rows: Rows, groups: list[list[int]], config: Data, seed: int
+) -> tuple[Rows, tuple[Split, ...], list[str]]:
+    """All splits, the names of those that were cut from train, and notes."""
+    shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
+    shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
+    in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
+    equal = [[number for number in group if number < in_train] for group in groups]
+    parts, notes = splits.cut(rows["train"], names, shares, [group for group in equal if len(group) > 1], seed)
+    return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 
 def _source(config: Data) -> Source:
@@ -180,14 +194,16 @@ def _refuse_bad_share(source: Source, rows: Mapping[Split, list[Any]], rejected:
         )
 
 
-def _revision(source: Source, found: Mapping[Split, list[Any]], index: Index) -> str:
-    """Hash over the source's stamp and every row's name, size, time, label and final split."""
-    times = {(row.name, row.locator): (row.size, row.mtime_ns) for rows in found.values() for row in rows}
-    digest = blake2b(f"{source.stamp}\0{index.labels.names}\n".encode(), digest_size=16)
+def _revision(source: Source, found: Mapping[Split, list[SourceRow]]) -> str:
+    """Hash over the source's stamp and every row's name, size, time, label and given split.
+
+    What was cut from train is not in it, so that another seed finds the images that were decoded already.
+    """
+    digest = blake2b(f"{source.stamp}\0{source.label_names}\n".encode(), digest_size=16)
     lines = [
-        f"{row.name}\0{times[row.name, row.locator]}\0{row.label}\0{split}\n"
-        for split, rows in index.splits.items()
+        f"{row.name}\0{row.size}\0{row.mtime_ns}\0{row.label}\0{split}\n"
+        for split, rows in found.items()
         for row in rows
     ]
-    digest.update("".join(sorted(lines)).encode())
+    digest.update("".join(sorted(lines)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

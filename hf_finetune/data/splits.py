@@ -30,7 +30,7 @@ def split_of(name: str) -> Split | None:
 
 
 def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[str]]:
-    """The dataset's own name of each split that it gives, and notes on those that are not used.
+    """The dataset's own name of each split that it gives, train first, and notes on those that are not used.
 
     Raises DataError where a named split is not there, is named twice, or no training split can be told.
     """
@@ -72,7 +72,8 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[str]]:
     unused = [
         f"{name} ({count(len(rows), 'row')})" for name, rows in source.splits.items() if name not in given.values()
     ]
-    return given, [f"splits not used: {listing(unused)}"] if unused else []
+    in_order: dict[Split, str] = {split: given[split] for split in SPLITS if split in given}
+    return in_order, [f"splits not used: {listing(unused)}"] if unused else []
 
 
 def _own_name(wanted: str, split: Split, source: Source) -> str:

@@ -45,11 +45,15 @@ def test_leaks_between_given_splits_and_contradictions_are_reported_and_nothing_
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_cut_leaks_nothing(tmp_path: Path, seed: int) -> None:
-    class_folders(tmp_path, {"a": 30, "b": 30})
+@pytest.mark.parametrize("given", [False, True])
+def test_a_cut_leaks_nothing(tmp_path: Path, seed: int, given: bool) -> None:
+    train = tmp_path / "train" if given else tmp_path
+    class_folders(train, {"a": 30, "b": 30})
     for number in range(0, 60, 3):
-        put(tmp_path / "ab"[number % 2] / f"copy of {number}.jpg", number)
-    found = scan(Data(name=str(tmp_path)), seed=seed)
+        put(train / "ab"[number % 2] / f"copy of {number}.jpg", number)
+    if given:
+        class_folders(tmp_path / "val", {"a": 6, "b": 6}, first=100)
+    found = scan(Data(name=str(tmp_path), test_split="val" if given else None), seed=seed)
     contents = [{found.reader.read(row.locator) for row in rows} for rows in found.splits.values()]
     assert all(not one & other for one in contents for other in contents if one is not other)
     assert [len(found.splits[split]) for split in ("validation", "test")] == [12, 12]

@@ -298,6 +298,7 @@ def test_the_revision_follows_bytes_labels_and_names_and_nothing_else(tmp_path: 
     class_folders(tmp_path, {"a": 5, "b": 5})
     first = index(tmp_path).revision
     assert index(tmp_path).revision == first
+    assert scan(Data(name=str(tmp_path)), seed=1).revision == first
     os.utime(tmp_path / "a/0.jpg", ns=(1, 1))
     touched = index(tmp_path).revision
     (tmp_path / "a/1.jpg").rename(tmp_path / "a/x.jpg")
