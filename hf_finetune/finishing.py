@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.data.store import Store
-    from hf_finetune.pipeline import Prepared
+    from hf_finetune.ready import Prepared
     from hf_finetune.training.fit import Fit
 
 logger = logging.getLogger(__name__)

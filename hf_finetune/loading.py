@@ -63,7 +63,7 @@ class Classifier:
         except UnreadableImage as error:
             raise DataError(f"{name} cannot be read as an image: {error}.") from None
         if preprocess.steps is None:
-            from hf_finetune.backbones.preprocess import stock_processor, stock_renderer
+            from hf_finetune.stock import stock_processor, stock_renderer
 
             return stock_renderer(stock_processor(str(self.path), None))(rgb)
         return render(rgb, preprocess)

@@ -42,7 +42,7 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
     if not 0 < low < high <= 100 or steps < 10:
         raise TrainingError(f"0 < low < high ≤ 100 and at least 10 steps are expected; found {low}, {high}, {steps}.")
     from hf_finetune.ladder.full import run_range_test
-    from hf_finetune.pipeline import build_model, make_ready, open_images
+    from hf_finetune.ready import build_model, make_ready, open_images
 
     ready = make_ready(recipe)
     store = open_images(ready)

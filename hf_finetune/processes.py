@@ -22,10 +22,13 @@ def join(machine: Machine) -> None:
     from accelerate import PartialState
 
     state = PartialState(cpu=machine.device == "cpu", timeout=TIMEOUT)
-    asked = int(os.environ.get("WORLD_SIZE", 1))
-    if state.num_processes != asked:
+    environment = os.environ
+    # `accelerate launch --cpu --num_processes 2` starts one process: it sets a port to meet at, and no world size.
+    alone = "WORLD_SIZE" not in environment and {"MASTER_PORT", "ACCELERATE_MIXED_PRECISION"} <= environment.keys()
+    asked = "several" if alone else machine.world_size
+    if alone or state.num_processes != asked:
         raise MachineError(
-            f"{asked} processes were asked for, but {state.num_processes} run together.",
+            f"{asked} processes were asked for, but {state.num_processes} runs.",
             "On CPUs use accelerate_configs/cpu_multi.yaml: `accelerate launch --cpu` silently runs one process.",
         )
 

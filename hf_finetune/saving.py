@@ -16,10 +16,10 @@ import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from hf_finetune.backbones.preprocess import stock_processor
 from hf_finetune.backbones.source import builtin_path
 from hf_finetune.errors import AdapterError
 from hf_finetune.manifest import Manifest, write_manifest
+from hf_finetune.stock import stock_processor
 
 # Same weights, same machine, same types: only the order of float additions may differ.
 LOGIT_TOLERANCE = 1e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 
 
 def configure_logging(debug: bool) -> None:
@@ -17,6 +18,10 @@ def configure_logging(debug: bool) -> None:
     ours.setLevel(logging.DEBUG if debug else logging.INFO)
     if os.environ.get("RANK", "0") != "0":
         ours.setLevel(logging.ERROR)
+    # What other libraries will change some day is for our tests (deprecations are errors there), not for the user.
+    if not debug:
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
     # bitsandbytes reports an optional kernel that it would fetch from the Hub; it works without.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # The Hub's and transformers' own bars and hints interleave with ours.

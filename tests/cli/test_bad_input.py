@@ -89,9 +89,7 @@ def test_broken_images_below_the_share_are_skipped_and_named(recipe: Path, tmp_p
     from tests.cli.photos import write_photos
 
     spoil(write_photos(tmp_path / "photos"))
-    code, _, err = cli(
-        "train", recipe, f"data.name={tmp_path / 'photos'}", "data.max_bad_share=0.2", "train.epochs=1"
-    )
+    code, _, err = cli("train", recipe, f"data.name={tmp_path / 'photos'}", "data.max_bad_share=0.2", "train.epochs=1")
     assert code == 0, err
     rejected = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["data"]["rejected"]
     assert sorted(Path(row["name"]).name for row in rejected) == ["cut.jpg", "text.jpg", "zero.jpg"]

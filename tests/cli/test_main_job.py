@@ -47,9 +47,7 @@ def stock_predictions(adapter: Path, images: list[Path], base: Path | None = Non
     )
     place = Path(tempfile.mkdtemp(dir=adapter.parent.parent))
     shutil.copy(images[0], place / "photo.jpg")  # the card's lines end by opening it
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, images)], capture_output=True, text=True, cwd=place
-    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, images)], capture_output=True, text=True, cwd=place)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -68,9 +68,7 @@ def test_micro_batches_of_any_size_give_the_same_weights(tiny: Path, tmp_path: P
     recipe = tiny_recipe(tiny, task={"class_weights": weights, "label_smoothing": 0.1})
     rows = MemoryRows(100, SIDE + 2)
     rows.labels[:40] = 0  # unequal classes, so that class weights matter
-    results = [
-        trained(run(recipe, tiny_plan(micro=micro), tmp_path / str(micro), train=rows)[0]) for micro in (32, 4)
-    ]
+    results = [trained(run(recipe, tiny_plan(micro=micro), tmp_path / str(micro), train=rows)[0]) for micro in (32, 4)]
     assert_same(*results, atol=2e-6)
 
 
@@ -140,7 +138,7 @@ def test_a_non_finite_loss_stops_with_step_and_row_and_saves_nothing_bad(tiny: P
     poison.pixels[17] = 255  # the only all-white image: the model below turns it into NaN
     base = model.get_base_model()  # pyright: ignore[reportCallIssue]
 
-    def burst(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> object:
+    def burst(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> object:
         pixels = kwargs["pixel_values"]
         white = pixels.mean(dim=(1, 2, 3)) > 0.99
         return args, {**kwargs, "pixel_values": torch.where(white[:, None, None, None], torch.nan, pixels)}
@@ -155,7 +153,7 @@ def test_a_non_finite_loss_stops_with_step_and_row_and_saves_nothing_bad(tiny: P
 
 def test_a_rate_that_diverges_is_stopped_before_a_weight_is_lost(tiny: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tiny, train={"precision": "fp32", "optimizer": "sgd", "max_grad_norm": 0})
-    with pytest.raises(TrainingError, match="Lower train.learning_rate"):
+    with pytest.raises(TrainingError, match=r"Lower train\.learning_rate"):
         run(recipe, tiny_plan(rate=1e30, steps=20), tmp_path / "run")
     for file in (tmp_path / "run").rglob("*.safetensors"):
         from safetensors.torch import load_file
