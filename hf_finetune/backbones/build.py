@@ -48,13 +48,18 @@ def prepare(config: PreTrainedConfig) -> PreTrainedConfig:
     """Mend what transformers trips over, on the config itself, and give it back.
 
     A timm config whose `model_args` repeats num_classes makes the wrapper pass it twice; a config without
-    `architectures` makes the Auto class iterate over None where a model type has several classes (deit, levit).
+    `architectures` makes the Auto class iterate over None where a model type has several classes (deit, levit); the
+    MobileNets' converted checkpoints give TensorFlow's keep probability (.999, .8) as the share to drop.
     """
     if config.model_type == "timm_wrapper":
         arguments = dict(getattr(config, "model_args", None) or {})
         for repeated in ("num_classes", "pretrained"):
             arguments.pop(repeated, None)
         config.model_args = arguments or None
+    if config.model_type in ("mobilenet_v1", "mobilenet_v2") and config.classifier_dropout_prob > 0.5:
+        mended = round(1 - config.classifier_dropout_prob, 6)
+        log.warning("%s drops %g of the head's input; %g is used", config.model_type, 1 - mended, mended)
+        config.classifier_dropout_prob = mended
     classes = _CLASSES.get(config.model_type, ())
     if isinstance(classes, tuple) and not set(config.architectures or ()) & set(classes):
         config.architectures = [classes[0]]

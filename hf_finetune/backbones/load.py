@@ -61,7 +61,9 @@ def load_backbone(
     kept = known == labels.names and not any(_of_head(name, head) for name in lost)
     for name in head:
         _prepare_head(loaded.get_submodule(name), None if kept else torch.Generator().manual_seed(seed))
-    loaded.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
+    # PEFT calls the forward of what it wraps, past its hooks; those of the body below it do run.
+    for entrance in {loaded, loaded.base_model}:
+        entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
     return loaded.eval()
 
 

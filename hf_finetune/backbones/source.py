@@ -36,8 +36,8 @@ class Source:
 
     @property
     def licence(self) -> str | None:
-        """The licence that config.json states (timm's do), else None."""
-        stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license")
+        """The licence that config.json (timm's do) or the model card states, else None."""
+        stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license") or _card_licence(self)
         return stated if isinstance(stated, str) else None
 
 
@@ -162,6 +162,24 @@ def _is_adapter(name: str) -> ModelError:
         f"model.name: {name!r} is an adapter, not a backbone",
         "give the base model that it was trained on (base_model_name_or_path in its adapter_config.json)",
     )
+
+
+def _card_licence(source: Source) -> str | None:
+    """`license:` of the YAML block that opens README.md; None where there is none, or it cannot be fetched."""
+    from huggingface_hub import ModelCard, errors, hf_hub_download
+
+    card = Path(source.location) / "README.md"
+    if not Path(source.location).is_dir():
+        try:
+            card = Path(hf_hub_download(source.location, "README.md", revision=source.commit or source.revision))
+        except (errors.EntryNotFoundError, errors.HfHubHTTPError, OSError):
+            return None
+    if not card.is_file():
+        return None
+    try:
+        return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license")
+    except (ValueError, OSError):
+        return None
 
 
 def _read_config(name: str, path: Path) -> dict[str, Any]:

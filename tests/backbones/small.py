@@ -35,6 +35,17 @@ def write_vit(folder: Path, names: tuple[str, ...] = ("a", "b", "c"), dtype: tor
     return folder
 
 
+def write_resnet(folder: Path) -> Path:
+    """A small ResNet of transformers, which (unlike its ViT) does not cast the images that it gets."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], num_labels=5)
+    ResNetForImageClassification(config).save_pretrained(folder)
+    write_processor(folder)
+    return folder
+
+
 def write_timm(folder: Path, name: str = "test_vit", repeat_classes: bool = False, **arguments: Any) -> Path:
     """A timm model with random weights and five classes, as timm saves it; 32-pixel images."""
     import timm

@@ -173,6 +173,15 @@ def test_the_licence_is_the_one_that_timm_states(tmp_path: Path) -> None:
     assert read_facts(Model(name=str(folder))).licence == "apache-2.0"
 
 
+def test_the_licence_of_a_transformers_checkpoint_is_that_of_its_card(tmp_path: Path) -> None:
+    write_vit(tmp_path)
+    assert read_facts(Model(name=str(tmp_path))).licence is None
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A ViT\n", encoding="utf-8")
+    assert read_facts(Model(name=str(tmp_path))).licence == "cc-by-nc-4.0"
+    (tmp_path / "README.md").write_text("no front matter", encoding="utf-8")
+    assert read_facts(Model(name=str(tmp_path))).licence is None
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "targets", "blocks"),

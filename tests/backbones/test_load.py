@@ -16,7 +16,7 @@ from hf_finetune.backbones.fingerprint import fingerprint
 from hf_finetune.backbones.load import enable_checkpointing, load_backbone
 from hf_finetune.errors import ModelError
 from hf_finetune.types import Labels
-from tests.backbones.small import edit_config, edit_weights, write_timm, write_vit
+from tests.backbones.small import edit_config, edit_weights, write_resnet, write_timm, write_vit
 
 LABELS = Labels(("n/a", "1", "True", "Ünïcode"))
 
@@ -60,11 +60,14 @@ def test_a_head_for_other_labels_of_the_same_number_is_not_kept(tmp_path: Path) 
     assert not torch.equal(load(folder, Labels(("a", "c", "b"))).classifier.weight, stock)
 
 
-@pytest.mark.parametrize("library", ["vit", "test_vit", "test_resnet"])
+@pytest.mark.parametrize("library", ["vit", "resnet", "test_vit", "test_resnet"])
 def test_a_bfloat16_backbone_keeps_a_float32_head_and_runs_with_and_without_autocast(
     tmp_path: Path, library: str
 ) -> None:
-    folder = write_vit(tmp_path) if library == "vit" else write_timm(tmp_path, library)
+    if library.startswith("test_"):
+        folder = write_timm(tmp_path, library)
+    else:
+        folder = write_vit(tmp_path) if library == "vit" else write_resnet(tmp_path)
     model = load(folder, dtype=torch.bfloat16)
     facts = read_facts(Model(name=str(folder)))
     kinds = {name: weight.dtype for name, weight in model.named_parameters()}

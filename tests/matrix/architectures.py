@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+# ruff: noqa: E501  one architecture a line
 # model type -> (image side in pixels, config arguments)
 _TOKENS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 _SMALL = {"image_size": 32, "patch_size": 8}
@@ -34,7 +35,7 @@ TRANSFORMERS: dict[str, tuple[int, dict[str, Any]]] = {
     "metaclip_2": (32, {"vision_config": {**_TOKENS, **_SMALL}, "text_config": {**_TOKENS, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}}),
     "mobilenet_v1": (64, {"image_size": 64, "depth_multiplier": 0.25, "tf_padding": False}),
     "mobilenet_v2": (64, {"image_size": 64, "depth_multiplier": 0.25, "tf_padding": False}),
-    "mobilevit": (64, {"image_size": 64, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 16, 16, 24, 32, 32, 64], "num_attention_heads": 2}),
+    "mobilevit": (128, {"image_size": 128, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 16, 16, 24, 32, 32, 64], "num_attention_heads": 2}),
     "mobilevitv2": (64, {"image_size": 64, "width_multiplier": 0.5}),
     "perceiver": (16, {"image_size": 16, "num_latents": 8, "d_latents": 32, "num_cross_attention_heads": 1, "num_self_attention_heads": 2, "num_self_attends_per_block": 2}),
     "poolformer": (64, {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}),
@@ -53,6 +54,25 @@ TRANSFORMERS: dict[str, tuple[int, dict[str, Any]]] = {
 }  # fmt: skip
 
 # Members of the Auto mapping that are refused, or cannot be built here; tests/backbones pins the refusals.
+# Refused for LoRA with the reason, adapted head-only.
+HEAD_ONLY: dict[str, tuple[int, dict[str, Any], str]] = {
+    "bit": (
+        64,
+        {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 8},
+        "WeightStandardizedConv2d changes its weight or its input in forward",
+    ),
+    "mobilenet_v1": (
+        64,
+        {"image_size": 64, "depth_multiplier": 0.25, "tf_padding": True},
+        "the network reads its kernel_size, stride, which PEFT's wrapper does not pass on",
+    ),
+    "mobilenet_v2": (
+        64,
+        {"image_size": 64, "depth_multiplier": 0.25, "tf_padding": True},
+        "the network reads its dilation, kernel_size, stride, which PEFT's wrapper does not pass on",
+    ),
+}
+
 LEFT_OUT = {
     "bit": "every convolution standardises its weight, so LoRA is refused: see HEAD_ONLY",
     "dinat": "needs the natten library, which is not installed with this project",
@@ -127,19 +147,18 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "gcvit_xxtiny": (64, {"img_size": 64}),
     "hiera_tiny_224": (64, {"img_size": (64, 64), "embed_dim": 16, "stages": (1, 1, 2, 1)}),
     "nfnet_l0": (64, {}),
-    "volo_d1_224": (64, {"img_size": 64, "embed_dims": (24, 48, 48, 48), "num_heads": (1, 2, 2, 2)}),
     "tiny_vit_5m_224": (64, {"embed_dims": (16, 32, 32, 64), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_sizes": (7, 7, 14, 7)}),
     "starnet_s050": (64, {}),
     "visformer_tiny": (64, {"img_size": 64}),
 }  # fmt: skip
 
 
-def write_transformers(kind: str, folder: Path, num_labels: int) -> None:
+def write_transformers(kind: str, folder: Path, num_labels: int, head_only: bool = False) -> None:
     """Save a random checkpoint of one model type, with a preprocessor that squashes to its input size."""
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as MAPPING
 
-    side, arguments = TRANSFORMERS[kind]
+    side, arguments = HEAD_ONLY[kind][:2] if head_only else TRANSFORMERS[kind]
     config = AutoConfig.for_model(kind, **arguments)
     config.num_labels = num_labels
     classes = MAPPING[kind]
@@ -156,18 +175,25 @@ def write_transformers(kind: str, folder: Path, num_labels: int) -> None:
 def write_timm(name: str, folder: Path, num_labels: int) -> None:
     """Save a random checkpoint of one timm model as timm itself does."""
     import timm
-    from timm.models import save_for_hf
+    from safetensors.torch import save_file
 
     side, arguments = TIMM[name]
+    folder.mkdir()
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=num_labels, **arguments)
     stir(model, side)
-    model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, side, side)}
-    save_for_hf(model, folder, model_args=dict(arguments), safe_serialization=True)
-    # timm repeats num_classes here, which stock transformers 5.23 then passes twice; Hub checkpoints do not have it.
-    about = json.loads((folder / "config.json").read_text())
-    about["model_args"].pop("num_classes", None)
+    # By hand, not with save_for_hf: that refuses weights which two modules share (CoaT; Hub checkpoints hold them twice),
+    # and repeats num_classes in model_args, which stock transformers 5.23 then passes twice.
+    about = {
+        "architecture": name,
+        "num_classes": num_labels,
+        "num_features": model.num_features,
+        "pretrained_cfg": {"input_size": (3, side, side), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+        "model_args": arguments,
+    }
     (folder / "config.json").write_text(json.dumps(about))
+    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def stir(model: torch.nn.Module, side: int) -> None:

@@ -10,14 +10,15 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from hf_finetune.adapters import Lora
+from hf_finetune.adapters import HeadOnly, Lora
 from hf_finetune.adapters.attach import attach
 from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.backbones import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.errors import ModelError
 from hf_finetune.types import BackboneFacts, Labels
-from tests.matrix.architectures import LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
+from tests.matrix.architectures import HEAD_ONLY, LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
 
 LABELS = Labels(("n/a", "1", "True"))
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
@@ -99,6 +100,33 @@ def test_adapts_trains_exactly_its_weights_and_reloads(library: str, name: str, 
     assert wanted.isfinite().all()
     torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(stock, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HEAD_ONLY)
+def test_an_architecture_that_lora_cannot_serve_is_refused_and_adapted_head_only(kind: str, tmp_path: Path) -> None:
+    write_transformers(kind, tmp_path / "base", 3, head_only=True)
+    model = Model(name=str(tmp_path / "base"))
+    facts = read_facts(model, num_labels=3)
+    base = load_backbone(model, LABELS, dtype=torch.float32, seed=3)
+    check_all_accounted_for(base, facts)
+    assert facts.targets == {}
+    with pytest.raises(ModelError) as raised:
+        Lora().apply(base, facts)
+    assert "has nothing that LoRA can adapt: " in raised.value.message
+    assert HEAD_ONLY[kind][2] in raised.value.message
+
+    adapted = HeadOnly().apply(base, facts)
+    pixels, classes = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 0])
+    before = snapshot(adapted)
+    for _ in range(8):
+        train_step(adapted, pixels, classes)
+    changed = {part for part, tensor in snapshot(adapted).items() if not torch.equal(tensor, before[part])}
+    assert changed == {part for part, weight in adapted.named_parameters() if weight.requires_grad}
+    adapted.eval().save_pretrained(tmp_path / "adapter")
+    fresh = load_backbone(model, LABELS, dtype=torch.float32, seed=4)
+    with torch.no_grad():
+        ours = attach(fresh, tmp_path / "adapter")(pixel_values=pixels).logits
+        torch.testing.assert_close(ours, adapted(pixel_values=pixels).logits)
 
 
 def test_at_least_forty_architectures_run_and_the_rest_of_the_mapping_is_named() -> None:
