@@ -6,56 +6,64 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.data import Data
 from hf_finetune.errors import DataError
-from hf_finetune.loading import find_result, load
+from hf_finetune.loading import Classifier, find_result, load
 from hf_finetune.recipe import load_recipe
-from hf_finetune.types import Index, Labels, Row, Split
+from hf_finetune.types import Index, Labels, PixelRows, Row, Split
 
 BATCH = 64
+# What the run's own recipe says of reading images holds for another dataset too; column and split names do not.
+KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
 
 
 def evaluate(
     path: str | Path, *, split: Split = "test", data: str | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """The metrics of `score()` for a split. Raises DataError where the labels are not the result's.
+    """The metrics of `score()` for a split of the result's own dataset, or of `data`.
 
-    With `data`, every row of a dataset without splits counts as that split.
+    A dataset without splits counts as a whole. Raises DataError where the labels are not the result's.
     """
-    folder = find_result(path)
-    recipe = load_recipe(folder / "recipe.yaml", [f"data.name={data}"] if data else [])
-    from hf_finetune.data.scan import scan
+    from hf_finetune.data.scan import scan, scan_split
 
-    index = scan(recipe.data, seed=recipe.train.seed)
+    folder = find_result(path)
+    recipe = load_recipe(folder / "recipe.yaml")
+    if data is None:
+        index = scan(recipe.data, seed=recipe.train.seed)
+    else:
+        options = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
+        index = scan_split(Data(name=data, **options), split)
     classifier = load(folder, base=base)
-    rows = _rows_in_label_order(index, classifier.labels, split)
-    from hf_finetune.data.store import open_store
+    rows = _score_rows(index, classifier, recipe.data, split)
     from hf_finetune.inference import predict_logits
-    from hf_finetune.machine import usable_cores
     from hf_finetune.tasks.scoring import score
 
+    logits = predict_logits(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
+    return score(logits, rows.labels, classifier.labels.names, full=True)
+
+
+def _score_rows(index: Index, classifier: Classifier, data: Data, split: Split) -> PixelRows:
+    """The split decoded at the checkpoint's own geometry, with the result's label ids."""
+    from hf_finetune.data.opening import Options, open_views
+    from hf_finetune.data.rejects import check_rejected
+    from hf_finetune.data.store import evaluation_geometry
+    from hf_finetune.machine import usable_cores
+
+    rows = _rows_in_label_order(index, classifier.labels, split)
     chosen = replace(index, splits={split: rows}, labels=classifier.labels)
-    store = open_store(
-        chosen,
-        classifier.manifest.preprocess,
-        train_side=max(classifier.manifest.preprocess.height, classifier.manifest.preprocess.width),
-        workers=usable_cores(),
-        cache_dir=Path(recipe.data.cache_dir).expanduser() if recipe.data.cache_dir else None,
-        limit_bytes=recipe.data.store_limit,
-        max_bad_share=recipe.data.max_bad_share,
-        max_pixels=recipe.data.max_pixels,
-        progress=None,
-        processor=(str(folder), None),
-    )
-    logits = predict_logits(classifier.model, store.rows[split], classifier.manifest.preprocess, batch=BATCH)
-    return score(logits, store.rows[split].labels, classifier.labels.names, full=True)
+    cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
+    geometry = evaluation_geometry(classifier.manifest.preprocess, (str(classifier.path), None))
+    options = Options(usable_cores(), cache, data.store_limit, data.max_pixels)
+    (view,) = open_views(chosen, [(split, geometry)], options)
+    check_rejected(chosen, view.rejected, {split: view.rows}, data.max_bad_share)
+    return view.rows
 
 
 def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row, ...]:
     """The split's rows with the result's label ids."""
-    if split not in index.splits:
-        raise DataError(
-            f"{index.source} has no {split} split; it has {', '.join(index.splits)}.", "Choose one with `--split`."
-        )
+    if not index.splits.get(split):
+        there = ", ".join(name for name, rows in index.splits.items() if rows)
+        raise DataError(f"{index.source} has no {split} split; it has {there}.", "Choose one with `--split`.")
     unknown = sorted(set(index.labels.names) - set(labels.names))
     if unknown:
         raise DataError(

@@ -88,12 +88,14 @@ def evaluate_splits(
     model = load_result(staged, manifest, torch.float32, place)
     results: dict[Split, Scored] = {}
     for split in ("validation", "test"):
-        if split not in rows:
+        if not len(rows.get(split, ())):
             continue
         own = np.arange(machine.rank, len(rows[split]), machine.world_size)
         logits = np.empty((len(rows[split]), len(manifest.labels)), dtype=np.float32)
         if len(own):
-            found = predict_logits(model, rows[split], manifest.preprocess, batch=plan.eval_batch.value, indices=own)
+            found = predict_logits(
+                model, rows[split], manifest.preprocess, batch=plan.eval_batch.value, indices=own.tolist()
+            )
         else:
             found = logits[:0]
         for indices, part in processes.gather((own, found)):

@@ -147,7 +147,7 @@ def load_result(
         extra = {"quantization_config": quantization, "device_map": {"": device}}
     backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, **extra)
     if quantization is None:
-        backbone.to(device)
+        backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
     return attach(backbone, folder).eval()
 
 

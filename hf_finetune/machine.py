@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from hf_finetune.types import Machine
 
@@ -41,7 +42,7 @@ def detect(memory_limit_bytes: int | None = None, run_dir: str | Path = ".") -> 
     )
 
 
-def training_device() -> str:
+def training_device() -> Literal["cpu", "cuda", "mps", "xpu"]:
     """cuda, xpu, mps or cpu. `ACCELERATE_USE_CPU` (set by `accelerate launch` with use_cpu) forces the CPU."""
     import torch
 
@@ -49,7 +50,8 @@ def training_device() -> str:
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"
-    if torch.backends.mps.is_available():
+    # MPS has no collectives: several processes on a Mac train on its CPU.
+    if torch.backends.mps.is_available() and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return "mps"
     if torch.xpu.is_available():
         return "xpu"

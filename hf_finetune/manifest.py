@@ -64,7 +64,9 @@ def read_manifest(folder: Path) -> Manifest:
         steps = preprocess.pop("steps")
         restored = Preprocess(
             steps=None if steps is None else tuple(_step(step) for step in steps),
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()},
+            mean=tuple(preprocess.pop("mean")),
+            std=tuple(preprocess.pop("std")),
+            **preprocess,
         )
         tuples = {key: tuple(content[key]) for key in ("head", "labels")}
         return Manifest(**{**content, **tuples, "preprocess": restored})

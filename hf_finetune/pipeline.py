@@ -126,7 +126,7 @@ def _fit(ready: Prepared, folder: RunFolder, store: Store, model: nn.Module) -> 
     from hf_finetune.ladder.full import run_full
     from hf_finetune.training.fit import FitFolders
 
-    if "validation" not in store.rows:
+    if not len(store.rows.get("validation", ())):
         raise DataError(
             "A validation split is needed to keep the best checkpoint, and none is given or cut.",
             "Set data.validation_share above 0, or data.validation_split.",

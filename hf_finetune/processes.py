@@ -29,7 +29,8 @@ def join(machine: Machine) -> None:
     if alone or state.num_processes != asked:
         raise MachineError(
             f"{asked} processes were asked for, but {state.num_processes} runs.",
-            "On CPUs use accelerate_configs/cpu_multi.yaml: `accelerate launch --cpu` silently runs one process.",
+            "On CPUs use accelerate_configs/cpu_multi.yaml: `accelerate launch --cpu` silently runs one process. "
+            "If one is what you want, unset MASTER_PORT.",
         )
 
 

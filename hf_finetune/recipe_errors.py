@@ -19,7 +19,7 @@ def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNu
         if path:
             merged.setdefault(path, []).append(_sentence(problem, path, section))
         else:  # a cross-field check: its message already names the paths
-            for text in str(problem["ctx"]["error"]).split("\n"):
+            for text in str(problem.get("ctx", {})["error"]).split("\n"):
                 name, _, sentence = text.partition(": ")
                 merged.setdefault(tuple(name.split(".")), []).append(sentence)
     rendered = []

@@ -32,11 +32,11 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
     builtin = manifest.base.startswith("builtin:")
     if isinstance(model, PeftModel):
         # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
-        model.save_pretrained(staged, save_embedding_layers=False)
+        model.save_pretrained(str(staged), save_embedding_layers=False)
         _name_base(staged / "adapter_config.json", manifest)
         # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
         base = model.get_base_model()
-        config = base.config.to_dict()
+        config: dict[str, Any] = base.config.to_dict()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         config.pop("quantization_config", None)
         (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
         if builtin:

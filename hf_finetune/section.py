@@ -6,6 +6,7 @@ Light: standard library and pydantic only.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
@@ -21,7 +22,7 @@ _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2*
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _with_unit(value: Any, units: dict[str, float], example: str) -> float:
+def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"a number with a unit is expected, such as {example}")
     if isinstance(value, int | float):

@@ -51,6 +51,32 @@ def index_of(data: Any, config: Data, *, seed: int) -> Index:
     return build_index(read_datasets(data, config), config, seed=seed)
 
 
+def scan_split(config: Data, split: Split) -> Index:
+    """Only the rows to score: the dataset's own `split`, or all of a dataset that knows no splits.
+
+    Nothing is cut, and neither a training split nor every class is needed. Raises DataError.
+    """
+    source = _source(config)
+    own = splits.find(source, config, split)
+    found: dict[Split, list[SourceRow]] = {split: source.splits[own]}
+    names, rows, unlabelled = labels.encode(found, source.label_names)
+    if not rows[split]:
+        raise DataError(f"data.name: labelled images are expected in {source.name}, found none", "give another dataset")
+    missing = tuple(Rejected(row.name, split, row.reason) for row in source.rejected if row.split == own)
+    return Index(
+        source=source.name,
+        revision=_revision(source, found),
+        commit=source.commit,
+        licence=source.licence,
+        labels=names,
+        splits={split: tuple(Row(row.name, number, row.locator) for row, number in rows[split])},
+        cut=(),
+        rejected=(*missing, *unlabelled),
+        notes=source.notes,
+        reader=source.reader,
+    )
+
+
 def build_index(source: Source, config: Data, *, seed: int) -> Index:
     """Chooses splits, encodes labels, cuts missing splits and gathers the notes. Raises DataError."""
     given, split_notes = splits.assign(source, config)

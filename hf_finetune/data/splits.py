@@ -76,6 +76,22 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[str]]:
     return in_order, [f"splits not used: {listing(unused)}"] if unused else []
 
 
+def find(source: Source, config: Data, split: Split) -> str:
+    """The dataset's own name of one split; of a dataset without splits, everything. Raises DataError."""
+    wanted = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}[split]
+    if not source.has_splits:
+        return next(iter(source.splits))
+    if wanted is not None:
+        return _own_name(wanted, split, source)
+    usual = [name for name in source.splits if split_of(name) == split]
+    if len(usual) != 1:
+        raise DataError(
+            f"data.{split}_split: one {split} split is expected in {source.name}, found {_splits_text(source)}",
+            f"set data.{split}_split",
+        )
+    return usual[0]
+
+
 def _own_name(wanted: str, split: Split, source: Source) -> str:
     if wanted in source.splits:
         return wanted

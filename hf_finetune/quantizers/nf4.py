@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from hf_finetune.errors import ModelError
 from hf_finetune.quantizers.checks import check_quantizable
 from hf_finetune.section import Section
 from hf_finetune.types import BackboneFacts, Machine
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
+
+
+# bitsandbytes' block: so many weights of a row share a scale.
+_BLOCK = 64
 
 
 class Nf4(Section):
@@ -35,8 +40,22 @@ class Nf4(Section):
     def check(self, facts: BackboneFacts, machine: Machine) -> None:
         """Raises ModelError where nothing would be quantized, MachineError where bitsandbytes has no backend."""
         check_quantizable("nf4", facts, machine)
+        if machine.device == "cpu":
+            _check_widths(facts)
 
     def weight_bytes(self, facts: BackboneFacts, bytes_per_weight: int = 4) -> int:
         """Half a byte a weight of a Linear and a float32 scale for every 64 (bitsandbytes' block); the rest stays."""
         quantized = facts.quantizable_parameters
         return quantized // 2 + quantized // 64 * 4 + (facts.parameters - quantized) * bytes_per_weight
+
+
+def _check_widths(facts: BackboneFacts) -> None:
+    """bitsandbytes 0.50.2 repacks 4-bit weights for CPUs by whole blocks of a row, and crashes on any other width."""
+    linear = [name for role in ("attention", "mlp") for name in facts.targets.get(role, ())]
+    odd = [name for name in linear if facts.module_shapes[name][0] % _BLOCK]
+    if odd:
+        raise ModelError(
+            f"quantization.kind: on CPUs nf4 needs Linear layers whose input width is a multiple of {_BLOCK}; "
+            f"{facts.name!r} has {len(odd)} others, such as {odd[0]} with {facts.module_shapes[odd[0]][0]}",
+            "use quantization.kind=int8, or a GPU",
+        )

@@ -76,13 +76,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     if test:
         rows.append(("test accuracy", accuracy_text(test)))
     rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the checkpoint"))
-    best = test or report.validation
-    more = [f"macro F1 {best['macro_f1']:.3f}", f"loss {best['loss']:.3f}", f"calibration error {best['ece']:.3f}"]
-    top5 = [f"top-5 {percent(best['top5'])}"] if "top5" in best else []  # only above 5 classes
-    rows.append(("also", ", ".join(top5 + more)))
-    weak = [(name, row["f1"]) for name, row in weakest(best, 3) if row["f1"] < 1]
-    if len(labels) > 2 and weak:
-        rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))
+    rows += _further_rows(test or report.validation, weakest_shown=3)
     if report.data["rejected"]:
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
@@ -100,6 +94,25 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     # On a line of its own, so that it can be copied.
     use = f"hf-finetune predict {path} photo.jpg"
     return f"{title}\n\n{plain_table(rows, width or terminal_width())}\n\nPredict with it:\n  {use}\n"
+
+
+def render_metrics(score: Mapping[str, Any], split: str, *, width: int | None = None) -> str:
+    """What `hf-finetune evaluate` prints of a full `score()`."""
+    rows = [(f"{split} accuracy", accuracy_text(score)), *_further_rows(score, weakest_shown=10)]
+    pairs = [f"{pair['label']} taken for {pair['predicted']} ({pair['count']})" for pair in score["confused_pairs"][:5]]
+    if pairs:
+        rows.append(("confused", ", ".join(pairs)))
+    return plain_table(rows, width or terminal_width())
+
+
+def _further_rows(score: Mapping[str, Any], *, weakest_shown: int) -> list[tuple[str, str]]:
+    more = [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}", f"calibration error {score['ece']:.3f}"]
+    top5 = [f"top-5 {percent(score['top5'])}"] if "top5" in score else []  # only above 5 classes
+    rows = [("also", ", ".join(top5 + more))]
+    weak = [(name, row["f1"]) for name, row in weakest(score, weakest_shown) if row["f1"] < 1]
+    if len(score["per_class"]) > 2 and weak:
+        rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))
+    return rows
 
 
 def time_text(report: RunReport) -> str:

@@ -33,6 +33,6 @@ def optimizer_of(train: Train, learning_rate: float, device: str) -> tuple[type[
                     "train.optimizer: adamw_8bit needs bitsandbytes, which has no backend for mps.",
                     "Use adamw; with LoRA its state is small anyway.",
                 )
-            from bitsandbytes.optim import AdamW8bit
+            from bitsandbytes.optim.adamw import AdamW8bit
 
             return AdamW8bit, {"lr": learning_rate}

@@ -144,3 +144,8 @@ def test_a_quantized_cnn_is_refused_with_the_reason(recipe: Path, tmp_path: Path
     cnn = timm_model(tmp_path, "timm/test_resnet", architecture="test_resnet")
     err = refused(cli("train", recipe, f"model.name={cnn}", "quantization.kind=int8"))
     assert "converts Linear layers only" in err
+
+
+def test_nf4_on_a_cpu_needs_widths_of_whole_blocks(recipe: Path, cli: Cli) -> None:
+    err = refused(cli("train", recipe, "model.name=builtin:starter", "quantization.kind=nf4"))
+    assert "on CPUs nf4 needs Linear layers whose input width is a multiple of 64" in err

@@ -222,3 +222,21 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(env, "run", interrupted)
     assert main(["env"]) == 130
     assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_evaluate_scores_other_data_and_other_splits(
+    recipe: Path, tmp_path: Path, photos: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests.cli.photos import write_photos
+
+    assert cli("train", recipe)[0] == 0
+    code, out, _ = cli("evaluate", tmp_path / "run", "--split", "train")
+    assert (code, "train accuracy" in out) == (0, True)
+    only_a_test_set = write_photos(tmp_path_factory.mktemp("other"), splits=("test",), per_class=4)
+    code, out, _ = cli("evaluate", tmp_path / "run", "--data", only_a_test_set, "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 12)
+    code, out, _ = cli("evaluate", tmp_path / "run", "--data", only_a_test_set / "test", "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 12)  # a folder without splits counts as a whole
+    (only_a_test_set / "test" / "1").rename(only_a_test_set / "test" / "cat")
+    code, _, err = cli("evaluate", tmp_path / "run", "--data", only_a_test_set)
+    assert (code, "has labels that the result does not know: cat" in err) == (2, True)

@@ -55,10 +55,10 @@ def save_tiny_vit(folder: Path, *, classes: int = 5) -> Path:
     """A random ViT of two blocks, as a local checkpoint."""
     torch.manual_seed(0)
     config = ViTConfig(
-        hidden_size=32,
+        hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
-        intermediate_size=64,
+        intermediate_size=128,
         image_size=SIDE,
         patch_size=4,
         num_labels=classes,
