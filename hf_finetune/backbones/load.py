@@ -57,6 +57,9 @@ def load_backbone(
     known = tuple(name for _, name in sorted((checkpoint.id2label or {}).items()))
     if quantization_config is not None:
         _check_quantized(model.name, loaded, head)
+        _keep_trainable_layout(loaded)
+        # bitsandbytes 0.50.2 says so at every layer of every step.
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_not_the_cast_notice)
     lost = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
     kept = known == labels.names and not any(_of_head(name, head) for name in lost)
     for name in head:
@@ -65,6 +68,19 @@ def load_backbone(
     for entrance in {loaded, loaded.base_model}:
         entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
     return loaded.eval()
+
+
+def _keep_trainable_layout(model: nn.Module) -> None:
+    """Keep 4-bit weights as they were quantized.
+
+    In eval mode on CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks them for a faster kernel, for good: after the
+    first evaluation, training would get no gradient through any quantized layer, and no error either.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _from_pretrained(
@@ -136,6 +152,10 @@ def _check_complete(name: str, report: dict[str, Any], head: tuple[str, ...]) ->
     if unexpected:
         # A text tower or a pooler that the classifier has no place for: normal for CLIP, SigLIP and ViT checkpoints.
         log.info("%s: %d weights of the checkpoint have no place here: %s", name, len(unexpected), _some(unexpected))
+
+
+def _is_not_the_cast_notice(record: logging.LogRecord) -> bool:
+    return "inputs will be cast from" not in record.msg
 
 
 def _check_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:

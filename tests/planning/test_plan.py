@@ -88,7 +88,8 @@ def test_what_cannot_fit_is_refused_with_remedies() -> None:
 
 def test_quantized_weights_count_less() -> None:
     frozen = [
-        plan_of({"quantization": {"kind": kind}}, GPU).memory_bytes["frozen weights"] for kind in ("none", "int8", "nf4")
+        plan_of({"quantization": {"kind": kind}}, GPU).memory_bytes["frozen weights"]
+        for kind in ("none", "int8", "nf4")
     ]
     assert frozen[0] > 1.8 * frozen[1] > 1.8 * 1.8 * frozen[2]
 

@@ -132,7 +132,9 @@ def test_a_dumped_recipe_reads_back_equal(content: dict[str, object]) -> None:
     assert load_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
 
 
-@pytest.mark.parametrize(("text", "count"), [("4GB", 4e9), ("512MiB", 512 * 2**20), ("1.5 gb", 1.5e9), ("0", 0), (0, 0)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("4GB", 4e9), ("512MiB", 512 * 2**20), ("1.5 gb", 1.5e9), ("0", 0), (0, 0)]
+)
 def test_bytes_are_read_with_their_unit(text: object, count: float) -> None:
     assert load_recipe({"budget": {"memory": text}}).budget.memory == count
 
