@@ -183,6 +183,18 @@ def test_checkpointing_where_there_is_none_is_an_error() -> None:
         enable_checkpointing(PoolFormerForImageClassification(config))
 
 
+def test_the_dropout_of_a_converted_mobilenet_is_mended_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import MobileNetV1Config, MobileNetV1ForImageClassification
+
+    config = MobileNetV1Config(depth_multiplier=0.25, classifier_dropout_prob=0.999)
+    MobileNetV1ForImageClassification(config).save_pretrained(tmp_path)
+    with caplog.at_level("WARNING"):
+        assert load(tmp_path).dropout.p == 0.001
+    assert "mobilenet_v1 drops 0.999 of the head's input; 0.001 is used" in caplog.messages
+
+
 def test_the_fingerprint_is_of_the_weights_not_of_the_files(tmp_path: Path) -> None:
     from transformers import AutoModelForImageClassification
 

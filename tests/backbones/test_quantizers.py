@@ -131,6 +131,14 @@ def test_a_vit_is_accepted_on_a_cpu_and_refused_on_mps(tmp_path: Path) -> None:
         Nf4().check(facts, replace(MACHINE, device="mps"))
 
 
+def test_a_step_in_int8_does_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = write("transformers", tmp_path)
+    facts = read_facts(model, num_labels=3)
+    with caplog.at_level("WARNING"):
+        take_step(Lora(rank=2).apply(load(model, Int8(), facts.head), facts).train(), 32)
+    assert [record.message for record in caplog.records if record.name.startswith("bitsandbytes.autograd")] == []
+
+
 def test_a_head_that_was_not_left_out_is_noticed(tmp_path: Path) -> None:
     model = write("transformers", tmp_path)
     with pytest.raises(ModelError) as raised:

@@ -153,8 +153,8 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def write_transformers(kind: str, folder: Path, num_labels: int, head_only: bool = False) -> None:
-    """Save a random checkpoint of one model type, with a preprocessor that squashes to its input size."""
+def write_transformers(kind: str, folder: Path, num_labels: int, head_only: bool = False) -> torch.nn.Module:
+    """Save a random checkpoint of one model type, with a preprocessor that squashes to its input size; gives the model."""
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as MAPPING
 
@@ -170,10 +170,11 @@ def write_transformers(kind: str, folder: Path, num_labels: int, head_only: bool
     model.save_pretrained(folder)
     about = {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}, "do_resize": True}
     (folder / "preprocessor_config.json").write_text(json.dumps(about))
+    return model
 
 
-def write_timm(name: str, folder: Path, num_labels: int) -> None:
-    """Save a random checkpoint of one timm model as timm itself does."""
+def write_timm(name: str, folder: Path, num_labels: int) -> torch.nn.Module:
+    """Save a random checkpoint of one timm model as timm itself does; gives the model."""
     import timm
     from safetensors.torch import save_file
 
@@ -194,6 +195,7 @@ def write_timm(name: str, folder: Path, num_labels: int) -> None:
     (folder / "config.json").write_text(json.dumps(about))
     tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model
 
 
 def stir(model: torch.nn.Module, side: int) -> None:

@@ -26,9 +26,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
 
 
-def write(library: str, name: str, folder: Path) -> Model:
-    (write_transformers if library == "transformers" else write_timm)(name, folder, len(LABELS.names))
-    return Model(name=str(folder))
+def check_loads_every_weight(base: nn.Module, original: nn.Module, head: tuple[str, ...], pixels: torch.Tensor) -> None:
+    """With the checkpoint's own head put back, the loaded model answers as the one that was saved."""
+    for name in head:
+        theirs = original.get_submodule(name.removeprefix("timm_model."))
+        base.get_submodule(name).load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        wanted = original(pixels)
+        wanted = wanted if isinstance(wanted, torch.Tensor) else wanted.logits
+        torch.testing.assert_close(base(pixel_values=pixels).logits, wanted, rtol=1e-5, atol=1e-5)
 
 
 def train_step(model: PeftModel, pixels: torch.Tensor, classes: torch.Tensor) -> None:
@@ -65,13 +71,20 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("library", "name"), EVERY, ids=[f"{library}-{name}" for library, name in EVERY])
 def test_adapts_trains_exactly_its_weights_and_reloads(library: str, name: str, tmp_path: Path) -> None:
-    model = write(library, name, tmp_path / "base")
+    write = write_transformers if library == "transformers" else write_timm
+    original = write(name, tmp_path / "base", 3)
+    model = Model(name=str(tmp_path / "base"))
     facts = read_facts(model, num_labels=3)
     side = facts.preprocess.height
     generator = torch.Generator().manual_seed(1)
     pixels, classes = torch.randn(4, 3, side, side, generator=generator), torch.tensor([0, 1, 2, 0])
     base = load_backbone(model, LABELS, dtype=torch.float32, seed=3)
     check_all_accounted_for(base, facts)
+    if library == "timm":
+        known = original.get_classifier()
+        known = set(known if isinstance(known, tuple) else [known])
+        assert {original.get_submodule(each.removeprefix("timm_model.")) for each in facts.head} == known
+    check_loads_every_weight(base, original, facts.head, pixels)
 
     lora = Lora(rank=2)
     adapted = lora.apply(base, facts)
