@@ -76,7 +76,7 @@ def _keep_trainable_layout(model: nn.Module) -> None:
     In eval mode on CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks them for a faster kernel, for good: after the
     first evaluation, training would get no gradient through any quantized layer, and no error either.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):
