@@ -95,7 +95,7 @@ def _character(seed: int, number: int) -> Character:
 
 @lru_cache(maxsize=256)
 def _glyph(letter: str) -> Image.Image:
-    """The letter, 64 pixels tall in Pillow's built-in font, cut to its ink. Raises OSError without FreeType."""
+    """The letter, 64 pixels tall in Pillow's built-in font, cut to its ink. ImportError where Pillow lacks FreeType."""
     font = ImageFont.load_default(size=64)
     left, top, right, bottom = font.getbbox(letter)
     image = Image.new("L", (round(right - left) + 4, round(bottom - top) + 4))
