@@ -114,14 +114,12 @@ def assemble_report(
     peak: PeakMemory,
 ) -> RunReport:
     """Everything that run.json and the card say."""
-    recipe, index, facts, machine = ready.recipe, ready.index, ready.facts, ready.machine
     memory = {
         "anonymous": peak.anonymous_bytes,
         "resident": peak.resident_bytes,
         "device": device_peak_bytes(ready.plan.device.value),
     }
     validation = dict(results["validation"].metrics)
-    quantization = recipe.quantization.config(facts.head)
     rung = Candidate(
         rung="full",
         validation={key: value for key, value in validation.items() if isinstance(value, int | float)},
@@ -129,43 +127,51 @@ def assemble_report(
         peak_bytes=memory["device"] or memory["anonymous"],
         step=fit.best_step,
     )
+    machine = asdict(ready.machine)
     return RunReport(
-        recipe=recipe.model_dump(mode="json"),
+        recipe=ready.recipe.model_dump(mode="json"),
         plan={**plan_as_dict(ready.plan), "used": {"micro_batch": fit.micro_batch, "replays": fit.replays}},
         versions={"hf_finetune": version("hf_finetune"), **{name: version(name) for name in PACKAGES}},
-        machine={
-            key: value
-            for key, value in asdict(machine).items()
-            if key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")
-        },
-        model={
-            "name": recipe.model.name,
-            "library": facts.library,
-            "architecture": facts.architecture,
-            "commit": facts.commit,
-            "fingerprint": manifest.fingerprint,
-            "licence": facts.licence,
-            "parameters": facts.parameters,
-            "builtin": facts.library == "builtin",
-            "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
-        },
-        data={
-            "name": index.source,
-            "revision": index.revision,
-            "commit": index.commit,
-            "licence": index.licence,
-            "labels": list(index.labels.names),
-            "counts": {split: len(rows) for split, rows in store.rows.items()},
-            "cut": list(index.cut),
-            "rejected": [asdict(row) for row in (*index.rejected, *store.rejected)],
-            "notes": [*index.notes, *store.notes],
-        },
+        machine={key: machine[key] for key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")},
+        model=_model_fields(ready, manifest),
+        data=_data_fields(ready, store),
         rungs=(rung,),
         validation=validation,
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},
         peak_bytes=memory,
     )
+
+
+def _model_fields(ready: Prepared, manifest: Manifest) -> dict[str, Any]:
+    facts = ready.facts
+    quantization = ready.recipe.quantization.config(facts.head)
+    return {
+        "name": ready.recipe.model.name,
+        "library": facts.library,
+        "architecture": facts.architecture,
+        "commit": facts.commit,
+        "fingerprint": manifest.fingerprint,
+        "licence": facts.licence,
+        "parameters": facts.parameters,
+        "builtin": facts.library == "builtin",
+        "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
+    }
+
+
+def _data_fields(ready: Prepared, store: Store) -> dict[str, Any]:
+    index = ready.index
+    return {
+        "name": index.source,
+        "revision": index.revision,
+        "commit": index.commit,
+        "licence": index.licence,
+        "labels": list(index.labels.names),
+        "counts": {split: len(rows) for split, rows in store.rows.items()},
+        "cut": list(index.cut),
+        "rejected": [asdict(row) for row in (*index.rejected, *store.rejected)],
+        "notes": [*index.notes, *store.notes],
+    }
 
 
 def publish(

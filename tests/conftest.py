@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Two cores, and several processes in some tests: one thread each keeps times steady.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-# No test may reach the internet; those that need a Hub point HF_ENDPOINT at a server on loopback in a process of its own.
+# Small tensors: a second thread costs more than it brings, and spins when cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test may reach the internet; Hub clients run in processes of their own, against a server on loopback.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

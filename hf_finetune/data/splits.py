@@ -96,8 +96,10 @@ def _own_name(wanted: str, split: Split, source: Source) -> str:
     if wanted in source.splits:
         return wanted
     alike = [name for name in source.splits if name.casefold() == wanted.casefold()]
-    if len(alike) == 1:
-        return alike[0]
+    meant = [name for name in source.splits if split_of(wanted) is not None and split_of(name) == split_of(wanted)]
+    for found in (alike, meant):  # `val` also means a split that is called `validation`
+        if len(found) == 1:
+            return found[0]
     raise DataError(
         f"data.{split}_split: {source.name} has no split {wanted!r}, found {_splits_text(source)}",
         f"set data.{split}_split to one of these" + ("" if split == "train" else ", or to null"),

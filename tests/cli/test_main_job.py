@@ -225,7 +225,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_evaluate_scores_other_data_and_other_splits(
-    recipe: Path, tmp_path: Path, photos: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory
+    recipe: Path, tmp_path: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from tests.cli.photos import write_photos
 
