@@ -91,7 +91,8 @@ def test_quantized_weights_count_less() -> None:
         plan_of({"quantization": {"kind": kind}}, GPU).memory_bytes["frozen weights"]
         for kind in ("none", "int8", "nf4")
     ]
-    assert frozen[0] > 1.8 * frozen[1] > 1.8 * 1.8 * frozen[2]
+    assert frozen[0] > 1.9 * frozen[1]
+    assert frozen[1] > 1.7 * frozen[2]  # and a scale for every 64 weights
 
 
 def test_a_batch_larger_than_the_data_becomes_the_data() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,16 +36,28 @@ from tests.store.samples import (
 
 REPO = Path(__file__).resolve().parents[2]
 BUILDER = """
+import signal
 import sys
 from pathlib import Path
 from tests.store.samples import everything, index_of, FolderReader, opened, write_images
 images, cache, log, delay = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
 rows = write_images(Path(images), {"train": 40})
 index = index_of(rows, FolderReader(images, log=log, delay_s=float(delay)))
 print("ready", flush=True)
 store = opened(index, Path(cache), workers=2)
 print(store.built, store.on_disk, int(everything(store)["train"].sum()), flush=True)
 """
+
+
+Workers = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    """This process's children, without those that other tests of the same process have left."""
+    before = {child.pid for child in psutil.Process().children()}
+    return lambda: [child for child in psutil.Process().children() if child.pid not in before]
 
 
 @contextlib.contextmanager
@@ -173,17 +185,17 @@ def test_workers_that_keep_dying_stop_the_run(tmp_path: Path) -> None:
     assert not litter(tmp_path)
 
 
-def test_a_worker_that_is_killed_from_outside_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_from_outside_is_replaced(tmp_path: Path, workers: Workers) -> None:
     rows = write_images(tmp_path / "images", {"train": 60})
     job = Job(FolderReader(str(tmp_path / "images"), delay_s=0.01), Check(), MAX_PIXELS, None)
     with WorkerPool(2) as pool:
         results = pool.run(job, [Task(slot, row.locator) for slot, row in enumerate(rows["train"])])
         seen = [next(results)]
-        psutil.Process().children()[0].kill()
+        workers()[0].kill()
         seen += results
         assert sorted(result.slot for result in seen if isinstance(result, Decoded)) == list(range(60))
-        assert len(psutil.Process().children()) == 2
-    assert psutil.Process().children() == []
+        assert len(workers()) == 2
+    assert workers() == []
 
 
 def test_a_reader_that_workers_cannot_load_is_said_at_once(tmp_path: Path) -> None:
@@ -199,38 +211,42 @@ def test_a_missing_file_is_a_bad_row_and_not_a_death(tmp_path: Path) -> None:
     assert result == Failed(3, "cannot be read: No such file or directory")
 
 
-def test_workers_can_start_early_serve_many_rounds_and_outlive_an_unfinished_one(tmp_path: Path) -> None:
+def test_workers_can_start_early_serve_many_rounds_and_outlive_an_unfinished_one(
+    tmp_path: Path, workers: Workers
+) -> None:
     rows = write_images(tmp_path / "images", {"train": 30})["train"]
     job = Job(FolderReader(str(tmp_path / "images")), Check(), MAX_PIXELS, None)
     tasks = [Task(slot, row.locator) for slot, row in enumerate(rows)]
     with WorkerPool(2) as pool:
         pool.start()
-        started = {child.pid for child in psutil.Process().children()}
+        started = {child.pid for child in workers()}
         assert len(started) == 2
         for _ in range(2):
             assert len(list(pool.run(job, tasks))) == 30
-        assert {child.pid for child in psutil.Process().children()} == started
+        assert {child.pid for child in workers()} == started
         unfinished = pool.run(job, tasks)
         next(unfinished)
         unfinished.close()
-        assert psutil.Process().children() == []
+        assert workers() == []
         assert len(list(pool.run(job, tasks))) == 30
         index = index_of({"train": rows}, FolderReader(str(tmp_path / "images")))
         assert opened(index, tmp_path / "cache", pool=pool).built
-    assert psutil.Process().children() == []
+    assert workers() == []
     with pytest.raises(MachineError, match="an open pool was expected, this one was closed"):
         next(pool.run(job, tasks))
 
 
-def test_no_process_is_left_when_too_many_rows_are_bad(tmp_path: Path) -> None:
+def test_no_process_is_left_when_too_many_rows_are_bad(tmp_path: Path, workers: Workers) -> None:
     index = small_index(tmp_path / "images")
     (tmp_path / "images" / "train-1.jpeg").write_bytes(b"")
     with pytest.raises(DataError):
         opened(index, tmp_path / "cache", workers=2)
-    assert psutil.Process().children() == []
+    assert workers() == []
 
 
-def test_a_worker_imports_no_heavy_library_and_nothing_from_the_working_folder(tmp_path: Path) -> None:
+def test_a_worker_imports_no_heavy_library_and_nothing_from_the_working_folder(
+    tmp_path: Path, workers: Workers
+) -> None:
     (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
     before = Path.cwd()
     os.chdir(tmp_path)
@@ -239,7 +255,7 @@ def test_a_worker_imports_no_heavy_library_and_nothing_from_the_working_folder(t
             rows = write_images(tmp_path / "images", {"train": 2})["train"]
             job = Job(FolderReader(str(tmp_path / "images")), Squash(SIDE, 3), MAX_PIXELS, None)
             assert len(list(pool.run(job, [Task(slot, row.locator) for slot, row in enumerate(rows)]))) == 2
-            (child,) = psutil.Process().children()
+            (child,) = workers()
             mapped = {Path(region.path).name for region in child.memory_maps()}
             assert not any(name.startswith(("libtorch", "libarrow")) for name in mapped)
             assert child.memory_info().rss < 150_000_000
