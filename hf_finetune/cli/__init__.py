@@ -42,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    # Before torch loads OpenMP: threads that wait must not spin. With one other busy process on two cores, spinning made
-    # an update four times slower (9.6 against 2.2 s, LoRA on ViT-Tiny, AMD EPYC, 2026-11-23).
+    # Before torch loads OpenMP: threads that wait must not spin. With one other busy process on two cores, spinning
+    # made an update four times slower (9.6 against 2.2 s, LoRA on ViT-Tiny, AMD EPYC, 2026-11-23).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from hf_finetune.cli.log import configure_logging
 
