@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import DataError
-from hf_finetune.ready import Prepared, build_model, describe, make_ready, open_images
+from hf_finetune.ready import Prepared, build_model, describe, make_ready, open_images, without_rejected
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.clock import Clock
-from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, write_plan
+from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, refuse_changed_data, write_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +62,7 @@ def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) 
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    if RunFolder(Path(recipe.output.dir)).is_finished():
+    if data is None and RunFolder(Path(recipe.output.dir)).is_finished():
         return _finished(claim(recipe, write=False))
     clock = Clock()
     with clock.stage("scan and imports"):
@@ -71,11 +71,14 @@ def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) 
 
         processes.join(ready.machine)
     first = ready.machine.rank == 0
-    folder = claim(recipe, write=first)
+    folder = claim(ready.recipe, write=first)
+    if folder.is_finished():
+        return _finished(folder)
     if not first:
         return _run(ready, folder, clock)
     with locked(folder):
-        write_plan(folder, ready.plan)
+        refuse_changed_data(folder, ready.index)
+        write_plan(folder, ready.plan, ready.index)
         from hf_finetune.report.summary import render_plan
 
         logger.info("%s", render_plan(ready.plan))
@@ -99,6 +102,7 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
     with PeakMemory() as peak:
         with clock.stage("images"):
             store = open_images(ready)
+            ready = without_rejected(ready, store)
         with clock.stage("model"):
             model = build_model(ready)
             manifest = describe(ready)

@@ -6,7 +6,7 @@ Shared by training, `plan` and `lr-find`. Decoding and loading start only in the
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,16 @@ class Prepared:
 
 
 def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
-    """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve."""
+    """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
+
+    `data` (of a notebook) replaces the recipe's, and is named in it.
+    """
     from hf_finetune.data.scan import index_of, scan
 
     seed = recipe.train.seed
     index = scan(recipe.data, seed=seed) if data is None else index_of(data, recipe.data, seed=seed)
+    if data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": index.source})})
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine import detect
     from hf_finetune.plan import make_plan
@@ -83,6 +88,22 @@ def open_images(ready: Prepared) -> Store:
     if not len(store.rows["train"]):
         raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
     return store
+
+
+def without_rejected(ready: Prepared, store: Store) -> Prepared:
+    """The same, planned again for the rows that could be decoded."""
+    from hf_finetune.plan import make_plan
+
+    if not store.rejected:
+        return ready
+    gone = {(row.split, row.name) for row in store.rejected}
+    splits = {
+        split: tuple(row for row in rows if (split, row.name) not in gone) for split, rows in ready.index.splits.items()
+    }
+    logger.warning("%d unreadable images are left out, such as %s.", len(gone), store.rejected[0].name)
+    index = replace(ready.index, splits=splits)
+    trainable = ready.plan.trainable_parameters.value
+    return replace(ready, index=index, plan=make_plan(ready.recipe, ready.machine, ready.facts, index, trainable))
 
 
 def describe(ready: Prepared) -> Manifest:

@@ -17,7 +17,7 @@ import yaml
 
 from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.recipe import Recipe, dump_recipe
-from hf_finetune.types import Plan
+from hf_finetune.types import Index, Plan
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
 
@@ -158,9 +158,26 @@ def full_disk_is_said(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def write_plan(folder: RunFolder, plan: Plan) -> None:
-    """plan.json: every decision with its reason."""
-    folder.plan.write_text(json.dumps(plan_as_dict(plan), indent=1, ensure_ascii=False), encoding="utf-8")
+def refuse_changed_data(folder: RunFolder, index: Index) -> None:
+    """Raise RunFolderError where an unfinished run began on other data than are there now."""
+    if not folder.plan.is_file():
+        return
+    try:
+        before = json.loads(folder.plan.read_text(encoding="utf-8"))["data_revision"]
+    except (ValueError, KeyError):
+        return  # cut off while it was written: nothing was trained yet
+    if before != index.revision:
+        raise RunFolderError(
+            f"output.dir: the unfinished run in {folder.path} began on other data: files, labels or times of "
+            f"{index.source} have changed since.",
+            "Choose another output.dir, or remove that folder.",
+        )
+
+
+def write_plan(folder: RunFolder, plan: Plan, index: Index) -> None:
+    """plan.json: every decision with its reason, and the revision of the data that it is for."""
+    content = {**plan_as_dict(plan), "data_revision": index.revision}
+    folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:

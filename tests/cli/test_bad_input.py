@@ -96,6 +96,21 @@ def test_broken_images_below_the_share_are_skipped_and_named(recipe: Path, tmp_p
     assert all(row["reason"] for row in rejected)
 
 
+def test_a_batch_of_all_rows_shrinks_with_those_that_cannot_be_read(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    import json
+
+    from tests.cli.photos import write_photos
+
+    photos = write_photos(tmp_path / "photos", splits=("train", "val", "test"), per_class=6)
+    next((photos / "train").rglob("*.jpg")).write_bytes(b"")
+    code, _, err = cli(
+        "train", recipe, f"data.name={photos}", "data.max_bad_share=0.2", "train.effective_batch_size=18"
+    )
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["plan"]
+    assert plan["effective_batch"]["value"] == 17
+
+
 def test_the_image_to_predict_is_named_where_it_cannot_be_read(recipe: Path, tmp_path: Path, cli: Cli) -> None:
     assert cli("train", recipe, "train.epochs=1")[0] == 0
     (tmp_path / "bad.jpg").write_text("no")

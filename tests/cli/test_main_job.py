@@ -172,6 +172,19 @@ def test_an_interrupted_run_goes_on_where_it_was(recipe: Path, tmp_path: Path, c
     assert files[0] == files[1]
 
 
+def test_an_unfinished_run_is_not_continued_on_other_data(
+    recipe: Path, tmp_path: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests.cli.photos import write_photos
+
+    own = write_photos(tmp_path_factory.mktemp("own"), per_class=12)
+    assert cli("train", recipe, f"data.name={own}", "train.epochs=1")[0] == 0
+    (tmp_path / "run" / "run.json").unlink()
+    next((own / "train").rglob("*.jpg")).unlink()
+    code, _, err = cli("train", recipe, f"data.name={own}", "train.epochs=1")
+    assert (code, "began on other data" in err) == (2, True)
+
+
 def test_plan_and_check_print_without_training(recipe: Path, tmp_path: Path, cli: Cli) -> None:
     code, out, _ = cli("plan", recipe)
     assert (code, "micro_batch" in out, (tmp_path / "run").exists()) == (0, True, False)
