@@ -133,6 +133,7 @@ def source(*splits: str) -> Source:
         (("test", "train"), {}, {"train": "train", "test": "test"}),
         (("train", "val"), {"test_split": "val"}, {"train": "train", "test": "val"}),
         (("train", "val"), {"train_split": "val"}, {"train": "val"}),
+        (("train", "validation"), {"test_split": "val"}, {"train": "train", "test": "validation"}),
         (("TRAIN", "Dev"), {"validation_split": "dev"}, {"train": "TRAIN", "validation": "Dev"}),
         (("train", "test", "eval"), {}, {"train": "train", "validation": "eval", "test": "test"}),
     ],
@@ -153,8 +154,8 @@ def test_splits_that_are_not_used_are_noted() -> None:
         (("train", "val"), {"validation_split": "val", "test_split": "val"},
          "data.test_split: each split needs rows of its own, found 'val' for validation as well\n"
          "  name another split, or set data.test_split to null to cut it from train"),
-        (("train", "val"), {"train_split": "training"},
-         "data.train_split: some/set has no split 'training', found train, val\n  set data.train_split to one "
+        (("train", "val"), {"train_split": "trian"},
+         "data.train_split: some/set has no split 'trian', found train, val\n  set data.train_split to one "
          "of these"),
         (("full",), {},
          "data.train_split: a training split is expected in some/set, found full\n"
