@@ -1,13 +1,13 @@
 """Is the starter a real starting point? LoRA on it against the same architecture from random weights, on digits.
 
-    python benchmarks/starter_vs_scratch.py --out table.md
+    python benchmarks/starter_vs_scratch.py --results results.json --out table.md
 
 Four ways at 10, 50 and all training images a class of `builtin:digits` (scikit-learn's handwritten digits):
 
 - LoRA (rank 8, every linear layer of the blocks, head trained) on the starter, through peft;
 - full fine-tuning of the same architecture from random weights (with `initialise`, the better of two inits here);
 - logistic regression on the 64 raw pixels;
-- logistic regression on the starter's frozen class token, standardised.
+- logistic regression on the starter's frozen class token.
 
 The test split is a stratified 25 % fixed by seed 0. A stratified 15 % of the rest is validation, on which each way
 picks its settings from a grid, once for each size with the first seed; test is scored once, with the picked settings.
@@ -41,8 +41,8 @@ from hf_finetune.starter import starter_dir
 from hf_finetune.starter.pretrain import initialise
 
 SIZES = {"10": 10, "50": 50, "all": None}
-EPOCHS = {"10": (50, 100), "50": (40,), "all": (20,)}
-RATES = {"lora": (1e-3, 3e-3, 1e-2), "scratch": (3e-4, 1e-3, 3e-3)}
+EPOCHS = {"10": (100, 200), "50": (40,), "all": (20,)}
+RATES = {"lora": (1e-3, 3e-3, 1e-2), "scratch": (1e-4, 3e-4, 1e-3, 3e-3)}
 INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
 WAYS = {
     "lora": "LoRA on the starter",
@@ -160,34 +160,45 @@ def network(way: str, digits: Digits, size: str, seeds: list[int]) -> tuple[list
 
 
 def regression(features: np.ndarray, digits: Digits, size: str, seeds: list[int]) -> tuple[list[float], dict]:
-    """Logistic regression with scikit-learn's C picked on validation with the first seed."""
+    """Logistic regression; scikit-learn's C, and whether to standardise, picked on validation with the first seed."""
 
-    def fitted(penalty: float, seed: int):
+    def fitted(penalty: float, scaled: bool, seed: int):
         rows = digits.pick(SIZES[size], seed)
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=5000))
+        scaler = StandardScaler(with_mean=scaled, with_std=scaled)
+        head = make_pipeline(scaler, LogisticRegression(C=penalty, max_iter=10_000))
         return head.fit(features[rows], digits.target[rows])
 
     def score(head, rows: np.ndarray) -> float:
         return float(head.score(features[rows], digits.target[rows]))
 
-    best = max(INVERSE_PENALTIES, key=lambda penalty: score(fitted(penalty, seeds[0]), digits.validation))
-    return [score(fitted(best, seed), digits.test) for seed in seeds], {"C": best}
+    grid = [(penalty, scaled) for penalty in INVERSE_PENALTIES for scaled in (True, False)]
+    best = max(grid, key=lambda point: score(fitted(*point, seeds[0]), digits.validation))
+    tests = [score(fitted(*best, seed), digits.test) for seed in seeds]
+    return tests, {"C": best[0], "standardised": best[1]}
 
 
-def table(results: dict[str, dict[str, tuple[list[float], dict]]]) -> str:
-    """Markdown: a row for each way, mean and range over the seeds for each size, and the settings below."""
-    sizes = list(next(iter(results.values())))
-    lines = ["| | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
-    for way, by_size in results.items():
-        cells = [f"{np.mean(tests):.3f} ({min(tests):.3f} to {max(tests):.3f})" for tests, _ in by_size.values()]
-        lines.append(f"| {WAYS[way]} | " + " | ".join(cells) + " |")
-    picked = {WAYS[way]: {size: chosen for size, (_, chosen) in by_size.items()} for way, by_size in results.items()}
-    return "\n".join([*lines, "", f"Picked on validation: `{json.dumps(picked)}`", ""])
+def table(cells: dict[str, dict]) -> str:
+    """Markdown of the cells `way size`: mean and range over the seeds, and the settings picked on validation."""
+    sizes = [size for size in SIZES if any(name.split()[1] == size for name in cells)]
+    lines = [
+        "| test accuracy | " + " | ".join(f"{size} a class" for size in sizes) + " |",
+        "|---" * (len(sizes) + 1) + "|",
+    ]
+    for way, title in WAYS.items():
+        row = [cells.get(f"{way} {size}") for size in sizes]
+        shown = [
+            f"{np.mean(c['tests']):.3f} ({min(c['tests']):.3f} to {max(c['tests']):.3f})" if c else "" for c in row
+        ]
+        lines.append(f"| {title} | " + " | ".join(shown) + " |")
+    picked = "; ".join(f"{name}: {json.dumps(cell['picked'])}" for name, cell in cells.items())
+    minutes = sum(cell["seconds"] for cell in cells.values()) / 60
+    return "\n".join([*lines, "", f"Picked on validation: {picked}.", f"{minutes:.0f} minutes of processor time.", ""])
 
 
 def main() -> None:
-    """Runs the sizes and ways asked for, prints as it goes, writes the table."""
+    """Runs the cells that `--results` does not hold yet, saving each as it ends, then prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, required=True, help="JSON of finished cells, read and added to")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
@@ -195,23 +206,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    started = time.process_time()
     digits = Digits()
-    results: dict[str, dict[str, tuple[list[float], dict]]] = {}
+    cells = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
     for way in options.ways:
-        features = {"raw": digits.raw, "frozen": frozen_features(digits)}.get(way)
+        features = {"raw": lambda: digits.raw, "frozen": lambda: frozen_features(digits)}.get(way)
         for size in options.sizes:
+            if f"{way} {size}" in cells:
+                continue
+            started = time.process_time()
             if features is None:
-                found = network(way, digits, size, options.seeds)
+                tests, picked = network(way, digits, size, options.seeds)
             else:
-                found = regression(features, digits, size, options.seeds)
-            results.setdefault(way, {})[size] = found
-            print(f"{way} {size}: {found}", flush=True)
-    seeds = ", ".join(map(str, options.seeds))
-    made = f"{datetime.now(UTC).date()}, {platform.machine()} with {os.cpu_count()} cores, {options.threads} thread(s)"
-    minutes = (time.process_time() - started) / 60
-    note = f"Test accuracy, mean (range) over seeds {seeds}. {made}, {minutes:.0f} minutes of processor time.\n\n"
-    options.out.write_text(note + table(results), encoding="utf-8")
+                tests, picked = regression(features(), digits, size, options.seeds)
+            seconds = time.process_time() - started
+            cells[f"{way} {size}"] = {"tests": tests, "picked": picked, "seconds": seconds, "seeds": options.seeds}
+            options.results.write_text(json.dumps(cells, indent=1), encoding="utf-8")
+            print(way, size, cells[f"{way} {size}"], flush=True)
+    made = f"{datetime.now(UTC).date()}, {platform.machine()}, {os.cpu_count()} cores, {options.threads} thread(s)\n\n"
+    options.out.write_text(made + table(cells), encoding="utf-8")
+    print(table(cells))
 
 
 if __name__ == "__main__":
