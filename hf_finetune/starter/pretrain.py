@@ -35,7 +35,7 @@ class Settings:
     """All that the weights follow from, given the library versions. Learning rates are peaks."""
 
     seed: int = 0
-    steps: int = 2400
+    steps: int = 1200
     batch: int = 256
     characters: int = 640
     kept_patches: int = 24  # of 64, drawn afresh for each image
