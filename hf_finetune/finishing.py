@@ -20,14 +20,14 @@ from hf_finetune.manifest import Manifest
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.report.clock import Clock
 from hf_finetune.run_folder import RunFolder, plan_as_dict
-from hf_finetune.types import Candidate, PixelRows, RunReport, Split
+from hf_finetune.types import PixelRows, RunReport, Split
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.data.store import Store
+    from hf_finetune.ladder.climb import Climbed
     from hf_finetune.ready import Prepared
-    from hf_finetune.training.fit import Fit
 
 logger = logging.getLogger(__name__)
 HELD_ROWS = 16  # rows whose logits are compared after the reload
@@ -72,42 +72,47 @@ def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yam
 
 
 def evaluate_splits(
-    staged: Path, manifest: Manifest, ready: Prepared, rows: Mapping[Split, PixelRows]
+    staged: Path, manifest: Manifest, ready: Prepared, rows: Mapping[Split, PixelRows], validation: np.ndarray
 ) -> dict[Split, Scored]:
-    """Load the staged result and score validation and test; the rows are shared by the processes, each counted once."""
+    """Load the staged result and score test; the rows are shared by the processes, each counted once.
+
+    `validation`: the winning rung's logits float32 [N, C], which chose it. The test is scored with float32 weights;
+    under a time budget in the precision of training.
+    """
     import torch
 
     from hf_finetune import processes
+    from hf_finetune.adapters.low_memory import low_memory_lora
     from hf_finetune.inference import predict_logits
-    from hf_finetune.loading import load_result
+    from hf_finetune.loading import load_result, torch_dtype
     from hf_finetune.tasks.scoring import score
 
+    known = score(validation, rows["validation"].labels, manifest.labels, full=True)
+    results: dict[Split, Scored] = {"validation": Scored(validation, known)}
+    if not len(rows.get("test", ())):
+        return results
     gc.collect()  # the trained model's cycles, before a second one is loaded
     machine, plan = ready.machine, ready.plan
     place = f"cuda:{machine.local_rank}" if machine.device == "cuda" else machine.device
-    model = load_result(staged, manifest, torch.float32, place)
-    results: dict[Split, Scored] = {}
-    for split in ("validation", "test"):
-        if not len(rows.get(split, ())):
-            continue
-        own = np.arange(machine.rank, len(rows[split]), machine.world_size)
-        logits = np.empty((len(rows[split]), len(manifest.labels)), dtype=np.float32)
-        if len(own):
-            found = predict_logits(
-                model, rows[split], manifest.preprocess, batch=plan.eval_batch.value, indices=own.tolist()
-            )
-        else:
-            found = logits[:0]
-        for indices, part in processes.gather((own, found)):
-            logits[indices] = part
-        results[split] = Scored(logits, score(logits, rows[split].labels, manifest.labels, full=True))
+    dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
+    model = load_result(staged, manifest, dtype, place)
+    test = rows["test"]
+    own = np.arange(machine.rank, len(test), machine.world_size)
+    logits = np.empty((len(test), len(manifest.labels)), dtype=np.float32)
+    found = logits[:0]
+    if len(own):
+        with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
+            found = predict_logits(model, test, manifest.preprocess, batch=plan.eval_batch.value, indices=own.tolist())
+    for indices, part in processes.gather((own, found)):
+        logits[indices] = part
+    results["test"] = Scored(logits, score(logits, test.labels, manifest.labels, full=True))
     return results
 
 
 def assemble_report(
     ready: Prepared,
     store: Store,
-    fit: Fit,
+    climbed: Climbed,
     results: Mapping[Split, Scored],
     manifest: Manifest,
     clock: Clock,
@@ -120,22 +125,19 @@ def assemble_report(
         "device": device_peak_bytes(ready.plan.device.value),
     }
     validation = dict(results["validation"].metrics)
-    rung = Candidate(
-        rung="full",
-        validation={key: value for key, value in validation.items() if isinstance(value, int | float)},
-        seconds=fit.seconds,
-        peak_bytes=memory["device"] or memory["anonymous"],
-        step=fit.best_step,
-    )
+    used = climbed.fit
     machine = asdict(ready.machine)
     return RunReport(
         recipe=ready.recipe.model_dump(mode="json"),
-        plan={**plan_as_dict(ready.plan), "used": {"micro_batch": fit.micro_batch, "replays": fit.replays}},
+        plan={
+            **plan_as_dict(ready.plan),
+            "used": {"micro_batch": used.micro_batch if used else None, "replays": used.replays if used else 0},
+        },
         versions={"hf_finetune": version("hf_finetune"), **{name: version(name) for name in PACKAGES}},
         machine={key: machine[key] for key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")},
         model=_model_fields(ready, manifest),
         data=_data_fields(ready, store),
-        rungs=(rung,),
+        rungs=tuple(climbed.candidates),
         validation=validation,
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},

@@ -12,7 +12,7 @@ import numpy as np
 from hf_finetune.errors import AdapterError, DataError
 from hf_finetune.manifest import FILE, Manifest, read_manifest
 from hf_finetune.pixels import UnreadableImage, open_rgb, render
-from hf_finetune.types import Labels
+from hf_finetune.types import Labels, Preprocess
 
 if TYPE_CHECKING:
     import torch
@@ -145,10 +145,16 @@ def load_result(
     extra: dict[str, Any] = {}
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}
-    backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, **extra)
+    plain = device == "cpu" and short_sequence(manifest.preprocess)
+    backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
     if quantization is None:
         backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
     return attach(backbone, folder).eval()
+
+
+def short_sequence(preprocess: Preprocess) -> bool:
+    """Whether plain attention, whose memory grows with the square of the tokens, is affordable: up to 288 px."""
+    return preprocess.height * preprocess.width <= 288 * 288
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import DataError
-from hf_finetune.ready import Prepared, build_model, describe, make_ready, open_images, without_rejected
+from hf_finetune.ready import (
+    Prepared,
+    build_model,
+    cache_of,
+    describe,
+    hidden_identity,
+    make_ready,
+    open_images,
+    open_probe_rows,
+    without_rejected,
+)
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.clock import Clock
 from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, refuse_changed_data, write_plan
@@ -21,8 +31,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.data.store import Store
+    from hf_finetune.ladder.climb import Climbed
     from hf_finetune.loading import Classifier
-    from hf_finetune.training.fit import Fit
+    from hf_finetune.manifest import Manifest
+    from hf_finetune.peak import PeakMemory
+    from hf_finetune.types import Candidate, PixelRows
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +81,10 @@ def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) 
     with clock.stage("scan and imports"):
         ready = make_ready(recipe, data)
         from hf_finetune import processes
+        from hf_finetune.allocator import keep_freed_memory
 
+        if ready.machine.device == "cpu":
+            keep_freed_memory()
         processes.join(ready.machine)
     first = ready.machine.rank == 0
     folder = claim(ready.recipe, write=first)
@@ -103,31 +119,44 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("images"):
             store = open_images(ready)
             ready = without_rejected(ready, store)
+            probe_rows = open_probe_rows(ready)
         with clock.stage("model"):
             model = build_model(ready)
             manifest = describe(ready)
         with clock.stage("training"), full_disk_is_said(folder):
-            fit = _fit(ready, folder, store, model)
+            climbed = _climb(ready, folder, store, probe_rows, model, manifest, clock, peak)
         with clock.stage("saving"), full_disk_is_said(folder):
             target = folder.result(ready.recipe.adapter.kind)
             staged = staged_path(target)
             if first:
                 save_verified(model, target, manifest, dump_recipe(ready.recipe), store.rows["validation"])
+            if climbed.interrupted:
+                keep_interrupted(staged, target, climbed.best, first=first)
             del model
             processes.wait()
         with clock.stage("test"):
-            results = evaluate_splits(staged, manifest, ready, store.rows)
-    report = assemble_report(ready, store, fit, results, manifest, clock, peak)
+            results = evaluate_splits(staged, manifest, ready, store.rows, climbed.logits)
+    report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
     if first:
         publish(staged, target, report, folder, results, store.rows)
     processes.wait()
     return Run(folder, read_report(folder.report))
 
 
-def _fit(ready: Prepared, folder: RunFolder, store: Store, model: nn.Module) -> Fit:
+def _climb(
+    ready: Prepared,
+    folder: RunFolder,
+    store: Store,
+    probe_rows: PixelRows | None,
+    model: nn.Module,
+    manifest: Manifest,
+    clock: Clock,
+    peak: PeakMemory,
+) -> Climbed:
     from hf_finetune import processes
     from hf_finetune.checkpoints import newest_whole, seal
-    from hf_finetune.ladder.full import run_full
+    from hf_finetune.ladder.budget import Budget
+    from hf_finetune.ladder.climb import Climber
     from hf_finetune.training.fit import FitFolders
 
     if not len(store.rows.get("validation", ())):
@@ -138,13 +167,23 @@ def _fit(ready: Prepared, folder: RunFolder, store: Store, model: nn.Module) -> 
     resume = processes.agree(newest_whole(folder.checkpoints) if ready.machine.rank == 0 else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)
-    return run_full(
-        model,
-        ready.recipe,
-        ready.plan,
-        ready.facts.preprocess,
-        ready.index.labels,
-        train=store.rows["train"],
-        validation=store.rows["validation"],
-        folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
+    seconds = ready.recipe.budget.time
+    budget = Budget(seconds, clock.total, clock.seconds["model"], len(store.rows.get("test", ()))) if seconds else None
+    folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
+    climber = Climber(
+        model, ready, store.rows, probe_rows, folders, cache_of(ready), hidden_identity(ready, manifest), budget, peak
     )
+    return climber.climb()
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """The run was interrupted, and the best rung so far is saved. The text says where."""
+
+
+def keep_interrupted(staged: Path, target: Path, best: Candidate, *, first: bool) -> None:
+    """Put the best rung's verified result in place and end; the same command goes on with the run."""
+    from hf_finetune.saving import publish_locally
+
+    if first:
+        publish_locally(staged, target)
+    raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {target}")

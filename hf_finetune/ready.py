@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hf_finetune.errors import DataError
 from hf_finetune.manifest import Manifest
 from hf_finetune.recipe import Recipe
-from hf_finetune.types import BackboneFacts, Index, Machine, Plan
+from hf_finetune.types import BackboneFacts, Index, Machine, PixelRows, Plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +90,45 @@ def open_images(ready: Prepared) -> Store:
     return store
 
 
+def open_probe_rows(ready: Prepared) -> PixelRows | None:
+    """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
+    from hf_finetune.data.opening import Options, open_views
+    from hf_finetune.data.store import evaluation_geometry
+
+    if "probe" not in ready.plan.rungs.value:
+        return None
+    data = ready.recipe.data
+    geometry = evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit))
+    cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
+    options = Options(ready.plan.decode_workers.value, cache, data.store_limit, data.max_pixels)
+    (view,) = open_views(ready.index, [("train", geometry)], options)
+    return view.rows
+
+
+def cache_of(ready: Prepared) -> Path:
+    """Where the store and the features are kept."""
+    from hf_finetune.data.cache import cache_root
+
+    folder = ready.recipe.data.cache_dir
+    return cache_root(Path(folder).expanduser() if folder else None)
+
+
+def hidden_identity(ready: Prepared, manifest: Manifest) -> str:
+    """A digest of whatever decides the backbone's features of an image, beside the image."""
+    from hf_finetune.ladder.hidden import identity_of
+
+    return identity_of(
+        {
+            "fingerprint": manifest.fingerprint,
+            "quantization": manifest.quantization,
+            "dtype": manifest.dtype,
+            "precision": ready.plan.precision.value,
+            "device": ready.plan.device.value,
+            "preprocess": repr(manifest.preprocess),
+        }
+    )
+
+
 def without_rejected(ready: Prepared, store: Store) -> Prepared:
     """The same, planned again for the rows that could be decoded."""
     from hf_finetune.plan import make_plan
@@ -135,7 +174,7 @@ def build_model(ready: Prepared) -> nn.Module:
     import torch
 
     from hf_finetune.backbones.load import enable_checkpointing, load_backbone
-    from hf_finetune.loading import torch_dtype
+    from hf_finetune.loading import short_sequence, torch_dtype
 
     recipe, facts, plan = ready.recipe, ready.facts, ready.plan
     torch.manual_seed(recipe.train.seed)
@@ -149,6 +188,7 @@ def build_model(ready: Prepared) -> nn.Module:
         seed=recipe.train.seed,
         quantization_config=quantization,
         device_map=place if quantization is not None else None,
+        plain_attention=device == "cpu" and short_sequence(facts.preprocess),
     )
     adapted = recipe.adapter.apply(model, facts)
     for config in getattr(adapted, "peft_config", {}).values():

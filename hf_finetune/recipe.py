@@ -17,6 +17,7 @@ from hf_finetune.adapters import Adapter, Full, Lora
 from hf_finetune.backbones import Model
 from hf_finetune.data import Augment, Data
 from hf_finetune.errors import RecipeError
+from hf_finetune.ladder.config import Ladder
 from hf_finetune.quantizers import Quantizer, Unquantized
 from hf_finetune.recipe_errors import render_problems
 from hf_finetune.recipe_yaml import parse_override, parse_yaml, set_path
@@ -40,6 +41,7 @@ class Recipe(Section):
     adapter: Adapter = Lora()
     quantization: Quantizer = Unquantized()
     augment: Augment = Augment()
+    ladder: Ladder = "auto"
     train: Train = Train()
     budget: Budget = Budget()
     output: Output = Output()
@@ -47,8 +49,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _refuse_what_cannot_be_had(self) -> Recipe:
         problems = []
-        if self.budget.time is not None:
-            problems.append("budget.time: not available yet (it comes with the ladder); set train.epochs instead")
+        if self.budget.time == 0 and self.ladder != "auto" and "probe" not in self.ladder:
+            problems.append("budget.time: 0 means the probe alone, but ladder does not name it; add probe to ladder")
         if self.quantization.kind != "none" and isinstance(self.adapter, Full):
             problems.append(
                 f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is full; "

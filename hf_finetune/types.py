@@ -231,6 +231,9 @@ class Plan:
     warmup_steps: Decision[int]
     learning_rate: Decision[float]
     trainable_parameters: Decision[int]
+    rungs: Decision[tuple[str, ...]] = Decision(("full",), "")
+    suffix_blocks: Decision[int] = Decision(0, "")
+    patches_kept: Decision[float] = Decision(1.0, "")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
 
@@ -240,13 +243,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one rung produced."""
+    """What one rung produced. `kept`: it was better on validation than what was there before.
+
+    `forecast_s` is what it was expected to take before it began (None where nothing had been measured yet).
+    """
 
     rung: str
     validation: Mapping[str, float]
     seconds: float
     peak_bytes: int
     step: int
+    kept: bool = True
+    forecast_s: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig, PeftModel
     from torch import nn
     from transformers import PreTrainedModel
@@ -81,3 +82,31 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
         if not any(weight.requires_grad for weight in weights) and (weights or adapted):
             found.append(module)
     return found
+
+
+def trained_module(model: nn.Module, name: str) -> nn.Module:
+    """The module whose weights train where the backbone has `name`: inside PEFT's wrapper, if there is one."""
+    from peft import PeftModel
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    module = base.get_submodule(name)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    for copies in ("modules_to_save", "ln_tuning_layers"):
+        found = getattr(module, copies, None)
+        if found is not None:
+            return found["default"]
+    return module
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of everything that training changes: trained weights, and statistics of trained norms."""
+    state = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if all(weight.requires_grad for weight in model.parameters()):
+        state |= dict(model.named_buffers())
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def restore_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Put `trained_state` back, in place."""
+    there = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, tensor in state.items():
+        there[name].data.copy_(tensor)

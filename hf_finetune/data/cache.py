@@ -31,7 +31,7 @@ import numpy as np
 import PIL
 from filelock import FileLock, Timeout
 
-from hf_finetune.data.views import Geometry, row_bytes
+from hf_finetune.data.views import RowShape, row_bytes
 from hf_finetune.types import Index, Split
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def cache_root(cache_dir: Path | None) -> Path:
     return base / "hf_finetune" / "store"
 
 
-def view_key(index: Index, split: Split, geometry: Geometry, max_pixels: int) -> str:
+def view_key(index: Index, split: Split, geometry: RowShape, max_pixels: int) -> str:
     """32 hex digits that change with anything that could change a pixel or a row's place.
 
     Labels are not in it: they are taken from the index.
@@ -88,7 +88,7 @@ def view_key(index: Index, split: Split, geometry: Geometry, max_pixels: int) ->
     return digest.hexdigest()[:32]
 
 
-def load_entry(root: Path, key: str, rows: int, geometry: Geometry) -> Entry | None:
+def load_entry(root: Path, key: str, rows: int, geometry: RowShape) -> Entry | None:
     """The complete entry of `key`, its last use noted; None where there is none or where it cannot be trusted.
 
     Checked: every field of the description, the length of the pixels, the digest of the tables, and the pixels of
@@ -106,7 +106,7 @@ def load_entry(root: Path, key: str, rows: int, geometry: Geometry) -> Entry | N
     return entry
 
 
-def _read_entry(folder: Path, key: str, rows: int, geometry: Geometry) -> Entry:
+def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape) -> Entry:
     """Raises OSError, or ValueError saying what is wrong."""
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     sizes, crcs = _load_table(folder / SIZES), _load_table(folder / CRCS)
@@ -125,7 +125,7 @@ def _load_table(path: Path) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _description(key: str, rows: int, geometry: Geometry, digest: str) -> dict[str, Any]:
+def _description(key: str, rows: int, geometry: RowShape, digest: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "key": key,
@@ -141,7 +141,7 @@ def _digest(sizes: np.ndarray, crcs: np.ndarray) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _check_sample(path: Path, crcs: np.ndarray, rejected: dict[int, str], geometry: Geometry) -> None:
+def _check_sample(path: Path, crcs: np.ndarray, rejected: dict[int, str], geometry: RowShape) -> None:
     size = row_bytes(geometry)
     if not size or not len(crcs):
         return
@@ -171,7 +171,7 @@ def locked(root: Path, key: str) -> Iterator[None]:
 class Building:
     """An entry that is being written in a folder of its own. `pixels` is the file for the workers, at full length."""
 
-    def __init__(self, folder: Path, root: Path, key: str, rows: int, geometry: Geometry) -> None:
+    def __init__(self, folder: Path, root: Path, key: str, rows: int, geometry: RowShape) -> None:
         self._folder, self._root, self._key, self._rows, self._geometry = folder, root, key, rows, geometry
         self.pixels = folder / PIXELS
 
@@ -193,7 +193,7 @@ class Building:
 
 
 @contextmanager
-def building(root: Path, key: str, rows: int, geometry: Geometry) -> Iterator[Building]:
+def building(root: Path, key: str, rows: int, geometry: RowShape) -> Iterator[Building]:
     """Room for a new entry, really allocated; removed again unless it is published. The lock must be held.
 
     Raises OSError where there is no room or the folder cannot be written.

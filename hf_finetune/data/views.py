@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -119,6 +119,15 @@ class Check:
 Geometry = Squash | Exact | Stock | Check
 
 
-def row_bytes(geometry: Geometry) -> int:
+class RowShape(Protocol):
+    """What the store's files must know of a row: its shape in bytes, and what of it belongs in a cache key."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def key(self) -> dict[str, Any]: ...
+
+
+def row_bytes(geometry: RowShape) -> int:
     """Bytes of one stored row."""
     return int(np.prod(geometry.shape))

@@ -1,61 +1,29 @@
-"""The `full` rung: adapters at every depth (or all weights), augmentation, the HF Trainer.
-
-Composes what data, task and training own: this is the only place where the three meet.
-"""
+"""The `full` rung: adapters at every depth (or all weights), augmentation, patches left out, the HF Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from hf_finetune.adapters.trained import frozen_norms
+from hf_finetune.adapters.low_memory import covers, low_memory_lora
+from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_state
+from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.data.augment import Augmenter
-from hf_finetune.data.dataset import EvalRows, TrainRows, prepare
+from hf_finetune.data.dataset import EvalRows, TrainRows
 from hf_finetune.inference import Normaliser
+from hf_finetune.ladder.objective import ClassificationObjective, WithTokenOrder, augmented
 from hf_finetune.recipe import Recipe
-from hf_finetune.tasks.loss import classification_loss, row_weights
 from hf_finetune.tasks.scoring import score
-from hf_finetune.training.fit import Fit, FitFolders, fit
-from hf_finetune.training.objective import Batch, Objective, Prepared
+from hf_finetune.training.fit import Fit, FitFolders, WeightKeeper, fit
+from hf_finetune.training.objective import Objective
+from hf_finetune.training.order import BatchRows
+from hf_finetune.training.pace import Pace
 from hf_finetune.training.range_test import sweep
 from hf_finetune.types import Labels, PixelRows, Plan, Preprocess
-
-
-class ClassificationObjective(Objective):
-    """Cross-entropy on augmented rows, weighted and smoothed as the recipe says."""
-
-    def __init__(
-        self, recipe: Recipe, augmenter: Augmenter, preprocess: Preprocess, label_counts: Sequence[int]
-    ) -> None:
-        weights = recipe.task.weights_for(label_counts)
-        self._augmenter = augmenter
-        self._normaliser = Normaliser(preprocess)
-        self._smoothing = recipe.task.label_smoothing
-        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-
-    def prepare(self, batch: Batch) -> Prepared:
-        return Prepared(*prepare(batch, self._augmenter))
-
-    def normalise(self, batch: Batch) -> torch.Tensor:
-        return self._normaliser(batch)
-
-    def row_weights(self, batch: Batch) -> torch.Tensor:
-        return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
-
-    def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
-        return classification_loss(
-            logits,
-            prepared.labels,
-            normaliser=normaliser,
-            partner_labels=prepared.partner_labels,
-            mix=prepared.mix,
-            label_smoothing=self._smoothing,
-            class_weights=self._weights,
-        )
 
 
 def run_full(
@@ -68,21 +36,51 @@ def run_full(
     train: PixelRows,
     validation: PixelRows,
     folders: FitFolders,
+    pace: Pace | None = None,
+    dropper: TokenDropper | None = None,
+    first_block: nn.Module | None = None,
 ) -> Fit:
-    """Train `model` (adapter applied) on `train`; afterwards it holds the weights that were best on `validation`."""
-    objective, rows = _objective_and_rows(recipe, plan, preprocess, labels, train)
-    return fit(
-        model,
-        recipe.train,
-        plan,
-        objective,
-        train_rows=rows,
-        validation_rows=EvalRows(validation),
-        score=lambda logits, targets: score(logits, targets, labels.names, full=False),
-        name_rows=lambda numbers: [train.names[number] for number in numbers],
-        frozen_norms=frozen_norms(model),
-        folders=folders,
-    )
+    """Train `model` (adapter applied) on `train`; afterwards it holds the weights that were best on `validation`.
+
+    `dropper` leaves patches out before `first_block`.
+    """
+    objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, dropper)
+    with training_forms(model, plan) as autocast, ExitStack() as stack:
+        if dropper is not None and first_block is not None:
+            stack.enter_context(dropper.before(first_block))
+        return fit(
+            model,
+            recipe.train,
+            plan,
+            objective,
+            train_rows=rows,
+            validation_rows=EvalRows(validation),
+            score=lambda logits, targets: score(logits, targets, labels.names, full=False),
+            name_rows=lambda numbers: [train.names[number] for number in numbers],
+            frozen_norms=frozen_norms(model),
+            folders=folders,
+            pace=pace,
+            keeper=None if pace is None else weight_keeper(model),
+            autocast=autocast,
+        )
+
+
+def weight_keeper(model: nn.Module) -> WeightKeeper:
+    """Keeps the trained weights of `model` in memory."""
+    return WeightKeeper(lambda: trained_state(model), lambda state: restore_state(model, state))
+
+
+@contextmanager
+def training_forms(model: nn.Module, plan: Plan) -> Iterator[bool]:
+    """LoRA layers in their training form where all of them have one; yields whether autocast is still needed.
+
+    On CPUs alone, where autocast's copies cost a fifth of a step (docs/RESULTS.md); elsewhere it is the Trainer's.
+    """
+    if plan.device.value == "cpu" and plan.precision.value == "bf16" and covers(model):
+        with low_memory_lora(model):
+            yield False
+    else:
+        yield True
 
 
 def run_range_test(
@@ -99,7 +97,7 @@ def run_range_test(
     folder: Path,
 ) -> tuple[list[float], list[float]]:
     """Learning rates and losses of a range test with this recipe's model, data and augmentation."""
-    objective, rows = _objective_and_rows(recipe, plan, preprocess, labels, train)
+    objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, None)
     return sweep(
         model,
         recipe.train,
@@ -115,10 +113,18 @@ def run_range_test(
     )
 
 
-def _objective_and_rows(
-    recipe: Recipe, plan: Plan, preprocess: Preprocess, labels: Labels, train: PixelRows
-) -> tuple[Objective, TrainRows]:
+def objective_and_rows(
+    recipe: Recipe, plan: Plan, preprocess: Preprocess, labels: Labels, train: PixelRows, dropper: TokenDropper | None
+) -> tuple[Objective, BatchRows]:
+    """The loss on augmented rows, and the rows that it takes."""
     augmenter = Augmenter(recipe.augment, preprocess, plan.train_side.value)
-    counts = np.bincount(train.labels, minlength=len(labels.names)).tolist()
-    objective = ClassificationObjective(recipe, augmenter, preprocess, counts)
-    return objective, TrainRows(train, augmenter, seed=recipe.train.seed)
+    objective = ClassificationObjective(
+        recipe, class_counts(train, labels), augmented(augmenter, dropper), Normaliser(preprocess)
+    )
+    rows: BatchRows = TrainRows(train, augmenter, seed=recipe.train.seed)
+    return objective, rows if dropper is None else WithTokenOrder(rows, dropper.patches, recipe.train.seed)
+
+
+def class_counts(rows: PixelRows, labels: Labels) -> list[int]:
+    """How many rows each class has."""
+    return np.bincount(rows.labels, minlength=len(labels.names)).tolist()

@@ -8,25 +8,30 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from hf_finetune.training.config import Train
+from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
-def training_arguments(train: Train, plan: Plan, folder: Path) -> TrainingArguments:
-    """The Trainer's arguments for this plan; checkpoints go to `folder`.
+def training_arguments(
+    train: Train, plan: Plan, folder: Path, pace: Pace | None = None, *, autocast: bool = True
+) -> TrainingArguments:
+    """The Trainer's arguments for this plan; checkpoints go to `folder`, none where a `pace` is kept.
 
     The Trainer's batch is this process's whole share of an update (see trainer.py), hence no accumulation here.
     """
-    interval = max(1, math.ceil(plan.steps.value / train.evaluations))
+    steps = plan.steps.value if pace is None else pace.steps
+    every = "steps" if pace is None else "no"
+    interval = max(1, math.ceil(steps / train.evaluations))
     arguments = TrainingArguments(
         output_dir=str(folder),
         use_cpu=plan.device.value == "cpu",
-        bf16=plan.precision.value == "bf16",
+        bf16=autocast and plan.precision.value == "bf16",
         fp16=plan.precision.value == "fp16",
         per_device_train_batch_size=plan.micro_batch.value * plan.accumulation.value,
         per_device_eval_batch_size=plan.eval_batch.value,
-        max_steps=plan.steps.value,
+        max_steps=steps,
         learning_rate=plan.learning_rate.value,
         weight_decay=train.weight_decay,
         lr_scheduler_type=SCHEDULES[train.schedule],
@@ -41,16 +46,16 @@ def training_arguments(train: Train, plan: Plan, folder: Path) -> TrainingArgume
         average_tokens_across_devices=False,  # the objective sums its own weights over the processes
         ddp_broadcast_buffers=False,
         ddp_find_unused_parameters=False,
-        eval_strategy="steps",
+        eval_strategy=every,
         eval_steps=interval,
-        save_strategy="steps",
+        save_strategy=every,
         save_steps=interval,
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=pace is None,
         metric_for_best_model=f"eval_{train.best_by}",
         greater_is_better=train.best_by != "loss",
         logging_strategy="steps",
-        logging_steps=max(1, plan.steps.value // 100),
+        logging_steps=max(1, steps // 100),
         logging_nan_inf_filter=False,  # it would hide a NaN loss; trainer.py stops instead
         disable_tqdm=True,  # the product has its own bar
         report_to="none",

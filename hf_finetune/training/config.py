@@ -33,11 +33,17 @@ class Train(Section):
     micro_batch: Auto | Positive = Field(default="auto", description="images per forward pass and process")
     eval_batch: Auto | Positive = Field(default="auto", description="images per forward pass in evaluation")
     checkpointing: Auto | bool = Field(default="auto", description="recompute blocks in backward: less memory, slower")
+    patches_kept: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
+        default="auto",
+        description="share of an image's patches seen in training, where a ViT allows it; less is faster",
+    )
     decode_workers: Auto | Positive = Field(default="auto", description="processes that decode images")
 
 
 class Budget(Section):
     """What the run may take."""
 
-    time: Seconds | None = Field(default=None, description="wall clock from start to exit, such as 2m")
+    time: Seconds | None = Field(
+        default=None, description="wall clock from start to exit, such as 2m; 0: the probe alone"
+    )
     memory: Bytes | None = Field(default=None, description="of the device that trains, such as 4GB; null: what is free")

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
+from hf_finetune.errors import TrainingError
 from hf_finetune.training.arguments import training_arguments
+from hf_finetune.training.best import KeepBest, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
 from hf_finetune.training.config import Train
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
+from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
 from hf_finetune.types import Plan
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What training did. The model holds the best weights."""
+    """What training did. The model holds the best weights; `metrics` and `logits` float32 [N, C] are their
+    validation's."""
 
     step: int
     best_step: int
@@ -32,6 +37,8 @@ class Fit:
     micro_batch: int
     replays: int
     log: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, Any]
+    logits: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,22 @@ class FitFolders:
     resume: Path | None
 
 
+@dataclass(frozen=True)
+class WeightKeeper:
+    """How the best weights are kept in memory and put back; without one, checkpoints on disk do it."""
+
+    take: Callable[[], Mapping[str, torch.Tensor]]
+    restore: Callable[[Mapping[str, torch.Tensor]], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; the model holds the best weights that were evaluated, `fit` what they scored."""
+
+    def __init__(self, fit: Fit) -> None:
+        super().__init__("interrupted")
+        self.fit = fit
+
+
 def fit(
     model: PreTrainedModel | nn.Module,
     train: Train,
@@ -52,26 +75,24 @@ def fit(
     *,
     train_rows: BatchRows,
     validation_rows: Any,
-    score: Callable[[np.ndarray, np.ndarray], dict[str, Any]],
+    score: Score,
     name_rows: Callable[[Sequence[int]], list[str]],
     frozen_norms: Sequence[nn.Module],
     folders: FitFolders,
+    pace: Pace | None = None,
+    keeper: WeightKeeper | None = None,
+    autocast: bool = True,
 ) -> Fit:
     """Train; afterwards the model holds the weights that were best on validation.
 
-    `score(logits float32 [N, C], labels int64 [N])` gives the validation metrics. Raises TrainingError on a non-finite
-    loss and MachineError where not even one image fits.
+    `score(logits float32 [N, C], labels int64 [N])` gives the validation metrics. With a `pace` (and a `keeper`) the
+    run keeps to it and writes no checkpoints; without one it takes the plan's steps and can be resumed. `autocast`
+    False: the model casts by itself. Raises TrainingError on a non-finite loss, MachineError where not even one image
+    fits, Interrupted on Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
     dataset = ShuffledUpdates(train_rows, plan.effective_batch.value, train.seed)
-    callbacks: list[TrainerCallback] = [
-        EpochToDataset(dataset.set_epoch),
-        MetricsFile(folders.metrics),
-        SealCheckpoints(folders.seal),
-        ProgressBar(train.best_by),
-    ]
-    if train.early_stopping:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=train.early_stopping))
+    best = KeepBest(score, train.best_by, keeper.take if keeper else None)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
@@ -79,22 +100,64 @@ def fit(
         frozen_norms=frozen_norms,
         name_rows=name_rows,
         model=model,
-        args=training_arguments(train, plan, folders.checkpoints),
+        args=training_arguments(train, plan, folders.checkpoints, pace, autocast=autocast),
         train_dataset=dataset,
         eval_dataset=validation_rows,
         data_collator=as_batch,
-        compute_metrics=lambda prediction: score(prediction.predictions, prediction.label_ids),
-        callbacks=callbacks,
+        compute_metrics=best.compute_metrics,
+        callbacks=_callbacks(train, folders, dataset, best, pace),
         optimizer_cls_and_kwargs=optimizer_of(train, plan.learning_rate.value, plan.device.value),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(folders.resume) if folders.resume else None)
-    best = trainer.state.best_global_step or trainer.state.global_step
+    if pace is not None:
+        optimizer = trainer.create_optimizer()
+        trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
+    try:
+        trainer.train(resume_from_checkpoint=str(folders.resume) if folders.resume else None)
+    except KeyboardInterrupt:
+        if best.step is None:
+            raise
+        if keeper is None:
+            trainer._load_best_model()
+    else:
+        if best.step is None or (keeper is None and best.step != trainer.state.best_global_step):
+            # Resumed after its best evaluation: the weights are there, their logits are not.
+            best.step = None
+            trainer.evaluate()
+            best.step = trainer.state.best_global_step or trainer.state.global_step
+        return _finished(trainer, best, keeper, started)
+    raise Interrupted(_finished(trainer, best, keeper, started))
+
+
+def _callbacks(
+    train: Train, folders: FitFolders, dataset: ShuffledUpdates, best: KeepBest, pace: Pace | None
+) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [
+        EpochToDataset(dataset.set_epoch),
+        MetricsFile(folders.metrics),
+        SealCheckpoints(folders.seal),
+        ProgressBar(train.best_by),
+        best,
+    ]
+    if pace is not None:
+        callbacks.append(KeepPace(pace))
+    elif train.early_stopping:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=train.early_stopping))
+    return callbacks
+
+
+def _finished(trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | None, started: float) -> Fit:
+    if keeper is not None and best.state is not None:
+        keeper.restore(best.state)
+    if best.logits is None or best.step is None:
+        raise TrainingError("Training ended without an evaluation.")
     return Fit(
         step=trainer.state.global_step,
-        best_step=best,
+        best_step=best.step,
         seconds=time.monotonic() - started,
         micro_batch=trainer.micro_batch,
         replays=trainer.replays,
         log=tuple(trainer.state.log_history),
+        metrics=best.metrics,
+        logits=best.logits,
     )

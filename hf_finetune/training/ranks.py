@@ -44,3 +44,13 @@ def sum_tensors_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
             for target, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
                 target.copy_(part.view_as(target))
             bucket = []
+
+
+def max_over_ranks(value: float) -> float:
+    """The largest of a number over all processes, on each of them."""
+    if not is_distributed():
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    box = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return float(box)

@@ -1,0 +1,149 @@
+"""The `cached` rung: the last blocks and the head train on what the frozen blocks before them gave once.
+
+Owns the rows (kept hidden states of every process), the check that prefix and suffix make the whole, and the training
+of the suffix. No pixel is decoded or augmented here; patches are left out instead, which also varies the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from hf_finetune.adapters.trained import frozen_norms
+from hf_finetune.backbones.split import suffix_only
+from hf_finetune.backbones.tokens import TokenDropper
+from hf_finetune.errors import ModelError
+from hf_finetune.ladder.full import class_counts, training_forms, weight_keeper
+from hf_finetune.ladder.hidden import Kept
+from hf_finetune.ladder.objective import ClassificationObjective, WithTokenOrder, kept_states
+from hf_finetune.recipe import Recipe
+from hf_finetune.tasks.scoring import score
+from hf_finetune.training.fit import Fit, FitFolders, fit
+from hf_finetune.training.objective import Batch
+from hf_finetune.training.order import BatchRows
+from hf_finetune.training.pace import Pace
+from hf_finetune.types import Labels, PixelRows, Plan
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a backbone is cut: its blocks in order, the first of the suffix, and the height and width of its images."""
+
+    backbone: nn.Module
+    blocks: tuple[str, ...]
+    entry: str
+    size: tuple[int, int]
+
+    def suffix(self) -> Any:
+        """A context in which the backbone starts at the cut."""
+        return suffix_only(self.backbone, self.blocks, self.entry, self.size)
+
+
+class HiddenRows(Dataset[Batch]):
+    """Kept hidden states of one split, of all processes: row r lies with process r mod world at r // world."""
+
+    def __init__(self, parts: Sequence[Kept], labels: np.ndarray) -> None:
+        self._parts = [part.hidden for part in parts]
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing is drawn here."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        rows = np.asarray(indices, dtype=np.int64)
+        world = len(self._parts)
+        first = self._parts[0]
+        if first is None:
+            raise ModelError("no hidden states were kept")
+        bits = np.empty((len(rows), *first.shape[1:]), np.int16)
+        for rank, part in enumerate(self._parts):
+            mine = rows % world == rank
+            if part is not None and mine.any():
+                bits[mine] = part[rows[mine] // world]
+        return {
+            "pixel_values": torch.from_numpy(bits).view(torch.bfloat16),
+            "labels": self._labels[rows],
+            "rows": torch.from_numpy(rows),
+        }
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+
+
+@torch.no_grad()
+def check_cut(
+    model: nn.Module, cut: Cut, pixels: torch.Tensor, hidden: torch.Tensor, autocast: torch.dtype | None
+) -> None:
+    """Raise ModelError unless prefix and suffix give the logits of the whole on normalised `pixels` [B, 3, H, W]."""
+    mixed: Any = nullcontext() if autocast is None else torch.autocast(pixels.device.type, autocast)
+    with mixed:
+        whole = model.eval()(pixel_values=pixels).logits.float()
+        try:
+            with cut.suffix():
+                parts = model(pixel_values=hidden.to(pixels.device)).logits.float()
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # Blocks that hand on more than a state, or change its shape, fail in ways of their own.
+            text = str(error).strip().split("\n")[0]
+            raise ModelError(f"cut before {cut.entry}, its blocks do not run alone: {text}") from error
+    if parts.shape != whole.shape:
+        raise ModelError(f"cut before {cut.entry}, logits are {list(parts.shape)} instead of {list(whole.shape)}")
+    difference = float((parts - whole).abs().max())
+    allowed = 2e-2 * max(1.0, float(whole.abs().max()))
+    if not difference <= allowed:
+        raise ModelError(f"cut before {cut.entry}, logits differ by {difference:.3g}, {allowed:.3g} allowed")
+
+
+def run_cached(
+    model: nn.Module,
+    recipe: Recipe,
+    plan: Plan,
+    labels: Labels,
+    cut: Cut,
+    *,
+    rows: HiddenRows,
+    train: PixelRows,
+    validation: HiddenRows,
+    folders: FitFolders,
+    pace: Pace,
+    dropper: TokenDropper | None,
+) -> Fit:
+    """Train the suffix of `model` on kept states; afterwards it holds the weights that were best on validation."""
+    objective, batches = cached_objective(recipe, labels, rows, train, dropper)
+    with training_forms(model, plan) as autocast, ExitStack() as stack:
+        stack.enter_context(cut.suffix())
+        return fit(
+            model,
+            recipe.train,
+            plan,
+            objective,
+            train_rows=batches,
+            validation_rows=validation,
+            score=lambda logits, targets: score(logits, targets, labels.names, full=False),
+            name_rows=lambda numbers: [train.names[number] for number in numbers],
+            frozen_norms=frozen_norms(model),
+            folders=folders,
+            pace=pace,
+            keeper=weight_keeper(model),
+            autocast=autocast,
+        )
+
+
+def cached_objective(
+    recipe: Recipe, labels: Labels, rows: HiddenRows, train: PixelRows, dropper: TokenDropper | None
+) -> tuple[ClassificationObjective, BatchRows]:
+    """The loss on kept states, and the rows that it takes."""
+    objective = ClassificationObjective(
+        recipe, class_counts(train, labels), kept_states(dropper), lambda batch: batch["pixel_values"]
+    )
+    batches: BatchRows = rows if dropper is None else WithTokenOrder(rows, dropper.patches, recipe.train.seed)
+    return objective, batches

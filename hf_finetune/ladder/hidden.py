@@ -1,0 +1,210 @@
+"""One forward pass over the frozen backbone, its results kept beside the image store and reused by the next run.
+
+Kept for each image: the head's input (float32) and, where asked for, the state that enters one block (bfloat16). The
+files are the store's own (data/cache.py): keyed by data, geometry and everything that could change a number, locked
+while they are written, checked when they are opened, deleted when unused. Each process keeps its own rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_finetune.backbones.split import Watch
+from hf_finetune.data.cache import PIXELS, building, load_entry, locked, view_key
+from hf_finetune.inference import Normaliser
+from hf_finetune.section import format_bytes
+from hf_finetune.types import Index, PixelRows, Split
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+LIBRARIES = ("torch", "transformers", "timm", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class HiddenGeometry:
+    """What a kept row is made of; stands where the image store has a geometry."""
+
+    identity: str  # of weights, precision, libraries and pixels
+    features: int
+    hidden: tuple[int, ...] | None
+    in_workers: ClassVar[bool] = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        fields: list[Any] = [("features", "<f4", (self.features,))]
+        if self.hidden is not None:
+            fields.append(("hidden", "<i2", self.hidden))  # bfloat16, which numpy does not know
+        return np.dtype(fields)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dtype.itemsize,)
+
+    def key(self) -> dict[str, Any]:
+        return {"hidden": self.identity, "shape": [self.features, *(self.hidden or ())], "format": FORMAT}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """This process's rows of one split after the pass: row numbers in the split, and their arrays."""
+
+    rows: np.ndarray  # int64 [n]
+    features: np.ndarray  # float32 [n, d]
+    hidden: np.ndarray | None  # int16 [n, …]: the bits of bfloat16
+    seconds: float  # of the pass; 0 where it was found
+    found: bool
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
+
+    model: nn.Module
+    watch: Watch
+    normalise: Normaliser
+    batch: int
+    autocast: torch.dtype | None
+
+    @torch.no_grad()
+    def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state."""
+        device = next(self.model.parameters()).device
+        inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
+        mixed = nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)
+        with self.watch, mixed:
+            self.model(pixel_values=inputs)
+        return self.watch.features.cpu(), self.watch.hidden
+
+
+def identity_of(parts: dict[str, Any]) -> str:
+    """A digest of whatever decides the numbers, with the libraries' versions."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return hashlib.sha256(json.dumps({**parts, **libraries}, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps what a pass gives, and finds what an earlier one kept.
+
+    `features` is the width of the head's input, `hidden` the shape of an image's watched state (None: not wanted). The
+    state is kept only where its room is within `limit_bytes` (None: half of the free disk).
+    """
+
+    index: Index
+    identity: str
+    features: int
+    hidden: tuple[int, ...] | None
+    root: Path
+    limit_bytes: int | None
+    max_pixels: int
+    rank: int
+    world_size: int
+
+    def keep(self, passage: Passage, rows: PixelRows, split: Split, progress: Callable[[int], object]) -> Kept:
+        """The pass over this process's share of a split, or what an earlier run kept of it."""
+        own = np.arange(self.rank, len(rows), self.world_size)
+        started = time.monotonic()
+        geometry = self._geometry(len(rows), split)
+        key = self._key(split, geometry, self.rank)
+        try:
+            with locked(self.root, key):
+                entry = load_entry(self.root, key, len(own), geometry)
+                found = entry is not None
+                if entry is None:
+                    with building(self.root, key, len(own), geometry) as made:
+                        crcs = _fill(passage, rows, own, _mapped(made.pixels, geometry, len(own), "r+"), progress)
+                        entry = made.publish(np.zeros((len(own), 2), np.int32), crcs, {})
+        except OSError as error:
+            logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
+            array = np.zeros(len(own), replace(geometry, hidden=None).dtype)
+            _fill(passage, rows, own, array, progress)
+            return Kept(own, array["features"], None, time.monotonic() - started, False)
+        if found:
+            progress(len(own))
+        seconds = 0.0 if found else time.monotonic() - started
+        return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), seconds, found)
+
+    def everybody(self, own: Kept, rows: int, split: Split) -> list[Kept]:
+        """Every process's share in rank order, `own` among them; without states where another's is not on this disk.
+
+        Call it when all have kept theirs.
+        """
+        geometry = self._geometry(rows, split)
+        parts: list[Kept] = []
+        for rank in range(self.world_size):
+            if rank == self.rank:
+                parts.append(own)
+                continue
+            numbers = np.arange(rank, rows, self.world_size)
+            entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
+            if entry is None or entry.folder is None:
+                nothing = np.zeros((len(numbers), self.features), np.float32)
+                parts.append(Kept(numbers, nothing, None, 0.0, False))
+            else:
+                array = _mapped(entry.folder / PIXELS, geometry, len(numbers), "r")
+                parts.append(self._kept(numbers, array, 0.0, True))
+        return parts
+
+    def _geometry(self, rows: int, split: Split) -> HiddenGeometry:
+        wanted = HiddenGeometry(self.identity, self.features, self.hidden)
+        # The same answer on every process of one machine: the room for all of their shares.
+        needed = rows * wanted.shape[0]
+        if self.hidden is None or _has_room(self.root, needed, self.limit_bytes):
+            return wanted
+        logger.info("%s: the prefix cache would take %s, more than may be used; not kept.", split, format_bytes(needed))
+        return replace(wanted, hidden=None)
+
+    def _key(self, split: Split, geometry: HiddenGeometry, rank: int) -> str:
+        share = replace(self.index, splits={split: self.index.splits[split][rank :: self.world_size]})
+        return view_key(share, split, geometry, self.max_pixels)
+
+    def _kept(self, rows: np.ndarray, array: np.ndarray, seconds: float, found: bool) -> Kept:
+        hidden = array["hidden"] if "hidden" in (array.dtype.names or ()) else None
+        return Kept(rows, array["features"], hidden, seconds, found)
+
+
+def _mapped(path: Path, geometry: HiddenGeometry, rows: int, mode: Literal["r", "r+"]) -> np.ndarray:
+    if not rows:  # an empty file cannot be mapped
+        return np.zeros(0, geometry.dtype)
+    return np.memmap(path, geometry.dtype, mode, shape=(rows,))
+
+
+def _has_room(root: Path, needed: int, limit: int | None) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return needed <= (shutil.disk_usage(root).free // 2 if limit is None else limit)
+    except OSError:
+        return False
+
+
+def _fill(
+    passage: Passage, rows: PixelRows, own: np.ndarray, array: np.ndarray, progress: Callable[[int], object]
+) -> np.ndarray:
+    """Run the pass into `array`, batch after batch; returns each row's CRC."""
+    crcs = np.zeros(len(own), np.uint32)
+    for start in range(0, len(own), passage.batch):
+        here = own[start : start + passage.batch]
+        features, hidden = passage(rows.gather(here))
+        part = np.zeros(len(here), array.dtype)
+        part["features"] = features.numpy()
+        if "hidden" in (array.dtype.names or ()) and hidden is not None:
+            part["hidden"] = hidden.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy()
+        array[start : start + len(here)] = part
+        crcs[start : start + len(here)] = [zlib.crc32(row.tobytes()) for row in part]
+        progress(len(here))
+    return crcs
