@@ -30,6 +30,9 @@ def quantization_of(options: argparse.Namespace, adapter: Path) -> BitsAndBytesC
 
 def load_with_stock(options: argparse.Namespace) -> tuple[torch.nn.Module, object, dict[int, str]]:
     adapter = Path(options.adapter)
+    if not (adapter / "adapter_config.json").is_file():  # a whole model
+        model = AutoModelForImageClassification.from_pretrained(adapter, dtype="float32").eval()
+        return model, AutoImageProcessor.from_pretrained(adapter, backend=options.backend), model.config.id2label
     named = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
     base_path = options.base or (str(adapter / "base") if named == "base" else named)
     config = AutoConfig.from_pretrained(adapter)

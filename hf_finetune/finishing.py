@@ -121,6 +121,7 @@ def assemble_report(
     """Everything that run.json and the card say."""
     memory = {
         "anonymous": peak.anonymous_bytes,
+        "baseline": peak.baseline_bytes,
         "resident": peak.resident_bytes,
         "device": device_peak_bytes(ready.plan.device.value),
     }

@@ -14,6 +14,7 @@ class PeakMemory:
     """A context that samples memory in a thread. Memory-mapped store pages are resident but not anonymous."""
 
     def __init__(self) -> None:
+        self.baseline_bytes = 0  # anonymous, when the context is entered
         self.anonymous_bytes = 0
         self.resident_bytes = 0
         self._stop = threading.Event()
@@ -36,6 +37,7 @@ class PeakMemory:
             self.resident_bytes = max(self.resident_bytes, memory.rss)
             # `shared` (file-backed and shared pages) exists on Linux; elsewhere resident is the best known bound.
             self.anonymous_bytes = max(self.anonymous_bytes, memory.rss - getattr(memory, "shared", 0))
+            self.baseline_bytes = self.baseline_bytes or self.anonymous_bytes
             if self._stop.wait(INTERVAL_S):
                 return
 

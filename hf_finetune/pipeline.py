@@ -17,7 +17,6 @@ from hf_finetune.ready import (
     build_model,
     cache_of,
     describe,
-    hidden_identity,
     make_ready,
     open_images,
     open_probe_rows,
@@ -78,6 +77,7 @@ def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) 
     if data is None and RunFolder(Path(recipe.output.dir)).is_finished():
         return _finished(claim(recipe, write=False))
     clock = Clock()
+    logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
         ready = make_ready(recipe, data)
         from hf_finetune import processes
@@ -157,6 +157,7 @@ def _climb(
     from hf_finetune.checkpoints import newest_whole, seal
     from hf_finetune.ladder.budget import Budget
     from hf_finetune.ladder.climb import Climber
+    from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.training.fit import FitFolders
 
     if not len(store.rows.get("validation", ())):
@@ -170,9 +171,8 @@ def _climb(
     seconds = ready.recipe.budget.time
     budget = Budget(seconds, clock.total, clock.seconds["model"], len(store.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
-    climber = Climber(
-        model, ready, store.rows, probe_rows, folders, cache_of(ready), hidden_identity(ready, manifest), budget, peak
-    )
+    identity = identity_of(manifest, ready.plan)
+    climber = Climber(model, ready, store.rows, probe_rows, folders, cache_of(ready), identity, budget, peak)
     return climber.climb()
 
 

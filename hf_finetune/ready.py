@@ -113,22 +113,6 @@ def cache_of(ready: Prepared) -> Path:
     return cache_root(Path(folder).expanduser() if folder else None)
 
 
-def hidden_identity(ready: Prepared, manifest: Manifest) -> str:
-    """A digest of whatever decides the backbone's features of an image, beside the image."""
-    from hf_finetune.ladder.hidden import identity_of
-
-    return identity_of(
-        {
-            "fingerprint": manifest.fingerprint,
-            "quantization": manifest.quantization,
-            "dtype": manifest.dtype,
-            "precision": ready.plan.precision.value,
-            "device": ready.plan.device.value,
-            "preprocess": repr(manifest.preprocess),
-        }
-    )
-
-
 def without_rejected(ready: Prepared, store: Store) -> Prepared:
     """The same, planned again for the rows that could be decoded."""
     from hf_finetune.plan import make_plan

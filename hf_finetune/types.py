@@ -231,9 +231,9 @@ class Plan:
     warmup_steps: Decision[int]
     learning_rate: Decision[float]
     trainable_parameters: Decision[int]
-    rungs: Decision[tuple[str, ...]] = Decision(("full",), "")
-    suffix_blocks: Decision[int] = Decision(0, "")
-    patches_kept: Decision[float] = Decision(1.0, "")
+    rungs: Decision[tuple[str, ...]] = Decision(("full",), "alone")
+    suffix_blocks: Decision[int] = Decision(0, "no cached rung")
+    patches_kept: Decision[float] = Decision(1.0, "all")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
 

@@ -41,7 +41,6 @@ def main() -> None:
 
     set_seed(options.seed)
     with PeakMemory() as peak:
-        imports_bytes = psutil.Process().memory_full_info().uss
         files = {"train": f"{options.train}/**", "validation": f"{options.validation}/**"}
         data = load_dataset("imagefolder", data_files=files, cache_dir=f"{options.out}/cache")
         names = data["train"].features["label"].names
@@ -104,7 +103,7 @@ def main() -> None:
                 "validation": log,
                 "seconds": seconds,
                 "train_seconds": times[0]["train_runtime"] if times else None,
-                "import_bytes": imports_bytes,
+                "baseline_bytes": peak.baseline_bytes,
                 "anonymous_bytes": peak.anonymous_bytes,
                 "resident_bytes": peak.resident_bytes,
             }

@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"hf-finetune: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if options.debug:
             raise
-        print("\nhf-finetune: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        done = str(interruption) or "interrupted"
+        print(f"\nhf-finetune: {done}; the same command goes on with the run.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # `hf-finetune … | head`: nobody reads on

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
 from hf_finetune.ladder.calibrate import seconds_per_update
 from hf_finetune.ladder.full import class_counts, objective_and_rows, run_full, training_forms
+from hf_finetune.ladder.pacing import TimeSharing
 from hf_finetune.ladder.passage import Passages, pass_over, token_count
 from hf_finetune.ladder.probe import check_installed, fit_head, install
 from hf_finetune.peak import PeakMemory
@@ -32,7 +33,6 @@ from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score
 from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
-from hf_finetune.training.pace import Pace
 from hf_finetune.types import Candidate, PixelRows, Split
 
 if TYPE_CHECKING:
@@ -40,16 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A full rung of fewer passes over the data than this gains nothing over more of the cached one (docs/RESULTS.md).
-LEAST_FULL_EPOCHS = 2.0
-# Where both rungs fit, the cached one's share of the time, and the passes after which it levels off.
-CACHED_SHARE = 0.25
-CACHED_EPOCHS = 4.0
-# Rungs shorter than this many updates move nothing.
-LEAST_UPDATES = 10
 # Fewer patches than this are cheap already, and each is dear.
 LEAST_PATCHES = 100
-SHORT_KEEP = 0.25  # of the patches, where time allows fewer than LEAST_FULL_EPOCHS with half of them
 
 
 @dataclass
@@ -89,10 +81,9 @@ class Climber:
     ) -> None:
         self._model, self._ready, self._rows, self._probe_rows = model, ready, rows, probe_rows
         self._folders, self._cache, self._identity = folders, cache, identity
-        self._budget, self._peak = budget, peak
+        self._time, self._peak = TimeSharing(ready.plan, ready.recipe, len(rows["train"]), budget), peak
         self._passages: Passages | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
-        self._image_s = 0.0
         self._measured: dict[float, float] = {}
         backbone = model.get_base_model() if isinstance(model, PeftModel) else model
         self._backbone: Any = backbone
@@ -133,9 +124,14 @@ class Climber:
         started = time.monotonic()
         splits: dict[Split, PixelRows] = {"train": self._probe_rows, "validation": self._rows["validation"]}
         self._passages = passages = pass_over(
-            self._model, self._ready, splits, self._cache, self._identity, self._autocast, announce=self._forecast_probe
+            self._model,
+            self._ready,
+            splits,
+            self._cache,
+            self._identity,
+            self._autocast,
+            announce=self._time.announce_probe,
         )
-        self._image_s = processes.agree(passages.image_s)
         recipe, labels = self._ready.recipe, self._ready.index.labels
         weights = recipe.task.weights_for(class_counts(self._probe_rows, labels))
         kept = passages.own
@@ -169,7 +165,8 @@ class Climber:
             with cut.suffix():
                 return self._update_s(*parts)
 
-        pace, keep = self._pace_cached(update_s, len(validation))
+        suffix = 1 - facts.blocks.index(passages.entry) / len(facts.blocks)
+        pace, keep = self._time.cached(update_s, self._full_update_s, suffix * self._share("validation"))
         if pace is None:
             return
         dropper = self._dropper(keep)
@@ -195,13 +192,9 @@ class Climber:
         plan, recipe = self._ready.plan, self._ready.recipe
         if self._state is not None:
             restore_state(self._model, self._state)
-        pace, keep = None, plan.patches_kept.value
-        if self._budget is not None:
-            evaluate_s = len(self._rows["validation"]) * self._image_s / self._ready.machine.world_size
-            pace, keep = self._pace(self._full_update_s, self._left_s() - evaluate_s)
-            if pace is None:
-                logger.info("full: %s are left, too few; not run", format_seconds(max(0.0, self._left_s())))
-                return
+        pace, keep = self._time.full(self._full_update_s, self._share("validation"))
+        if self._time.limited and pace is None:
+            return
         started = time.monotonic()
         dropper = self._dropper(keep)
         fit = run_full(
@@ -222,60 +215,7 @@ class Climber:
             "full", fit.metrics, fit.logits, fit, time.monotonic() - started, forecast, _patches_note(keep, dropper)
         )
 
-    # --------------------------------------------------------------------------------------------------------- time
-
-    def _forecast_probe(self, image_s: float, images: int) -> None:
-        """Said once the first batches are measured."""
-        self._image_s = image_s
-        seconds = image_s * images
-        if self._budget is not None and self._budget.seconds > 0 and seconds > self._left_s():
-            logger.warning(
-                "probe: the pass over %d images alone takes about %s, more than the budget; it is all that runs.",
-                images,
-                format_seconds(seconds),
-            )
-
-    def _left_s(self) -> float:
-        if self._budget is None:
-            return float("inf")
-        return processes.agree(self._budget.left_s(self._image_s))
-
-    def _steps_per_epoch(self) -> int:
-        return max(1, len(self._rows["train"]) // self._ready.plan.effective_batch.value)
-
-    def _pace_cached(self, update_s: Callable[[float], float], validation_rows: int) -> tuple[Pace | None, float]:
-        """The cached rung's share of the time."""
-        keep, facts = self._ready.plan.patches_kept.value, self._ready.facts
-        if self._budget is None:
-            return Pace(max(round(CACHED_EPOCHS * self._steps_per_epoch()), LEAST_UPDATES), evaluations=3), keep
-        suffix = self._ready.plan.suffix_blocks.value / len(facts.blocks)
-        left = self._left_s() - suffix * validation_rows * self._image_s / self._ready.machine.world_size
-        if "full" in self._ready.plan.rungs.value and left > 0:
-            full_s = LEAST_FULL_EPOCHS * self._steps_per_epoch() * self._full_update_s(SHORT_KEEP)
-            if full_s < (1 - CACHED_SHARE) * left:
-                left = min(CACHED_SHARE * left, CACHED_EPOCHS * self._steps_per_epoch() * update_s(keep))
-        pace, keep = self._pace(update_s, left)
-        if pace is None:
-            logger.info("cached: %s are left, too few; not run", format_seconds(max(0.0, left)))
-        return pace, keep
-
-    def _pace(self, update_s: Callable[[float], float], seconds: float) -> tuple[Pace | None, float]:
-        """As many updates as fit into `seconds`, and the share of patches; None where they are too few.
-
-        Fewer patches where the planned share allows too few passes over the data.
-        """
-        keep = self._ready.plan.patches_kept.value
-        if seconds <= 0:
-            return None, keep
-        each = update_s(keep)
-        few = seconds / each < LEAST_FULL_EPOCHS * self._steps_per_epoch()
-        if few and keep < 1 and self._ready.recipe.train.patches_kept == "auto":
-            keep, each = SHORT_KEEP, update_s(SHORT_KEEP)
-        steps = int(seconds / each)
-        if steps < LEAST_UPDATES:
-            return None, keep
-        # The clock decides; 1.5 times the forecast's updates is only a bound.
-        return Pace(round(1.5 * steps), seconds), keep
+    # ------------------------------------------------------------------------------------------------------- pieces
 
     def _update_s(self, objective: Any, rows: Any) -> float:
         plan = self._ready.plan
@@ -308,8 +248,6 @@ class Climber:
         with dropper.before(self._first_block()):
             return self._update_s(objective, rows)
 
-    # ------------------------------------------------------------------------------------------------------- pieces
-
     def _dropper(self, keep: float) -> TokenDropper | None:
         """What leaves patches out; None where all are kept, or this backbone needs every one."""
         facts = self._ready.facts
@@ -320,6 +258,10 @@ class Climber:
         if tokens is None or extra is None or tokens - extra < LEAST_PATCHES:
             return None
         return TokenDropper(keep, extra, tokens - extra)
+
+    def _share(self, split: Split) -> int:
+        """Rows of a split that this process evaluates."""
+        return -(-len(self._rows[split]) // self._ready.machine.world_size)
 
     def _first_block(self) -> nn.Module:
         return self._backbone.get_submodule(self._ready.facts.blocks[0])

@@ -27,8 +27,9 @@ from torch import nn
 from hf_finetune.backbones.split import Watch
 from hf_finetune.data.cache import PIXELS, building, load_entry, locked, view_key
 from hf_finetune.inference import Normaliser
+from hf_finetune.manifest import Manifest
 from hf_finetune.section import format_bytes
-from hf_finetune.types import Index, PixelRows, Split
+from hf_finetune.types import Index, PixelRows, Plan, Split
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -91,10 +92,18 @@ class Passage:
         return self.watch.features.cpu(), self.watch.hidden
 
 
-def identity_of(parts: dict[str, Any]) -> str:
-    """A digest of whatever decides the numbers, with the libraries' versions."""
-    libraries = {name: version(name) for name in LIBRARIES}
-    return hashlib.sha256(json.dumps({**parts, **libraries}, sort_keys=True, default=str).encode()).hexdigest()
+def identity_of(manifest: Manifest, plan: Plan) -> str:
+    """A digest of whatever decides the backbone's features of an image, beside the image: weights, types, libraries."""
+    parts = {
+        "fingerprint": manifest.fingerprint,
+        "quantization": manifest.quantization,
+        "dtype": manifest.dtype,
+        "precision": plan.precision.value,
+        "device": plan.device.value,
+        "preprocess": repr(manifest.preprocess),
+        **{name: version(name) for name in LIBRARIES},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

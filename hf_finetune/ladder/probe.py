@@ -37,7 +37,7 @@ class Head:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 [n, d] → float32 [n, C]."""
-        return (torch.from_numpy(np.ascontiguousarray(features)) @ self.weight.T + self.bias).numpy()
+        return (torch.from_numpy(np.array(features)) @ self.weight.T + self.bias).numpy()
 
 
 def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Head:
@@ -50,17 +50,19 @@ def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequen
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, classes)
     for part in _parts(len(own)):
-        moments.add(torch.from_numpy(np.ascontiguousarray(kept.features[part])), own[part], weights[part])
+        moments.add(_rows(kept, part), own[part], weights[part])
     sum_tensors_over_ranks(moments.tensors())
     solution = solve(moments)
     # Every n-th row, so that all classes are in it.
     step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))
-    chosen = [
-        (torch.from_numpy(np.ascontiguousarray(kept.features[part])), own[part], weights[part])
-        for part in _parts(len(own), step)
-    ]
+    chosen = [(_rows(kept, part), own[part], weights[part]) for part in _parts(len(own), step)]
     choice = choose(solution, chosen, total=sum_over_ranks)
     return Head(*solution.folded(choice.penalty, choice.scale), choice)
+
+
+def _rows(kept: Kept, part: slice) -> Tensor:
+    """A copy in memory of some rows of the kept features."""
+    return torch.from_numpy(np.array(kept.features[part]))
 
 
 def _parts(rows: int, step: int = 1) -> list[slice]:

@@ -119,7 +119,7 @@ class Choice:
 
 
 # Ridge outputs are near 0 and 1; cross-entropy wants them this many times larger.
-SCALES = tuple(2 ** (exponent / 2) for exponent in range(17))
+SCALES = tuple(2 ** (exponent / 2) for exponent in range(-8, 17))
 
 
 def choose(

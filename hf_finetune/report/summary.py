@@ -38,6 +38,8 @@ def show(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, tuple):
+        return ", ".join(str(each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

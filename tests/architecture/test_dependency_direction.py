@@ -24,11 +24,11 @@ LAYERS = (
     ("types", "section"),
     ("pixels", "stock"),
     ("recipe_errors", "recipe_yaml", "recipe"),
-    ("machine", "memory", "plan", "processes"),
+    ("allocator", "machine", "memory", "plan", "processes"),
     COMPONENTS,
     ("checkpoints", "evaluation", "inference", "loading", "manifest", "peak", "run_folder", "saving"),
-    ("ladder",),
     ("ready",),
+    ("ladder",),
     ("finishing",),
     ("pipeline",),
     ("lr_find",),
@@ -36,7 +36,7 @@ LAYERS = (
     ("__main__", "__init__"),
 )
 # What the recipe is made of: the sections, each beside its component.
-SECTIONS = ("adapters", "backbones", "data", "quantizers", "tasks", "training")
+SECTIONS = ("adapters", "backbones", "data", "ladder", "quantizers", "tasks", "training")
 ABOVE_THE_PIPELINE = ("lr_find", "cli", "__main__", "__init__")
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -29,7 +29,7 @@ def refused(result: tuple[int, str, str]) -> str:
     [
         ("adapter.rnak=3", "adapter.rnak: unknown key; did you mean rank?"),
         ("train.epochs=many", "train.epochs: auto is expected or a valid number is expected; found 'many'"),
-        ("budget.time=2m", "budget.time: not available yet"),
+        ("budget.time=2", "budget.time: a unit is expected, such as 150s or 2m"),
         ("data.name=nowhere/photos", "data.name"),
         ("data.test_split=tset", "data.test_split"),
         ("model.name=nowhere/model/x", "model.name: there is no folder 'nowhere/model/x'"),

@@ -234,7 +234,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setitem(VERBS, "env", env)
     monkeypatch.setattr(env, "run", interrupted)
     assert main(["env"]) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "interrupted; the same command goes on with the run" in capsys.readouterr().err
 
 
 def test_evaluate_scores_other_data_and_other_splits(

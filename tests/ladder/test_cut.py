@@ -30,7 +30,7 @@ CUT = {
 }  # fmt: skip
 
 
-def build(library: str, name: str, folder: Path):  # noqa: ANN201
+def build(library: str, name: str, folder: Path):
     (write_transformers if library == "transformers" else write_timm)(name, folder, 3)
     model = Model(name=str(folder))
     facts = read_facts(model, num_labels=3)
@@ -114,7 +114,7 @@ def test_patches_may_come_in_any_order_where_they_may_be_left_out(library: str, 
     pixels = torch.randn(2, 3, *size)
     patches = tokens - extra
 
-    def shuffle(module, args, kwargs):  # noqa: ANN001, ANN202
+    def shuffle(_module, args, kwargs):
         state = args[0] if args else kwargs["hidden_states"]
         order = torch.cat([torch.arange(extra), extra + torch.randperm(patches)])
         return ((state[:, order], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": state[:, order]})
@@ -140,7 +140,7 @@ def test_patches_are_left_out_in_training_only(tmp_path: Path) -> None:
     pixels = torch.randn(2, 3, facts.preprocess.height, facts.preprocess.width)
     seen: list[int] = []
     last = model.get_submodule(facts.blocks[-1])
-    handle = last.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+    handle = last.register_forward_hook(lambda _module, _args, output: seen.append(output.shape[1]))
     dropper = TokenDropper(0.25, 1, 16)
     dropper.order = torch.rand(2, 16)
     with torch.no_grad(), dropper.before(model.get_submodule(facts.blocks[0])):

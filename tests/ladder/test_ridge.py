@@ -117,10 +117,10 @@ def test_more_features_than_rows() -> None:
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(12) % CLASSES
     x = torch.randn(12, 50, generator=generator)
-    x[:, 0] += 5 * y
+    x[torch.arange(12), y] += 8
     weights = torch.ones(12)
     moments = Moments(50, CLASSES)
     moments.add(x, y, weights)
     choice = choose(solve(moments), [(x, y, weights)])
-    assert choice.loss < 1.2
-    assert choice.accuracy > 0.3
+    assert choice.loss < 0.9
+    assert choice.accuracy > 0.7

@@ -64,10 +64,11 @@ def test_a_key_of_another_kind_is_unknown() -> None:
     assert "adapter.rank: unknown key; it knows kind" in text
 
 
-def test_budget_time_is_refused_until_the_ladder_exists() -> None:
-    assert "budget.time: not available yet (it comes with the ladder); set train.epochs instead" in refused(
-        {}, "budget.time=2m"
-    )
+def test_budget_time_is_in_seconds_and_nothing_means_no_limit() -> None:
+    assert load_recipe({"budget": {"time": "2m"}}).budget.time == 120
+    assert load_recipe({"budget": {"time": 0}}).budget.time == 0
+    assert load_recipe({}).budget.time is None
+    assert "such as 150s or 2m" in refused({}, "budget.time=2")
 
 
 def test_quantized_full_fine_tuning_is_refused() -> None:

@@ -139,7 +139,7 @@ def test_the_recipe_in_the_card_is_yaml_without_output_and_cache() -> None:
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert recipe["adapter"]["rank"] == 8
     assert recipe["model"]["name"] == "timm/vit_tiny"
-    assert set(recipe) == {"model", "data", "task", "adapter", "quantization", "augment", "train", "budget"}
+    assert set(recipe) == {"model", "data", "task", "adapter", "quantization", "augment", "ladder", "train", "budget"}
     assert "cache_dir" not in recipe["data"]
 
 

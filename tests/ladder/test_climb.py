@@ -1,0 +1,153 @@
+"""The ladder through the command line: rungs in order, budgets, interruptions, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_finetune.cli import main
+from hf_finetune.errors import RecipeError
+from hf_finetune.recipe import load_recipe
+from tests.cli.photos import write_photos
+from tests.training.rows import save_tiny_vit
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ladder")
+    path = folder / "recipe.yaml"
+    path.write_text(
+        f"model: {{name: {save_tiny_vit(folder / 'tiny')}}}\n"
+        f"data: {{name: {write_photos(folder / 'photos')}, validation_share: 0.2}}\n"
+        "train: {epochs: 2, effective_batch_size: 16, learning_rate: 0.003, evaluations: 2, decode_workers: 1}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "run.json").read_text("utf-8"))
+
+
+def train(recipe: Path, out: Path, *overrides: str) -> dict[str, Any]:
+    assert main(["train", str(recipe), f"output.dir={out}", *overrides]) == 0
+    return report_of(out)
+
+
+def rungs(report: dict[str, Any]) -> list[str]:
+    return [rung["rung"] for rung in report["rungs"]]
+
+
+def test_each_rung_is_kept_only_if_it_is_better(recipe: Path, tmp_path: Path) -> None:
+    report = train(recipe, tmp_path / "run")
+    assert rungs(report) == ["probe", "cached", "full"]
+    best: dict[str, Any] | None = None
+    for rung in report["rungs"]:
+        score = (rung["validation"]["accuracy"], -rung["validation"]["loss"])
+        assert rung["kept"] == (best is None or score > best)
+        best = score if rung["kept"] else best
+    assert best is not None
+    assert report["validation"]["accuracy"] == pytest.approx(best[0], abs=1e-6)
+
+
+def test_a_budget_of_nothing_is_the_probe_alone(recipe: Path, tmp_path: Path) -> None:
+    report = train(recipe, tmp_path / "run", "budget.time=0")
+    assert rungs(report) == ["probe"]
+    assert report["test"]["accuracy"] > 0.5
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_the_second_run_on_the_same_data_finds_the_features(recipe: Path, tmp_path: Path) -> None:
+    first = train(recipe, tmp_path / "first", "ladder=[probe]")
+    again = train(recipe, tmp_path / "again", "ladder=[probe]")
+    assert "from the cache" not in first["rungs"][0]["note"]
+    assert "from the cache" in again["rungs"][0]["note"]
+    assert again["test"]["accuracy"] == first["test"]["accuracy"]
+
+
+def test_a_backbone_that_cannot_be_cut_goes_on_to_full(recipe: Path, tmp_path: Path) -> None:
+    report = train(recipe, tmp_path / "run", "data.store_limit=100kB", "train.epochs=1")
+    assert rungs(report) == ["probe", "full"]
+
+
+@pytest.mark.parametrize("kind", ["head_only", "full"])
+def test_other_adapters_start_from_the_probe_too(recipe: Path, tmp_path: Path, kind: str) -> None:
+    report = train(recipe, tmp_path / "run", f"adapter={{kind: {kind}}}", "train.epochs=1")
+    assert rungs(report) == ["probe", "full"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["ladder=[full, probe]"], "each once and in this order"),
+        (["ladder=[cached, full]"], "name probe before it"),
+        (["ladder=[full]", "budget.time=0"], "add probe to ladder"),
+    ],
+)
+def test_ladders_that_cannot_be_climbed_are_refused(recipe: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(recipe, overrides)
+
+
+def start(recipe: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "hf_finetune", "train", str(recipe), f"output.dir={out}", *overrides],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(process: subprocess.Popen[str], said: str) -> str:
+    """Read the log until it says something (a pattern)."""
+    assert process.stderr is not None
+    seen = ""
+    end = time.monotonic() + 120
+    while not re.search(said, seen):
+        letter = process.stderr.read(1)
+        assert letter, seen[-3000:]
+        assert time.monotonic() < end, seen[-3000:]
+        seen += letter
+    return seen
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent in other ways there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_the_best_rung_saved(recipe: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    process = start(recipe, out, "train.epochs=2000", "train.evaluations=1")
+    wait_for(process, r"cached [01]\.\d+ validation")
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130, rest[-3000:]
+    assert "is saved in" in rest
+    assert "Traceback" not in rest
+    assert not (out / "run.json").exists()
+    from hf_finetune import load
+
+    photo = next((recipe.parent / "photos").rglob("*.jpg"))
+    assert 0 < load(out).predict([photo])[0].probability <= 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent in other ways there")
+@pytest.mark.parametrize("said", ["Reading data", r"probe  [01]\.\d+ validation", r"cached [01]\.\d+ validation"])
+def test_after_a_kill_the_same_command_ends_with_the_same_result(recipe: Path, tmp_path: Path, said: str) -> None:
+    whole = train(recipe, tmp_path / "whole")
+    process = start(recipe, tmp_path / "run")
+    try:
+        wait_for(process, said)
+    finally:
+        process.kill()
+        process.communicate()
+    report = train(recipe, tmp_path / "run")
+    assert rungs(report) == ["probe", "cached", "full"]
+    assert report["test"]["accuracy"] == pytest.approx(whole["test"]["accuracy"], abs=0.05)
