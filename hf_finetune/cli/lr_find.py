@@ -9,7 +9,7 @@ from hf_finetune.cli import train
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECIPE [section.key=value …] [--low 1e-6] [--high 1] [--steps 60] [--plot FILE]"""
-    train.add_arguments(parser)
+    train.add_recipe_arguments(parser)
     parser.add_argument("--low", type=float, default=1e-6, help="first learning rate (default 1e-6)")
     parser.add_argument("--high", type=float, default=1.0, help="last learning rate (default 1)")
     parser.add_argument("--steps", type=int, default=60, help="updates to try (default 60)")

@@ -9,7 +9,7 @@ from hf_finetune.cli import train
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECIPE [section.key=value …] [--json]"""
-    train.add_arguments(parser)
+    train.add_recipe_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print plan.json instead of the table")
 
 

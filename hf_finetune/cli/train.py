@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_finetune.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [section.key=value …] [--no-cache]"""
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="reuse no decoded images or features, and leave none behind"
+    )
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """RECIPE [section.key=value …]"""
     parser.add_argument("recipe", help="a recipe file (see `hf-finetune recipes list`)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a value of the recipe")
+
+
+@contextmanager
+def own_cache(recipe: Recipe) -> Iterator[None]:
+    """A cache beside the run folder for this run alone, removed at its end. Raises RecipeError for a named cache."""
+    from hf_finetune.errors import RecipeError
+    from hf_finetune.processes import is_first
+
+    if recipe.data.cache_dir:
+        raise RecipeError(
+            f"--no-cache: data.cache_dir names a cache, {recipe.data.cache_dir}.", "Leave one of them out."
+        )
+    folder = Path(recipe.output.dir)
+    place = folder.with_name(f"{folder.name}.cache")
+    before = os.environ.get("HF_FINETUNE_CACHE")
+    if is_first():
+        shutil.rmtree(place, ignore_errors=True)
+    os.environ["HF_FINETUNE_CACHE"] = str(place)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_FINETUNE_CACHE"]
+        else:
+            os.environ["HF_FINETUNE_CACHE"] = before
+        if is_first():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -27,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
     recipe = load_recipe(recipe_path(options.recipe), options.overrides)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
     try:
-        finished = train(recipe)
+        with own_cache(recipe) if options.no_cache else nullcontext():
+            finished = train(recipe)
     finally:
         processes.leave()
     if processes.is_first():

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_finetune.training.objective import Objective, cut
+from hf_finetune.training.objective import Objective, is_out_of_memory
 from hf_finetune.training.order import BatchRows
+from hf_finetune.training.trainer import free_cached_memory
 
 REPEATS = 2
 
@@ -29,25 +30,47 @@ def seconds_per_update(
 
     Gradients are thrown away, and no weight changes.
     """
-    device = next(model.parameters()).device
     piece = min(micro_batch, batch, len(rows))
     rows.set_epoch(0)
     taken: list[float] = []
-    for repeat in range(1 + REPEATS):
-        where = np.arange(repeat * piece, (repeat + 1) * piece) % len(rows)
-        started = time.perf_counter()
-        inputs = {name: values.to(device) for name, values in rows.__getitems__(where.tolist()).items()}
-        model.train()
-        for norm in frozen_norms:
-            norm.eval()
-        for part in cut(inputs, piece):
-            prepared = objective.prepare(part)
-            with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-                logits = model(pixel_values=prepared.pixel_values).logits
-                loss = objective.loss(logits, prepared, objective.row_weights(part).sum())
-            loss.backward()
-        model.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
+    while len(taken) < 1 + REPEATS:
+        where = np.arange(len(taken) * piece, (len(taken) + 1) * piece) % len(rows)
+        try:
+            taken.append(_seconds(model, objective, rows, where, frozen_norms, autocast))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or piece == 1:
+                raise
+            piece, taken = piece // 2, []
+            free_cached_memory()
     return min(taken[1:]) * batch / piece
+
+
+def _seconds(
+    model: nn.Module,
+    objective: Objective,
+    rows: BatchRows,
+    where: np.ndarray,
+    frozen_norms: Sequence[nn.Module],
+    autocast: torch.dtype | None,
+) -> float:
+    """One forward and backward pass of these rows, after which the model is as before."""
+    statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    device = next(model.parameters()).device
+    started = time.perf_counter()
+    batch = {name: values.to(device) for name, values in rows.__getitems__(where.tolist()).items()}
+    model.train()
+    for norm in frozen_norms:
+        norm.eval()
+    try:
+        prepared = objective.prepare(batch)
+        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+            logits = model(pixel_values=prepared.pixel_values).logits
+            loss = objective.loss(logits, prepared, objective.row_weights(batch).sum())
+        loss.backward()
+    finally:
+        model.zero_grad(set_to_none=True)
+        for buffer, before in statistics:
+            buffer.copy_(before)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

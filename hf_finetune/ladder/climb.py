@@ -6,6 +6,7 @@ Owns the order of the rungs, what of the time each gets, and which candidate win
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from torch import nn
 from hf_finetune import processes
 from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_state
 from hf_finetune.backbones.tokens import TokenDropper, extra_tokens
-from hf_finetune.errors import ModelError
+from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
 from hf_finetune.ladder.calibrate import seconds_per_update
@@ -28,7 +29,7 @@ from hf_finetune.ladder.full import class_counts, objective_and_rows, run_full, 
 from hf_finetune.ladder.pacing import TimeSharing
 from hf_finetune.ladder.passage import Passages, pass_over, token_count
 from hf_finetune.ladder.probe import check_installed, fit_head, install
-from hf_finetune.peak import PeakMemory
+from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score
 from hf_finetune.training.best import is_better
@@ -112,8 +113,13 @@ class Climber:
                 self._result.interrupted = True
             if self._result.interrupted:
                 break
-        if self._state is not None:
-            restore_state(self._model, self._state)
+        if self._state is None:
+            raise MachineError(
+                f"budget.time: {format_seconds(self._ready.recipe.budget.time or 0)} are too short for any rung of "
+                f"{', '.join(self._ready.plan.rungs.value)}.",
+                "Raise it, or let ladder hold the probe.",
+            )
+        restore_state(self._model, self._state)
         return self._result
 
     # -------------------------------------------------------------------------------------------------------- rungs
@@ -146,13 +152,15 @@ class Climber:
         metrics = score(logits, np.asarray(validation.labels), labels.names, full=False)
         note = f"λ {head.choice.penalty:g}, leave-one-out accuracy {head.choice.accuracy:.3f}"
         note += ", features from the cache" if passages.found else ""
-        self._keep("probe", metrics, logits, None, time.monotonic() - started, note=note)
+        self._keep("probe", metrics, logits, None, time.monotonic() - started, passages.forecast_s, note)
 
     def _cached(self) -> None:
         passages, plan, recipe = self._passages, self._ready.plan, self._ready.recipe
         labels = self._ready.index.labels
         if passages is None or passages.entry is None or any(part.hidden is None for part in passages.all["train"]):
             raise ModelError("no hidden states were kept")
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+            raise ModelError("FSDP shards a model once, for one rung")
         facts = self._ready.facts
         size = (facts.preprocess.height, facts.preprocess.width)
         cut = Cut(passages.backbone, facts.blocks, passages.entry, size)
@@ -166,10 +174,10 @@ class Climber:
                 return self._update_s(*parts)
 
         suffix = 1 - facts.blocks.index(passages.entry) / len(facts.blocks)
-        pace, keep = self._time.cached(update_s, self._full_update_s, suffix * self._share("validation"))
-        if pace is None:
+        turn = self._time.cached(update_s, self._full_update_s, suffix * self._share("validation"))
+        if turn is None or turn.pace is None:
             return
-        dropper = self._dropper(keep)
+        dropper = self._dropper(turn.keep)
         started = time.monotonic()
         fit = run_cached(
             self._model,
@@ -181,22 +189,23 @@ class Climber:
             train=self._rows["train"],
             validation=validation,
             folders=replace(self._folders, resume=None),
-            pace=pace,
+            pace=turn.pace,
             dropper=dropper,
         )
         note = f"last {len(facts.blocks) - facts.blocks.index(passages.entry)} of {len(facts.blocks)} blocks"
-        note = f"{note}, {_patches_note(keep, dropper)}".rstrip(", ")
-        self._keep("cached", fit.metrics, fit.logits, fit, time.monotonic() - started, pace.seconds, note)
+        note = f"{note}, {_patches_note(turn.keep, dropper)}".rstrip(", ")
+        self._keep("cached", fit.metrics, fit.logits, fit, time.monotonic() - started, turn.forecast_s, note)
 
     def _full(self) -> None:
         plan, recipe = self._ready.plan, self._ready.recipe
         if self._state is not None:
             restore_state(self._model, self._state)
-        pace, keep = self._time.full(self._full_update_s, self._share("validation"))
-        if self._time.limited and pace is None:
+        turn = self._time.full(self._full_update_s, self._share("validation"))
+        if turn is None:
             return
+        logger.info("full: about %s", format_seconds(turn.forecast_s))
         started = time.monotonic()
-        dropper = self._dropper(keep)
+        dropper = self._dropper(turn.keep)
         fit = run_full(
             self._model,
             recipe,
@@ -205,15 +214,13 @@ class Climber:
             self._ready.index.labels,
             train=self._rows["train"],
             validation=self._rows["validation"],
-            folders=self._folders if pace is None else replace(self._folders, resume=None),
-            pace=pace,
+            folders=self._folders if turn.pace is None else replace(self._folders, resume=None),
+            pace=turn.pace,
             dropper=dropper,
             first_block=self._first_block() if dropper is not None else None,
         )
-        forecast = pace.seconds if pace else None
-        self._keep(
-            "full", fit.metrics, fit.logits, fit, time.monotonic() - started, forecast, _patches_note(keep, dropper)
-        )
+        note = _patches_note(turn.keep, dropper)
+        self._keep("full", fit.metrics, fit.logits, fit, time.monotonic() - started, turn.forecast_s, note)
 
     # ------------------------------------------------------------------------------------------------------- pieces
 
@@ -284,7 +291,7 @@ class Climber:
             rung=rung,
             validation={key: value for key, value in metrics.items() if isinstance(value, int | float)},
             seconds=fit.seconds if seconds is None and fit is not None else seconds or 0.0,
-            peak_bytes=self._peak.anonymous_bytes if device == "cpu" else torch.cuda.max_memory_allocated(),
+            peak_bytes=device_peak_bytes(device) or self._peak.anonymous_bytes,
             step=fit.best_step if fit else 0,
             kept=better,
             forecast_s=forecast_s,

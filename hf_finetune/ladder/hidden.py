@@ -29,6 +29,8 @@ from hf_finetune.data.cache import PIXELS, building, load_entry, locked, view_ke
 from hf_finetune.inference import Normaliser
 from hf_finetune.manifest import Manifest
 from hf_finetune.section import format_bytes
+from hf_finetune.training.objective import is_out_of_memory
+from hf_finetune.training.trainer import free_cached_memory
 from hf_finetune.types import Index, PixelRows, Plan, Split
 
 logger = logging.getLogger(__name__)
@@ -81,9 +83,23 @@ class Passage:
     batch: int
     autocast: torch.dtype | None
 
-    @torch.no_grad()
     def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state."""
+        """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state.
+
+        In halves where memory lacks; raises torch's own error where one image does not fit.
+        """
+        try:
+            return self._run(pixels)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(pixels) == 1:
+                raise
+        free_cached_memory()
+        half = len(pixels) // 2
+        (one, state), (other, rest) = self(pixels[:half]), self(pixels[half:])
+        return torch.cat([one, other]), None if state is None or rest is None else torch.cat([state, rest])
+
+    @torch.no_grad()
+    def _run(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         device = next(self.model.parameters()).device
         inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
         mixed = nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)

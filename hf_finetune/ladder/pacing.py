@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hf_finetune import processes
 from hf_finetune.ladder.budget import Budget
@@ -21,6 +22,7 @@ LEAST_FULL_EPOCHS = 4.0
 CACHED_SHARE = 0.25
 CACHED_EPOCHS = 4.0
 MOST_CACHED_EPOCHS = 8.0  # of the cached rung alone
+CACHED_EVALUATIONS = 3
 # Rungs shorter than this many updates move nothing.
 LEAST_UPDATES = 10
 # Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
@@ -28,6 +30,15 @@ LEAST_UPDATES = 10
 FEW_EPOCHS = 3.0
 SHORT_KEEP = 0.25
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a rung gets: its pace (None: the plan's steps), its share of patches, and what it is expected to take."""
+
+    pace: Pace | None
+    keep: float
+    forecast_s: float
 
 
 class TimeSharing:
@@ -57,28 +68,35 @@ class TimeSharing:
                 format_seconds(self._image_s * images),
             )
 
-    def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float) -> tuple[Pace | None, float]:
-        """The cached rung's pace and share of patches; `images`: whole forward passes that its evaluation costs."""
+    def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float) -> Turn | None:
+        """The cached rung's turn; `images`: whole forward passes that one evaluation costs. None: it does not fit."""
         keep = self._plan.patches_kept.value
         whole = CACHED_EPOCHS * self._epoch_updates
+        evaluation_s = images * self._image_s
         if not self.limited:
-            return Pace(max(round(whole), LEAST_UPDATES), evaluations=3), keep
-        left = self.left_s() - images * self._image_s
+            steps = max(round(whole), LEAST_UPDATES)
+            pace = Pace(steps, evaluations=CACHED_EVALUATIONS)
+            return Turn(pace, keep, steps * update_s(keep) + CACHED_EVALUATIONS * evaluation_s)
+        left = self.left_s() - evaluation_s
         if "full" in self._plan.rungs.value and left > 0:
             full = LEAST_FULL_EPOCHS * self._epoch_updates * full_s(keep)
             if full < (1 - CACHED_SHARE) * left:
                 left = min(CACHED_SHARE * left, whole * update_s(keep))
-        return self._pace("cached", update_s, left, round(MOST_CACHED_EPOCHS * self._epoch_updates))
+        return self._limited("cached", update_s, left, round(MOST_CACHED_EPOCHS * self._epoch_updates), evaluation_s)
 
-    def full(self, update_s: UpdateSeconds, images: float) -> tuple[Pace | None, float]:
+    def full(self, update_s: UpdateSeconds, images: float) -> Turn | None:
         """The full rung's; no pace without a budget, where the plan's steps hold and checkpoints are written."""
+        keep, steps, evaluation_s = self._plan.patches_kept.value, self._plan.steps.value, images * self._image_s
         if not self.limited:
-            return None, self._plan.patches_kept.value
-        return self._pace("full", update_s, self.left_s() - images * self._image_s, self._plan.steps.value)
+            evaluations = min(steps, self._recipe.train.evaluations)
+            return Turn(None, keep, steps * update_s(keep) + evaluations * evaluation_s)
+        return self._limited("full", update_s, self.left_s() - evaluation_s, steps, evaluation_s)
 
-    def _pace(self, rung: str, update_s: UpdateSeconds, seconds: float, most: int) -> tuple[Pace | None, float]:
-        """As many updates as fit into `seconds`, at most `most`; None where they are too few."""
-        keep, steps = self._plan.patches_kept.value, 0
+    def _limited(
+        self, rung: str, update_s: UpdateSeconds, seconds: float, most: int, evaluation_s: float
+    ) -> Turn | None:
+        """As many updates as fit into `seconds`, at most `most`."""
+        keep, steps, each = self._plan.patches_kept.value, 0, 0.0
         if seconds > 0:
             each = update_s(keep)
             if seconds / each < FEW_EPOCHS * self._epoch_updates and keep < 1 and self._is_auto():
@@ -86,9 +104,9 @@ class TimeSharing:
             steps = int(seconds / each)
         if steps < min(LEAST_UPDATES, most):
             logger.info("%s: %s are left, too few; not run", rung, format_seconds(max(0.0, seconds)))
-            return None, keep
+            return None
         # The clock decides; 1.5 times the forecast's updates is only a bound.
-        return Pace(min(round(1.5 * steps), most), seconds), keep
+        return Turn(Pace(min(round(1.5 * steps), most), seconds), keep, min(steps, most) * each + evaluation_s)
 
     def _is_auto(self) -> bool:
         return self._recipe.train.patches_kept == "auto"

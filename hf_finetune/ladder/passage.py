@@ -30,7 +30,8 @@ class Passages:
     """What the pass gave. `own`: this process's rows by split; `all`: every process's, in rank order.
 
     `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are the first images,
-    normalised, with their `first_features` and `first_state`; `image_s`: seconds of a forward pass for one image.
+    normalised, with their `first_features` and `first_state`; `image_s`: seconds of a forward pass for one image,
+    `forecast_s` of all of them that are this process's.
     """
 
     backbone: nn.Module
@@ -41,6 +42,7 @@ class Passages:
     first_features: np.ndarray
     first_state: torch.Tensor | None
     image_s: float
+    forecast_s: float
     found: bool
 
     def first_hidden(self) -> torch.Tensor:
@@ -112,6 +114,7 @@ def pass_over(
         first_features=features.numpy(),
         first_state=state,
         image_s=image_s,
+        forecast_s=image_s * images,
         found=all(kept.found for kept in own.values()),
     )
 

@@ -52,6 +52,8 @@ def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequen
     for part in _parts(len(own)):
         moments.add(_rows(kept, part), own[part], weights[part])
     sum_tensors_over_ranks(moments.tensors())
+    if not bool(torch.isfinite(moments.xx).all()):
+        raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
     # Every n-th row, so that all classes are in it.
     step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))

@@ -10,7 +10,7 @@ from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.section import format_bytes, format_seconds
-from hf_finetune.types import Decision, Plan, RunReport
+from hf_finetune.types import Candidate, Decision, Plan, RunReport
 
 
 def render_plan(plan: Plan, overview: Mapping[str, str] | None = None, *, width: int | None = None) -> str:
@@ -77,7 +77,9 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     rows: list[tuple[str, str]] = []
     if test:
         rows.append(("test accuracy", accuracy_text(test)))
-    rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the checkpoint"))
+    rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the result"))
+    if len(report.rungs) > 1:
+        rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
     rows += _further_rows(test or report.validation, weakest_shown=3)
     if report.data["rejected"]:
         count = len(report.data["rejected"])
@@ -115,6 +117,12 @@ def _further_rows(score: Mapping[str, Any], *, weakest_shown: int) -> list[tuple
     if len(score["per_class"]) > 2 and weak:
         rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))
     return rows
+
+
+def rung_text(rung: Candidate, by: str) -> str:
+    """`cached 0.918 in 17.9 s`, and whether it was kept."""
+    text = f"{rung.rung} {rung.validation[by]:.3f} in {format_seconds(rung.seconds)}"
+    return text if rung.kept else f"{text} (not better)"
 
 
 def time_text(report: RunReport) -> str:

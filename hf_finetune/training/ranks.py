@@ -24,10 +24,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, on each of them."""
-    if is_distributed():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+    return _reduced(value.clone()) if is_distributed() else value
 
 
 def sum_tensors_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
@@ -40,8 +37,7 @@ def sum_tensors_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
         full = sum(t.numel() for t in bucket) >= BUCKET_ELEMENTS
         if full or position == len(tensors) - 1:
             flat = torch.cat([t.reshape(-1) for t in bucket])
-            dist.all_reduce(flat)
-            for target, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            for target, part in zip(bucket, _reduced(flat).split([t.numel() for t in bucket]), strict=True):
                 target.copy_(part.view_as(target))
             bucket = []
 
@@ -50,7 +46,11 @@ def max_over_ranks(value: float) -> float:
     """The largest of a number over all processes, on each of them."""
     if not is_distributed():
         return value
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    box = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(box, op=dist.ReduceOp.MAX)
-    return float(box)
+    return float(_reduced(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.MAX))
+
+
+def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> torch.Tensor:
+    """The tensor reduced over all processes, in place where it can be. NCCL knows only tensors of its GPUs."""
+    wire = tensor.cuda() if dist.get_backend() == "nccl" and not tensor.is_cuda else tensor
+    dist.all_reduce(wire, op=operation)
+    return wire.to(tensor.device)

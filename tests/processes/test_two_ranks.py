@@ -87,6 +87,16 @@ def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, 
         assert a["eval_loss"] == pytest.approx(b["eval_loss"], abs=1e-6)
 
 
+def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, tmp_path: Path) -> None:
+    heads = []
+    for processes in (1, 2):
+        report = train(recipe, tmp_path / str(processes), processes, "ladder=[probe]", "augment={}")
+        heads.append((report["rungs"][0]["note"], trained(tmp_path / str(processes))))  # pyright: ignore[reportIndexIssue]
+    assert heads[0][0] == heads[1][0]  # penalty and leave-one-out accuracy
+    for name, weight in heads[0][1].items():
+        torch.testing.assert_close(heads[1][1][name], weight, rtol=1e-4, atol=1e-4, msg=name)
+
+
 def test_fewer_processes_than_asked_for_are_told() -> None:
     code = (
         "import sys\nfrom hf_finetune import processes\nfrom hf_finetune.machine import detect\n"

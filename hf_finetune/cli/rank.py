@@ -1,0 +1,42 @@
+"""Compare backbones on your images, without training."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL … --data D [--images N] [--json]"""
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="Hub ids or local folders of backbones")
+    parser.add_argument("--data", required=True, help="dataset: Hub id, folder, CSV or Parquet")
+    parser.add_argument("--images", type=int, default=1000, help="training images to look at, at most (1000)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="section.key=value", help="values of the recipe")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table, best first; 2 where no backbone could be used."""
+    import json
+    from dataclasses import asdict
+
+    from hf_finetune.errors import DataError
+    from hf_finetune.rank import rank
+    from hf_finetune.report.tables import plain_table, terminal_width
+
+    if options.images < 2:
+        raise DataError(f"--images: at least 2 are expected, found {options.images}.")
+    found = rank(options.models, options.data, images=options.images, overrides=options.set)
+    if options.json:
+        print(json.dumps([asdict(each) for each in found], indent=1, ensure_ascii=False))
+    else:
+        rows = [("backbone", "accuracy", "loss", "ms/image", "seconds", "MB")]
+        for each in found:
+            if each.accuracy is None:
+                rows.append((each.model, "-", "-", "-", "-", each.problem))
+            else:
+                figures = (f"{each.accuracy:.3f}", f"{each.loss:.3f}", f"{each.image_ms:.1f}", f"{each.seconds:.1f}")
+                rows.append((each.model, *figures, f"{each.megabytes:.0f}"))
+        print(plain_table(rows, terminal_width()))
+        count = max(each.images for each in found)
+        print(f"\nLeave-one-out on {count:,} images with a closed-form head on frozen features; seconds from cold.")
+    return 0 if any(each.accuracy is not None for each in found) else 2

@@ -1,0 +1,113 @@
+"""The clock and the steps: schedule, stop, and the sharing of a budget among rungs."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from hf_finetune.ladder.budget import Budget
+from hf_finetune.ladder.pacing import LEAST_UPDATES, MOST_CACHED_EPOCHS, SHORT_KEEP, TimeSharing, Turn
+from hf_finetune.recipe import load_recipe
+from hf_finetune.training.best import is_better
+from hf_finetune.training.pace import Pace
+from hf_finetune.types import Decision, Plan
+from tests.training.rows import tiny_plan
+
+
+def test_without_a_clock_the_schedule_is_that_of_the_steps() -> None:
+    pace = Pace(100)
+    assert pace.factor(0, "cosine", 0.1) == pytest.approx(0.01 / 0.11)
+    assert pace.factor(10, "cosine", 0.1) == pytest.approx(1.0)
+    assert pace.factor(55, "cosine", 0.1) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert pace.factor(55, "linear", 0.1) == pytest.approx(0.5)
+    assert pace.factor(100, "linear", 0.1) == pytest.approx(0.0)
+    assert pace.factor(99, "constant", 0.1) == 1.0
+
+
+def test_the_clock_overtakes_the_steps() -> None:
+    pace = Pace(1000, seconds=0.2)
+    pace.start()
+    assert pace.share(0) < 0.5
+    time.sleep(0.21)
+    assert pace.share(1) >= 1
+    assert pace.last >= 1
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    scheduler = pace.scheduler(optimizer, "cosine", 0.1)
+    assert scheduler.get_last_lr() == [pytest.approx(0.0)]
+
+
+def plan(rungs: tuple[str, ...] = ("probe", "cached", "full"), keep: float = 0.5) -> Plan:
+    base = tiny_plan(batch=32, steps=600)
+    return replace(base, rungs=Decision(rungs, ""), patches_kept=Decision(keep, ""), suffix_blocks=Decision(6, ""))
+
+
+def sharing(seconds: float | None, plan: Plan) -> TimeSharing:
+    budget = None if seconds is None else Budget(seconds, lambda: 0.0, 0.0, 0)
+    return TimeSharing(plan, load_recipe({}), 3200, budget)  # 100 updates an epoch
+
+
+def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
+    time_sharing = sharing(1002.5, plan())  # 1,000 s after the closing
+    turn = time_sharing.cached(lambda _: 0.5, lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.seconds == pytest.approx(200)  # four passes of 100 updates, less than a quarter
+    assert turn.keep == 0.5
+    turn = time_sharing.full(lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    # Never more than planned, and the forecast knows.
+    assert (turn.pace.seconds, turn.keep, turn.pace.steps) == (pytest.approx(1000), 0.5, 600)
+    assert turn.forecast_s == pytest.approx(600)
+
+
+def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
+    turn = sharing(102.5, plan()).cached(lambda keep: keep, lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.seconds == pytest.approx(100)
+    assert turn.keep == SHORT_KEEP
+    assert turn.pace.steps == 600  # a bound: 1.5 times what is forecast
+    whole = sharing(42.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
+    assert whole is not None
+    assert whole.keep == 1.0
+
+
+def test_too_little_time_is_no_rung() -> None:
+    assert sharing(2.5 + 0.4 * LEAST_UPDATES, plan()).cached(lambda _: 0.5, lambda _: 1.0, 0) is None
+    assert sharing(1.0, plan()).full(lambda _: 0.5, 0) is None
+
+
+def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
+    turn = sharing(10_000, plan(("probe", "cached"))).cached(lambda _: 0.1, lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.steps == MOST_CACHED_EPOCHS * 100
+
+
+def test_without_a_budget_the_plan_holds() -> None:
+    time_sharing = sharing(None, plan())
+    turn = time_sharing.cached(lambda _: 1.0, lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert (turn.pace.steps, turn.pace.seconds, turn.keep, turn.forecast_s) == (400, None, 0.5, 400)
+    assert time_sharing.full(lambda _: 1.0, 0) == Turn(None, 0.5, 600)
+
+
+def test_the_end_of_the_run_is_paid_for_first() -> None:
+    budget = Budget(60, lambda: 20.0, load_s=2.0, test_rows=100)
+    assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 4.0 - 1.2)
+
+
+def test_equal_scores_are_told_apart_by_the_loss() -> None:
+    a, b = {"accuracy": 0.9, "loss": 0.3}, {"accuracy": 0.9, "loss": 0.4}
+    assert is_better(a, b, "accuracy")
+    assert not is_better(b, a, "accuracy")
+    assert not is_better(a, b, "accuracy", ties=False)
+    assert is_better(a, b, "loss")
+    assert is_better({"accuracy": 0.91, "loss": 9.0}, a, "accuracy")
