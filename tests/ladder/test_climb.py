@@ -104,6 +104,8 @@ def start(recipe: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Jobs in the background of a shell inherit an ignored SIGINT.
+        preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
 
 
@@ -125,9 +127,12 @@ def wait_for(process: subprocess.Popen[str], said: str) -> str:
 def test_an_interruption_leaves_the_best_rung_saved(recipe: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "run"
     process = start(recipe, out, "train.epochs=2000", "train.evaluations=1")
-    wait_for(process, r"cached [01]\.\d+ validation")
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=120)
+    try:
+        wait_for(process, r"cached [01]\.\d+ validation")
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, rest[-3000:]
     assert "is saved in" in rest
     assert "Traceback" not in rest

