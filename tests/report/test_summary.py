@@ -57,7 +57,7 @@ def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> No
     text = render_summary(report, RUN, width=100)
     assert text.splitlines()[0] == "LoRA (rank 8): vit_tiny_timm on trashnet, 6 classes"
     assert f"test accuracy  {accuracy_text(report.test)}\n" in text
-    assert "it chose the checkpoint" in text
+    assert "it chose the result" in text
     assert "left out       1 unreadable row, named in run.json\n" in text
     assert "2 min 47 s (scan and imports 9.8 s, images 6.2 s, model 1.9 s, training 2 min 21 s" in text
     assert "peak memory    1.48 GB of RAM (2.02 GB with shared pages); 1.7 GB planned\n" in text
