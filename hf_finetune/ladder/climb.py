@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from peft import PeftModel
 from torch import nn
 
 from hf_finetune import processes
-from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_state
+from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_module, trained_state
 from hf_finetune.backbones.tokens import TokenDropper, extra_tokens
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
@@ -142,8 +143,15 @@ class Climber:
         weights = recipe.task.weights_for(class_counts(self._probe_rows, labels))
         kept = passages.own
         head = fit_head(kept["train"], np.asarray(self._probe_rows.labels), len(labels.names), weights)
-        install(self._model, self._ready.facts.head, head)
-        check_installed(self._model, passages.inputs, head.logits(passages.first_features), self._autocast)
+        heads = [trained_module(self._model, name) for name in self._ready.facts.head]
+        before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
+        try:
+            install(self._model, self._ready.facts.head, head)
+            check_installed(self._model, passages.inputs, head.logits(passages.first_features), self._autocast)
+        except ModelError:
+            for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
+                weight.data.copy_(fresh)
+            raise
         validation = self._rows["validation"]
         logits = np.empty((len(validation), len(labels.names)), np.float32)
         own = kept["validation"]
@@ -257,14 +265,21 @@ class Climber:
 
     def _dropper(self, keep: float) -> TokenDropper | None:
         """What leaves patches out; None where all are kept, or this backbone needs every one."""
+        if keep >= 1 or self._tokens is None:
+            return None
+        return TokenDropper(keep, *self._tokens)
+
+    @cached_property
+    def _tokens(self) -> tuple[int, int] | None:
+        """Extra tokens and patches that enter the first block; None where none may, or need, be left out."""
         facts = self._ready.facts
-        if keep >= 1 or not facts.blocks:
+        if not facts.blocks:
             return None
         tokens = token_count(self._backbone, facts.blocks[0], (facts.preprocess.height, facts.preprocess.width))
         extra = None if tokens is None else extra_tokens(self._backbone, tokens)
         if tokens is None or extra is None or tokens - extra < LEAST_PATCHES:
             return None
-        return TokenDropper(keep, extra, tokens - extra)
+        return extra, tokens - extra
 
     def _share(self, split: Split) -> int:
         """Rows of a split that this process evaluates."""

@@ -132,6 +132,7 @@ def token_count(backbone: nn.Module, block: str, size: tuple[int, int]) -> int |
     """How many tokens enter a block for an image of `size`; None where what enters is not [B, tokens, D]."""
     watch = Watch([], backbone.get_submodule(block))
     device = next(backbone.parameters()).device
+    backbone.eval()  # in train mode a blank image would count in the statistics of trained norms
     with watch:
         backbone(pixel_values=torch.zeros(1, 3, *size, device=device))
     return watch.hidden.shape[1] if watch.hidden is not None and watch.hidden.ndim == 3 else None

@@ -149,3 +149,14 @@ def test_patches_are_left_out_in_training_only(tmp_path: Path) -> None:
     model.train()(pixel_values=pixels)
     handle.remove()
     assert seen == [5, 17, 17]
+
+
+def test_counting_tokens_leaves_trained_norms_as_they_are(tmp_path: Path) -> None:
+    model, facts = build("transformers", "resnet", tmp_path / "base")
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()
+    size = (facts.preprocess.height, facts.preprocess.width)
+    assert token_count(model, facts.blocks[0], size) is None
+    assert any("running_mean" in name for name in before)
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(buffer, before[name], rtol=0, atol=0, msg=name)
