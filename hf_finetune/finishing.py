@@ -47,8 +47,8 @@ def staged_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.staged")
 
 
-def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows) -> None:
-    """Stage the result of a trained model, reload it, and compare logits on held rows."""
+def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows) -> nn.Module:
+    """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model."""
     from accelerate.utils import extract_model_from_parallel
 
     from hf_finetune.inference import predict_logits
@@ -63,21 +63,25 @@ def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yam
     staged = staged_path(target)
     stage(bare, staged, manifest, recipe_yaml)
 
-    def reloaded_logits(folder: Path) -> np.ndarray:
-        again = load_result(folder, manifest, torch_dtype(manifest.dtype), device)
-        return predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
-
-    difference = verify(staged, expected, reloaded_logits)
+    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
+    found = predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
+    difference = verify(staged, expected, found)
     logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
+    return again
 
 
 def evaluate_splits(
-    staged: Path, manifest: Manifest, ready: Prepared, rows: Mapping[Split, PixelRows], validation: np.ndarray
+    staged: Path,
+    manifest: Manifest,
+    ready: Prepared,
+    rows: Mapping[Split, PixelRows],
+    validation: np.ndarray,
+    verified: nn.Module | None,
 ) -> dict[Split, Scored]:
     """Load the staged result and score test; the rows are shared by the processes, each counted once.
 
     `validation`: the winning rung's logits float32 [N, C], which chose it. The test is scored with float32 weights;
-    under a time budget in the precision of training.
+    under a time budget in the precision of training, by `verified`, where this process has it.
     """
     import torch
 
@@ -95,7 +99,7 @@ def evaluate_splits(
     machine, plan = ready.machine, ready.plan
     place = f"cuda:{machine.local_rank}" if machine.device == "cuda" else machine.device
     dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
-    model = load_result(staged, manifest, dtype, place)
+    model = verified if verified is not None else load_result(staged, manifest, dtype, place)
     test = rows["test"]
     own = np.arange(machine.rank, len(test), machine.world_size)
     logits = np.empty((len(test), len(manifest.labels)), dtype=np.float32)

@@ -128,14 +128,17 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("saving"), full_disk_is_said(folder):
             target = folder.result(ready.recipe.adapter.kind)
             staged = staged_path(target)
+            verified = None
             if first:
-                save_verified(model, target, manifest, dump_recipe(ready.recipe), store.rows["validation"])
+                verified = save_verified(model, target, manifest, dump_recipe(ready.recipe), store.rows["validation"])
+            if ready.recipe.budget.time is None:
+                verified = None  # the test is scored with float32 weights
             if climbed.interrupted:
                 keep_interrupted(staged, target, climbed.best, first=first)
             del model
             processes.wait()
         with clock.stage("test"):
-            results = evaluate_splits(staged, manifest, ready, store.rows, climbed.logits)
+            results = evaluate_splits(staged, manifest, ready, store.rows, climbed.logits, verified)
     report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
     if first:
         publish(staged, target, report, folder, results, store.rows)
@@ -169,7 +172,9 @@ def _climb(
     if resume is not None:
         logger.info("Going on from %s.", resume)
     seconds = ready.recipe.budget.time
-    budget = Budget(seconds, clock.total, clock.seconds["model"], len(store.rows.get("test", ()))) if seconds else None
+    # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
+    load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
+    budget = Budget(seconds, clock.total, load_s, len(store.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
     identity = identity_of(manifest, ready.plan)
     climber = Climber(model, ready, store.rows, probe_rows, folders, cache_of(ready), identity, budget, peak)

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 CLOSING_S = 2.5
 # A forward pass with LoRA (low_memory.py) against the bare backbone's (ViT-Tiny on a CPU, 2026-11-23).
 LORA_FORWARD = 1.2
-# The trained model is loaded twice more: for the verification, and for the test.
-LOADS = 2
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`seconds` from process start to exit, `spent` so far; `load_s` is what loading the model took."""
+    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take."""
 
     seconds: float
     spent: Callable[[], float]
@@ -25,7 +23,7 @@ class Budget:
 
     def end_s(self, image_s: float) -> float:
         """What the end of the run takes: verified save, and the test at `image_s` a bare forward pass."""
-        return CLOSING_S + LOADS * self.load_s + self.test_rows * image_s * LORA_FORWARD
+        return CLOSING_S + self.load_s + self.test_rows * image_s * LORA_FORWARD
 
     def left_s(self, image_s: float) -> float:
         """Seconds that a rung may take from now."""

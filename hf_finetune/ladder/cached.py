@@ -7,7 +7,7 @@ of the suffix. No pixel is decoded or augmented here; patches are left out inste
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,14 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.backbones.split import suffix_only
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.full import class_counts, training_forms, weight_keeper
 from hf_finetune.ladder.hidden import Kept
 from hf_finetune.ladder.objective import ClassificationObjective, WithTokenOrder, kept_states
+from hf_finetune.ladder.rung import class_counts, train_rung
 from hf_finetune.recipe import Recipe
-from hf_finetune.tasks.scoring import score
-from hf_finetune.training.fit import Fit, FitFolders, fit
+from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.objective import Batch
 from hf_finetune.training.order import BatchRows
 from hf_finetune.training.pace import Pace
@@ -119,22 +117,18 @@ def run_cached(
 ) -> Fit:
     """Train the suffix of `model` on kept states; afterwards it holds the weights that were best on validation."""
     objective, batches = cached_objective(recipe, labels, rows, train, dropper)
-    with training_forms(model, plan) as autocast, ExitStack() as stack:
-        stack.enter_context(cut.suffix())
-        return fit(
+    with cut.suffix():
+        return train_rung(
             model,
-            recipe.train,
+            recipe,
             plan,
+            labels,
             objective,
-            train_rows=batches,
-            validation_rows=validation,
-            score=lambda logits, targets: score(logits, targets, labels.names, full=False),
-            name_rows=lambda numbers: [train.names[number] for number in numbers],
-            frozen_norms=frozen_norms(model),
+            rows=batches,
+            validation=validation,
+            train=train,
             folders=folders,
             pace=pace,
-            keeper=weight_keeper(model),
-            autocast=autocast,
         )
 
 

@@ -11,21 +11,20 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from hf_finetune.backbones.split import Watch
-from hf_finetune.data.cache import PIXELS, building, load_entry, locked, view_key
+from hf_finetune.data.cache import META, PIXELS, building, load_entry, locked, view_key
 from hf_finetune.inference import Normaliser
 from hf_finetune.manifest import Manifest
 from hf_finetune.section import format_bytes
@@ -45,7 +44,6 @@ class HiddenGeometry:
     identity: str  # of weights, precision, libraries and pixels
     features: int
     hidden: tuple[int, ...] | None
-    in_workers: ClassVar[bool] = False
 
     @property
     def dtype(self) -> np.dtype:
@@ -69,7 +67,6 @@ class Kept:
     rows: np.ndarray  # int64 [n]
     features: np.ndarray  # float32 [n, d]
     hidden: np.ndarray | None  # int16 [n, …]: the bits of bfloat16
-    seconds: float  # of the pass; 0 where it was found
     found: bool
 
 
@@ -143,7 +140,6 @@ class Keeper:
     def keep(self, passage: Passage, rows: PixelRows, split: Split, progress: Callable[[int], object]) -> Kept:
         """The pass over this process's share of a split, or what an earlier run kept of it."""
         own = np.arange(self.rank, len(rows), self.world_size)
-        started = time.monotonic()
         geometry = self._geometry(len(rows), split)
         key = self._key(split, geometry, self.rank)
         try:
@@ -158,11 +154,12 @@ class Keeper:
             logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
             array = np.zeros(len(own), replace(geometry, hidden=None).dtype)
             _fill(passage, rows, own, array, progress)
-            return Kept(own, array["features"], None, time.monotonic() - started, False)
-        if found:
-            progress(len(own))
-        seconds = 0.0 if found else time.monotonic() - started
-        return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), seconds, found)
+            return Kept(own, array["features"], None, False)
+        return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), found)
+
+    def has(self, rows: int, split: Split) -> bool:
+        """Whether something is kept of this process's share; `keep` finds out if it can be trusted."""
+        return (self.root / self._key(split, self._geometry(rows, split), self.rank) / META).is_file()
 
     def everybody(self, own: Kept, rows: int, split: Split) -> list[Kept]:
         """Every process's share in rank order, `own` among them; without states where another's is not on this disk.
@@ -179,10 +176,10 @@ class Keeper:
             entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
             if entry is None or entry.folder is None:
                 nothing = np.zeros((len(numbers), self.features), np.float32)
-                parts.append(Kept(numbers, nothing, None, 0.0, False))
+                parts.append(Kept(numbers, nothing, None, False))
             else:
                 array = _mapped(entry.folder / PIXELS, geometry, len(numbers), "r")
-                parts.append(self._kept(numbers, array, 0.0, True))
+                parts.append(self._kept(numbers, array, True))
         return parts
 
     def _geometry(self, rows: int, split: Split) -> HiddenGeometry:
@@ -198,9 +195,9 @@ class Keeper:
         share = replace(self.index, splits={split: self.index.splits[split][rank :: self.world_size]})
         return view_key(share, split, geometry, self.max_pixels)
 
-    def _kept(self, rows: np.ndarray, array: np.ndarray, seconds: float, found: bool) -> Kept:
+    def _kept(self, rows: np.ndarray, array: np.ndarray, found: bool) -> Kept:
         hidden = array["hidden"] if "hidden" in (array.dtype.names or ()) else None
-        return Kept(rows, array["features"], hidden, seconds, found)
+        return Kept(rows, array["features"], hidden, found)
 
 
 def _mapped(path: Path, geometry: HiddenGeometry, rows: int, mode: Literal["r", "r+"]) -> np.ndarray:

@@ -29,6 +29,8 @@ LEAST_UPDATES = 10
 # (same runs, 22 s of full: a quarter .893, half .875).
 FEW_EPOCHS = 3.0
 SHORT_KEEP = 0.25
+# An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
+LEAST_PASSES = 2.0
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
 
 
@@ -47,6 +49,7 @@ class TimeSharing:
     def __init__(self, plan: Plan, recipe: Recipe, rows: int, budget: Budget | None) -> None:
         self._plan, self._recipe, self._budget = plan, recipe, budget
         self._epoch_updates = max(1, rows // plan.effective_batch.value)
+        self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
 
     @property
@@ -79,8 +82,10 @@ class TimeSharing:
             return Turn(pace, keep, steps * update_s(keep) + CACHED_EVALUATIONS * evaluation_s)
         left = self.left_s() - evaluation_s
         if "full" in self._plan.rungs.value and left > 0:
-            full = LEAST_FULL_EPOCHS * self._epoch_updates * full_s(keep)
-            if full < (1 - CACHED_SHARE) * left:
+            rest, updates = (1 - CACHED_SHARE) * left, LEAST_FULL_EPOCHS * self._epoch_updates
+            # Measuring takes seconds; where not even the least of an update fits, nothing is measured.
+            least = LEAST_PASSES * keep * self._update_images * self._image_s
+            if updates * least < rest and updates * full_s(keep) < rest:
                 left = min(CACHED_SHARE * left, whole * update_s(keep))
         return self._limited("cached", update_s, left, round(MOST_CACHED_EPOCHS * self._epoch_updates), evaluation_s)
 

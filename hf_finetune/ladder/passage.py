@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,32 +24,27 @@ from hf_finetune.types import PixelRows, Split
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
 
+CHECKED_ROWS = 8  # images on which the ladder's short cuts are compared with the whole model
+
 
 @dataclass(frozen=True)
 class Passages:
     """What the pass gave. `own`: this process's rows by split; `all`: every process's, in rank order.
 
-    `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are the first images,
-    normalised, with their `first_features` and `first_state`; `image_s`: seconds of a forward pass for one image,
+    `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are some images, normalised,
+    with their `features` and the `state` that entered the suffix; `image_s`: seconds of a forward pass for one image,
     `forecast_s` of all of them that are this process's.
     """
 
-    backbone: nn.Module
     own: Mapping[Split, Kept]
     all: Mapping[Split, list[Kept]]
     entry: str | None
     inputs: torch.Tensor
-    first_features: np.ndarray
-    first_state: torch.Tensor | None
+    features: np.ndarray
+    state: torch.Tensor | None
     image_s: float
     forecast_s: float
     found: bool
-
-    def first_hidden(self) -> torch.Tensor:
-        """The state of the first images at the cut."""
-        if self.first_state is None:
-            raise ValueError("no state was watched")
-        return self.first_state
 
 
 def pass_over(
@@ -64,58 +59,59 @@ def pass_over(
 ) -> Passages:
     """Run the frozen backbone over `splits` (this process's share), or find what an earlier run kept.
 
-    `announce(seconds an image, images of this process)` is called once that has been measured.
+    `announce(seconds an image, images of this process still to be run)` is called once that has been measured.
     """
-    facts, plan, machine = ready.facts, ready.plan, ready.machine
-    backbone = model.get_base_model() if isinstance(model, PeftModel) else model
-    entry = _entry(ready)
-    watch = Watch(
-        [backbone.get_submodule(name) for name in facts.head],  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        backbone.get_submodule(entry) if entry else None,  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    )
-    model.eval()
-    passage = Passage(model, watch, Normaliser(facts.preprocess), plan.micro_batch.value, autocast)
+    plan, machine, entry = ready.plan, ready.machine, _entry(ready)
+    watch = watch_of(model, ready.facts.head, entry)
+    passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), plan.micro_batch.value, autocast)
     first = splits["train"].gather(np.arange(min(plan.micro_batch.value, len(splits["train"]))))
     with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         passage(first[:2])  # the first run of a kernel is slower
         started = time.perf_counter()
         features, state = passage(first)
         image_s = (time.perf_counter() - started) / len(first)
-        images = sum(len(range(machine.rank, len(rows), machine.world_size)) for rows in splits.values())
-        announce(image_s, images)
-        kept = Keeper(
-            ready.index,
-            f"{identity}/{entry}/{facts.head}",
-            features.shape[1],
-            tuple(state.shape[1:]) if entry is not None and state is not None else None,
-            cache,
-            ready.recipe.data.store_limit,
-            ready.recipe.data.max_pixels,
-            machine.rank,
-            machine.world_size,
-        )
-        with tqdm(
-            total=images, desc="probe", unit="image", dynamic_ncols=True, disable=machine.rank != 0, delay=1
-        ) as bar:
-            own: dict[Split, Kept] = {
-                split: kept.keep(passage, rows, split, bar.update) for split, rows in splits.items()
-            }
+        shape = tuple(state.shape[1:]) if entry is not None and state is not None else None
+        keeper = _keeper(ready, f"{identity}/{entry}/{ready.facts.head}", features.shape[1], shape, cache)
+        images = {split: len(range(machine.rank, len(rows), machine.world_size)) for split, rows in splits.items()}
+        missing = sum(images[split] for split, rows in splits.items() if not keeper.has(len(rows), split))
+        announce(image_s, missing)
+        quiet = machine.rank != 0
+        own: dict[Split, Kept]
+        with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
+            own = {split: keeper.keep(passage, rows, split, bar.update) for split, rows in splits.items()}
     processes.wait()
-    everybody: dict[Split, list[Kept]] = {
-        split: kept.everybody(own[split], len(rows), split) for split, rows in splits.items()
-    }
-    inputs = passage.normalise({"pixel_values": torch.from_numpy(first).to(next(model.parameters()).device)})
+    some = first[:CHECKED_ROWS]
     return Passages(
-        backbone=backbone,  # pyright: ignore[reportArgumentType]
         own=own,
-        all=everybody,
+        all={split: keeper.everybody(own[split], len(rows), split) for split, rows in splits.items()},
         entry=entry,
-        inputs=inputs,
-        first_features=features.numpy(),
-        first_state=state,
+        inputs=passage.normalise({"pixel_values": torch.from_numpy(some).to(next(model.parameters()).device)}),
+        features=features[: len(some)].numpy(),
+        state=None if state is None else state[: len(some)],
         image_s=image_s,
-        forecast_s=image_s * images,
+        forecast_s=image_s * missing,
         found=all(kept.found for kept in own.values()),
+    )
+
+
+def watch_of(model: nn.Module, head: Sequence[str], entry: str | None) -> Watch:
+    """What keeps the input of the head's modules and, where asked for, of the block `entry`."""
+    backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return Watch([backbone.get_submodule(name) for name in head], backbone.get_submodule(entry) if entry else None)
+
+
+def _keeper(ready: Prepared, identity: str, features: int, state: tuple[int, ...] | None, cache: Path) -> Keeper:
+    data, machine = ready.recipe.data, ready.machine
+    return Keeper(
+        ready.index,
+        identity,
+        features,
+        state,
+        cache,
+        data.store_limit,
+        data.max_pixels,
+        machine.rank,
+        machine.world_size,
     )
 
 
@@ -125,14 +121,3 @@ def _entry(ready: Prepared) -> str | None:
     if "cached" not in ready.plan.rungs.value or not 0 < suffix < len(blocks):
         return None
     return blocks[len(blocks) - suffix]
-
-
-@torch.no_grad()
-def token_count(backbone: nn.Module, block: str, size: tuple[int, int]) -> int | None:
-    """How many tokens enter a block for an image of `size`; None where what enters is not [B, tokens, D]."""
-    watch = Watch([], backbone.get_submodule(block))
-    device = next(backbone.parameters()).device
-    backbone.eval()  # in train mode a blank image would count in the statistics of trained norms
-    with watch:
-        backbone(pixel_values=torch.zeros(1, 3, *size, device=device))
-    return watch.hidden.shape[1] if watch.hidden is not None and watch.hidden.ndim == 3 else None

@@ -14,7 +14,7 @@ from hf_finetune.backbones.split import Watch, suffix_only
 from hf_finetune.backbones.tokens import TokenDropper, extra_tokens
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.cached import Cut, check_cut
-from hf_finetune.ladder.passage import token_count
+from hf_finetune.ladder.patches import token_count
 from hf_finetune.types import Labels
 from tests.matrix.architectures import TIMM, TRANSFORMERS, write_timm, write_transformers
 

@@ -101,7 +101,7 @@ def test_without_a_budget_the_plan_holds() -> None:
 
 def test_the_end_of_the_run_is_paid_for_first() -> None:
     budget = Budget(60, lambda: 20.0, load_s=2.0, test_rows=100)
-    assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 4.0 - 1.2)
+    assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 2.0 - 1.2)
 
 
 def test_equal_scores_are_told_apart_by_the_loss() -> None:
