@@ -74,7 +74,8 @@ reader = pickle.load(open({str(tmp_path / "reader")!r}, "rb"))
 assert reader.read(5)[:2] == bytes([255, 216])
 assert not {{"torch", "datasets", "pandas"}} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
 
 
 def test_shuffled_and_selected_rows_are_read_from_the_same_files(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ for name, share in (("builtin:digits", .1), ({str(tmp_path)!r}, .1), ({str(tmp_p
 heavy = {{"torch", "datasets", "sklearn", "pandas", "pyarrow", "transformers"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
 
 
 def test_twenty_thousand_files_in_two_thousand_classes_take_seconds(tmp_path: Path) -> None:
