@@ -95,11 +95,13 @@ def evaluate_splits(
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
-    gc.collect()  # the trained model's cycles, before a second one is loaded
     machine, plan = ready.machine, ready.plan
     place = f"cuda:{machine.local_rank}" if machine.device == "cuda" else machine.device
     dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
-    model = verified if verified is not None else load_result(staged, manifest, dtype, place)
+    if verified is None:
+        gc.collect()  # the trained model's cycles, before a second one is loaded
+        verified = load_result(staged, manifest, dtype, place)
+    model = verified
     test = rows["test"]
     own = np.arange(machine.rank, len(test), machine.world_size)
     logits = np.empty((len(test), len(manifest.labels)), dtype=np.float32)
