@@ -41,11 +41,12 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
     """Run the test on the recipe's data and model; nothing is saved. Raises TrainingError for senseless bounds."""
     if not 0 < low < high <= 100 or steps < 10:
         raise TrainingError(f"0 < low < high ≤ 100 and at least 10 steps are expected; found {low}, {high}, {steps}.")
+    from hf_finetune.images import open_images
     from hf_finetune.ladder.full import run_range_test
-    from hf_finetune.ready import build_model, make_ready, open_images
+    from hf_finetune.ready import build_model, make_ready
 
     ready = make_ready(recipe)
-    store = open_images(ready)
+    ready, images = open_images(ready)
     model = build_model(ready)
     with tempfile.TemporaryDirectory() as folder:
         rates, losses = run_range_test(
@@ -54,7 +55,7 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
             ready.plan,
             ready.facts.preprocess,
             ready.index.labels,
-            train=store.rows["train"],
+            train=images.rows["train"],
             low=low,
             high=high,
             steps=steps,

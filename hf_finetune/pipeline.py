@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import DataError
-from hf_finetune.ready import (
-    Prepared,
-    build_model,
-    cache_of,
-    describe,
-    make_ready,
-    open_images,
-    open_probe_rows,
-    without_rejected,
-)
+from hf_finetune.images import Images, cache_of, open_images
+from hf_finetune.ready import Prepared, build_model, describe, make_ready
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.clock import Clock
 from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, refuse_changed_data, write_plan
@@ -29,12 +21,11 @@ from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hf_finetune.data.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.loading import Classifier
     from hf_finetune.manifest import Manifest
     from hf_finetune.peak import PeakMemory
-    from hf_finetune.types import Candidate, PixelRows
+    from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
 
@@ -117,20 +108,19 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
     first = ready.machine.rank == 0
     with PeakMemory() as peak:
         with clock.stage("images"):
-            store = open_images(ready)
-            ready = without_rejected(ready, store)
-            probe_rows = open_probe_rows(ready)
+            ready, images = open_images(ready)
+            store, rows = images.store, images.rows
         with clock.stage("model"):
             model = build_model(ready)
             manifest = describe(ready)
         with clock.stage("training"), full_disk_is_said(folder):
-            climbed = _climb(ready, folder, store, probe_rows, model, manifest, clock, peak)
+            climbed = _climb(ready, folder, images, model, manifest, clock, peak)
         with clock.stage("saving"), full_disk_is_said(folder):
             target = folder.result(ready.recipe.adapter.kind)
             staged = staged_path(target)
             verified = None
             if first:
-                verified = save_verified(model, target, manifest, dump_recipe(ready.recipe), store.rows["validation"])
+                verified = save_verified(model, target, manifest, dump_recipe(ready.recipe), rows["validation"])
             if ready.recipe.budget.time is None:
                 verified = None  # the test is scored with float32 weights
             if climbed.interrupted:
@@ -138,10 +128,10 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
             del model
             processes.wait()
         with clock.stage("test"):
-            results = evaluate_splits(staged, manifest, ready, store.rows, climbed.logits, verified)
+            results = evaluate_splits(staged, manifest, ready, rows, climbed.logits, verified)
     report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
     if first:
-        publish(staged, target, report, folder, results, store.rows)
+        publish(staged, target, report, folder, results, rows)
     processes.wait()
     return Run(folder, read_report(folder.report))
 
@@ -149,8 +139,7 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
 def _climb(
     ready: Prepared,
     folder: RunFolder,
-    store: Store,
-    probe_rows: PixelRows | None,
+    images: Images,
     model: nn.Module,
     manifest: Manifest,
     clock: Clock,
@@ -163,7 +152,7 @@ def _climb(
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.training.fit import FitFolders
 
-    if not len(store.rows.get("validation", ())):
+    if not len(images.rows.get("validation", ())):
         raise DataError(
             "A validation split is needed to keep the best checkpoint, and none is given or cut.",
             "Set data.validation_share above 0, or data.validation_split.",
@@ -174,10 +163,10 @@ def _climb(
     seconds = ready.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
-    budget = Budget(seconds, clock.total, load_s, len(store.rows.get("test", ()))) if seconds else None
+    budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
     identity = identity_of(manifest, ready.plan)
-    climber = Climber(model, ready, store.rows, probe_rows, folders, cache_of(ready), identity, budget, peak)
+    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, peak)
     return climber.climb()
 
 

@@ -61,11 +61,12 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
+    from hf_finetune.images import cache_of, open_probe_rows
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.ladder.passage import pass_over
     from hf_finetune.ladder.probe import fit_head
     from hf_finetune.ladder.rung import class_counts
-    from hf_finetune.ready import build_model, cache_of, describe, make_ready, open_probe_rows
+    from hf_finetune.ready import build_model, describe, make_ready
 
     started = time.monotonic()
     ready = make_ready(recipe)

@@ -1,26 +1,20 @@
-"""What a run needs before training: index, machine, facts, plan; then the decoded images and the adapted model.
+"""What a run needs before training: index, machine, facts, plan; then the adapted model.
 
-Shared by training, `plan` and `lr-find`. Decoding and loading start only in the functions that say so.
+Shared by training, `plan` and `lr-find`. Loading starts only in the functions that say so.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import DataError
 from hf_finetune.manifest import Manifest
 from hf_finetune.recipe import Recipe
-from hf_finetune.types import BackboneFacts, Index, Machine, PixelRows, Plan
+from hf_finetune.types import BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from hf_finetune.data.store import Store
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,78 +49,6 @@ def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
     recipe.quantization.check(facts, machine)
     trainable = recipe.adapter.trainable_parameters(facts, classes)
     return Prepared(recipe, index, machine, facts, make_plan(recipe, machine, facts, index, trainable))
-
-
-def open_images(ready: Prepared) -> Store:
-    """The decoded images, built now or found from an earlier run; what is noteworthy about the data is logged."""
-    from tqdm import tqdm
-
-    from hf_finetune.data.store import open_store
-
-    data, plan = ready.recipe.data, ready.plan
-    bar = tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=ready.machine.rank != 0, delay=1)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    store = open_store(
-        ready.index,
-        ready.facts.preprocess,
-        train_side=plan.train_side.value,
-        workers=plan.decode_workers.value,
-        cache_dir=Path(data.cache_dir).expanduser() if data.cache_dir else None,
-        limit_bytes=data.store_limit,
-        max_bad_share=data.max_bad_share,
-        max_pixels=data.max_pixels,
-        progress=show,
-        processor=(ready.recipe.model.name, ready.facts.commit),
-    )
-    bar.close()
-    for note in (*ready.index.notes, *store.notes):
-        logger.info("%s", note)
-    if not len(store.rows["train"]):
-        raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
-    return store
-
-
-def open_probe_rows(ready: Prepared) -> PixelRows | None:
-    """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
-    from hf_finetune.data.opening import Options, open_views
-    from hf_finetune.data.store import evaluation_geometry
-
-    if "probe" not in ready.plan.rungs.value:
-        return None
-    data = ready.recipe.data
-    geometry = evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit))
-    cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    options = Options(ready.plan.decode_workers.value, cache, data.store_limit, data.max_pixels)
-    (view,) = open_views(ready.index, [("train", geometry)], options)
-    return view.rows
-
-
-def cache_of(ready: Prepared) -> Path:
-    """Where the store and the features are kept."""
-    from hf_finetune.data.cache import cache_root
-
-    folder = ready.recipe.data.cache_dir
-    return cache_root(Path(folder).expanduser() if folder else None)
-
-
-def without_rejected(ready: Prepared, store: Store) -> Prepared:
-    """The same, planned again for the rows that could be decoded."""
-    from hf_finetune.plan import make_plan
-
-    if not store.rejected:
-        return ready
-    gone = {(row.split, row.name) for row in store.rejected}
-    splits = {
-        split: tuple(row for row in rows if (split, row.name) not in gone) for split, rows in ready.index.splits.items()
-    }
-    logger.warning("%d unreadable images are left out, such as %s.", len(gone), store.rejected[0].name)
-    index = replace(ready.index, splits=splits)
-    trainable = ready.plan.trainable_parameters.value
-    return replace(ready, index=index, plan=make_plan(ready.recipe, ready.machine, ready.facts, index, trainable))
 
 
 def describe(ready: Prepared) -> Manifest:

@@ -20,7 +20,8 @@ from hf_finetune.types import SPLITS, Index, PixelRows, Preprocess, Rejected, Sp
 
 @dataclass(frozen=True)
 class Store:
-    """Every split of the index: training rows squashed whole, the others as the checkpoint sees them."""
+    """Every split of the index: training rows squashed whole (or late: see `open_store`), the others as the checkpoint
+    sees them."""
 
     rows: Mapping[Split, PixelRows]
     rejected: tuple[Rejected, ...]
@@ -34,7 +35,7 @@ def open_store(
     index: Index,
     preprocess: Preprocess,
     *,
-    train_side: int,
+    train_side: int | None,
     workers: int,
     cache_dir: Path | None,
     limit_bytes: int | None,
@@ -46,15 +47,17 @@ def open_store(
 ) -> Store:
     """All splits, reused or built. `progress(done, total)` counts the rows that had to be decoded.
 
-    `processor`: name and revision of the stock processor, needed where `preprocess.steps` is None. `pool`: workers that
-    were started early; they stay open. Raises DataError for too many unreadable rows, and for a class or a split that
-    lost all of its rows; MachineError for workers that do not run and for a `cache_dir` that cannot be written.
+    `train_side`: of the squashed training rows; None for training rows as the checkpoint sees them, for runs that may
+    never need the others. `processor`: name and revision of the stock processor, needed where `preprocess.steps` is
+    None. `pool`: workers that were started early; they stay open. Raises DataError for too many unreadable rows, and
+    for a class or a split that lost all of its rows; MachineError for workers that do not run and for a `cache_dir`
+    that cannot be written.
     """
     started = time.perf_counter()
     options = Options(workers, cache_dir, limit_bytes, max_pixels)
     evaluation = evaluation_geometry(preprocess, processor)
     wanted: list[tuple[Split, Geometry]] = [
-        (split, Squash(train_side, preprocess.resample) if split == "train" else evaluation)
+        (split, evaluation if train_side is None or split != "train" else Squash(train_side, preprocess.resample))
         for split in SPLITS
         if split in index.splits
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,14 +81,22 @@ class TimeSharing:
             steps = max(round(whole), LEAST_UPDATES)
             pace = Pace(steps, evaluations=CACHED_EVALUATIONS)
             return Turn(pace, keep, steps * update_s(keep) + CACHED_EVALUATIONS * evaluation_s)
+        full_fits = "full" in self._plan.rungs.value and self._full_fits(full_s, keep, evaluation_s)
         left = self.left_s() - evaluation_s
-        if "full" in self._plan.rungs.value and left > 0:
-            rest, updates = (1 - CACHED_SHARE) * left, LEAST_FULL_EPOCHS * self._epoch_updates
-            # Measuring takes seconds; where not even the least of an update fits, nothing is measured.
-            least = LEAST_PASSES * keep * self._update_images * self._image_s
-            if updates * least < rest and updates * full_s(keep) < rest:
-                left = min(CACHED_SHARE * left, whole * update_s(keep))
+        if full_fits:
+            left = min(CACHED_SHARE * left, whole * update_s(keep))
         return self._limited("cached", update_s, left, round(MOST_CACHED_EPOCHS * self._epoch_updates), evaluation_s)
+
+    def _full_fits(self, full_s: UpdateSeconds, keep: float, evaluation_s: float) -> bool:
+        """Whether the full rung's least fits beside the cached rung's share."""
+        rest = (1 - CACHED_SHARE) * (self.left_s() - evaluation_s)
+        updates = LEAST_FULL_EPOCHS * self._epoch_updates
+        return updates * self._least_update_s(keep) < rest and updates * full_s(keep) < rest
+
+    def _least_update_s(self, keep: float) -> float:
+        """What a full update takes at the very least. Where not even that fits nothing is measured, since a measurement
+        takes seconds, and the first one decodes the training rows."""
+        return LEAST_PASSES * keep * self._update_images * self._image_s
 
     def full(self, update_s: UpdateSeconds, images: float) -> Turn | None:
         """The full rung's; no pace without a budget, where the plan's steps hold and checkpoints are written."""
@@ -95,18 +104,22 @@ class TimeSharing:
         if not self.limited:
             evaluations = min(steps, self._recipe.train.evaluations)
             return Turn(None, keep, steps * update_s(keep) + evaluations * evaluation_s)
-        return self._limited("full", update_s, self.left_s() - evaluation_s, steps, evaluation_s)
+        left = self.left_s() - evaluation_s
+        if left < LEAST_UPDATES * self._least_update_s(min(keep, SHORT_KEEP)):
+            left = 0.0
+        return self._limited("full", update_s, left, steps, evaluation_s)
 
     def _limited(
         self, rung: str, update_s: UpdateSeconds, seconds: float, most: int, evaluation_s: float
     ) -> Turn | None:
-        """As many updates as fit into `seconds`, at most `most`."""
-        keep, steps, each = self._plan.patches_kept.value, 0, 0.0
+        """As many updates as fit into `seconds`, of which measuring takes its part; at most `most`."""
+        keep, steps, each, started = self._plan.patches_kept.value, 0, 0.0, time.monotonic()
         if seconds > 0:
             each = update_s(keep)
             if seconds / each < FEW_EPOCHS * self._epoch_updates and keep < 1 and self._is_auto():
                 keep, each = SHORT_KEEP, update_s(SHORT_KEEP)
-            steps = int(seconds / each)
+            seconds -= processes.agree(time.monotonic() - started)
+            steps = max(0, int(seconds / each))
         if steps < min(LEAST_UPDATES, most):
             logger.info("%s: %s are left, too few; not run", rung, format_seconds(max(0.0, seconds)))
             return None

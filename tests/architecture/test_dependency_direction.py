@@ -28,6 +28,7 @@ LAYERS = (
     COMPONENTS,
     ("checkpoints", "evaluation", "inference", "loading", "manifest", "peak", "run_folder", "saving"),
     ("ready",),
+    ("images",),
     ("ladder",),
     ("finishing",),
     ("pipeline",),

@@ -66,6 +66,18 @@ def test_a_budget_of_nothing_is_the_probe_alone(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_training_rows_are_decoded_where_full_is_begun(recipe: Path, tmp_path: Path) -> None:
+    def squashed(*overrides: str) -> bool:
+        cache = tmp_path / str(len(overrides))
+        report = train(recipe, tmp_path / f"run{len(overrides)}", f"data.cache_dir={cache}", *overrides)
+        assert report["test"]["rows"] > 0
+        return any("squash" in path.read_text("utf-8") for path in cache.rglob("meta.json"))
+
+    assert not squashed("budget.time=0")
+    assert not squashed("ladder=[probe,cached]", "train.epochs=1")
+    assert squashed("ladder=[probe,full]", "budget.time=2m", "train.epochs=1")
+
+
 def test_the_second_run_on_the_same_data_finds_the_features(recipe: Path, tmp_path: Path) -> None:
     first = train(recipe, tmp_path / "first", "ladder=[probe]")
     again = train(recipe, tmp_path / "again", "ladder=[probe]")

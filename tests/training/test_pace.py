@@ -83,6 +83,22 @@ def test_too_little_time_is_no_rung() -> None:
     assert sharing(1.0, plan()).full(lambda _: 0.5, 0) is None
 
 
+def test_what_cannot_fit_is_not_even_measured() -> None:
+    time_sharing = sharing(102.5, plan())
+    time_sharing.announce_probe(0.02, 0)  # an update of the full rung takes 2 × 0.5 × 32 × 0.02 s at least: .64 s
+
+    def measured(keep: float) -> float:
+        raise AssertionError(f"{keep} was measured")
+
+    turn = time_sharing.cached(lambda keep: keep, measured, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.seconds == pytest.approx(100, rel=1e-4)
+    spent = sharing(4.0, plan())
+    spent.announce_probe(0.02, 0)
+    assert spent.full(measured, 0) is None
+
+
 def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
     turn = sharing(10_000, plan(("probe", "cached"))).cached(lambda _: 0.1, lambda _: 1.0, 0)
     assert turn is not None

@@ -1,0 +1,139 @@
+"""Test accuracy of each rung's own candidate, before selection, beside logistic regression on the frozen features.
+
+    python benchmarks/rungs.py DATA_FOLDER OUT_FOLDER [--only NAME …] [--seeds 0 1 2]
+
+The product scores the test once, for the rung that validation chose; this benchmark looks at every candidate, which no
+choice may use. Logistic regression (scikit-learn) gets the same features, standardised, and its C from validation.
+Writes OUT_FOLDER/rungs.json and prints a markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from hf_finetune.adapters.low_memory import low_memory_lora
+from hf_finetune.allocator import keep_freed_memory
+from hf_finetune.images import cache_of, open_images
+from hf_finetune.inference import Normaliser, predict_logits
+from hf_finetune.ladder.climb import Climber
+from hf_finetune.ladder.hidden import Passage, identity_of
+from hf_finetune.ladder.passage import watch_of
+from hf_finetune.peak import PeakMemory
+from hf_finetune.ready import build_model, describe, make_ready
+from hf_finetune.recipe import load_recipe
+from hf_finetune.training.fit import FitFolders
+from hf_finetune.types import Candidate, PixelRows
+
+ROOT = Path(__file__).resolve().parents[1]
+LADDER = "ladder=[probe,cached,full]"
+# name -> (recipe, weights, dataset, overrides); digits are the far domain: 8 × 8 grey drawings for a model of photos
+CASES: dict[str, tuple[str, str, str, list[str]]] = {
+    "trashnet": ("trashnet_vit_tiny", "vit_tiny_timm", "trashnet", []),
+    "hymenoptera": ("hymenoptera_vit_tiny", "vit_tiny_timm", "hymenoptera", []),
+    "digits": ("hymenoptera_vit_tiny", "vit_tiny_timm", "builtin:digits", ["data.test_split=null", "augment.flip=0"]),
+}
+GRID = 10.0 ** np.arange(-4, 2.1, 0.5)
+
+
+class Watching(Climber):
+    """A climber that looks at the test with every candidate."""
+
+    def __init__(self, *args: Any, test: PixelRows, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.test, self.seen = test, {}
+
+    def _keep(self, candidate: Candidate, metrics: Any, logits: np.ndarray) -> None:
+        super()._keep(candidate, metrics, logits)
+        with low_memory_lora(self._model):
+            found = predict_logits(self._model, self.test, self._ready.facts.preprocess, batch=32)
+        accuracy = float((found.argmax(1) == self.test.labels).mean())
+        row = {"test": accuracy, "validation": candidate.validation["accuracy"], "seconds": candidate.seconds}
+        self.seen[candidate.rung] = row
+
+
+def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
+    recipe_name, weights, dataset, overrides = CASES[name]
+    place = dataset if dataset.startswith("builtin:") else str(data / "datasets" / dataset)
+    settings = [f"model.name={data / 'weights' / weights}", f"data.name={place}", f"train.seed={seed}", LADDER]
+    settings += [f"data.cache_dir={out / 'cache'}", f"output.dir={out / 'run'}", *overrides]
+    ready, images = open_images(make_ready(load_recipe(ROOT / "recipes" / f"{recipe_name}.yaml", settings)))
+    model = build_model(ready)
+    folder = out / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
+    identity = identity_of(describe(ready), ready.plan)
+    with PeakMemory() as peak:
+        climber = Watching(
+            *(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, None, peak),
+            test=images.rows["test"],
+        )
+        result = climber.climb()
+    row = {"case": name, "seed": seed, **climber.seen, "chosen": result.best.rung}
+    return {**row, "logistic regression": {"test": logistic(model, ready, images)}}
+
+
+def logistic(model: Any, ready: Any, images: Any) -> float:
+    """Test accuracy with the C that is best on validation."""
+    watch = watch_of(model, ready.facts.head, None)
+    passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), 32, None)
+
+    def features(rows: PixelRows) -> np.ndarray:
+        with model.disable_adapter():
+            parts = [
+                passage(rows.gather(part))[0] for part in np.array_split(np.arange(len(rows)), len(rows) // 32 + 1)
+            ]
+        return torch.cat(parts).numpy()
+
+    train, validation, test = (features(r) for r in (images.probe_rows, images.rows["validation"], images.rows["test"]))
+    scored = []
+    for c in GRID:
+        rival = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=3000))
+        rival.fit(train, images.probe_rows.labels)
+        scored.append((rival.score(validation, images.rows["validation"].labels), -c, rival))
+    best = max(scored, key=lambda each: each[:2])[2]
+    return float(best.score(test, images.rows["test"].labels))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = ("probe", "cached", "full", "logistic regression")
+    lines = [f"| data | {' | '.join(columns)} | chosen |", "|---|" + "---|" * (len(columns) + 1)]
+    for name in dict.fromkeys(row["case"] for row in rows):
+        cells = []
+        for column in columns:
+            found = [row[column]["test"] for row in rows if row["case"] == name and column in row]
+            each = " ".join(f"{value:.3f}" for value in found)
+            cells.append(f"{statistics.mean(found):.3f} ({each})" if found else "not for this backbone")
+        chosen = ", ".join(row["chosen"] for row in rows if row["case"] == name)
+        lines.append(f"| {name} | {' | '.join(cells)} | {chosen} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options = parser.parse_args()
+    keep_freed_memory()
+    rows = []
+    for name in options.only:
+        for seed in options.seeds:
+            rows.append(climb(name, seed, options.data.resolve(), options.out.resolve()))
+            print(json.dumps(rows[-1]), flush=True)
+            (options.out / "rungs.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The decoded images of a run: which views of its splits it opens, and when."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_finetune.errors import DataError
+from hf_finetune.ready import Prepared
+from hf_finetune.types import PixelRows, Split
+
+if TYPE_CHECKING:
+    from hf_finetune.data.store import Store
+    from hf_finetune.data.views import Geometry
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The decoded images: `store`, and the training rows as the checkpoint itself sees them (None: no rung asks)."""
+
+    store: Store
+    probe_rows: PixelRows | None
+    rows: Mapping[Split, PixelRows]
+
+
+def open_images(ready: Prepared) -> tuple[Prepared, Images]:
+    """The decoded images, built now or found from an earlier run, and the plan for those that can be read.
+
+    What is noteworthy about the data is logged. Training rows as `full` wants them wait until it asks where a time
+    budget may never let it.
+    """
+    rungs = ready.plan.rungs.value
+    late = "probe" in rungs and ("full" not in rungs or ready.recipe.budget.time is not None)
+    store = _open_store(ready, None if late else ready.plan.train_side.value)
+    for note in (*ready.index.notes, *store.notes):
+        logger.info("%s", note)
+    if not len(store.rows["train"]):
+        raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
+    ready = _without_rejected(ready, store)
+    if not late:
+        return ready, Images(store, open_probe_rows(ready), store.rows)
+    from hf_finetune.data.late_rows import LateRows
+
+    seen = store.rows["train"]
+    wanted = LateRows(seen, lambda: _open_training_rows(ready))
+    return ready, Images(store, seen, {**store.rows, "train": wanted})
+
+
+def _open_store(ready: Prepared, train_side: int | None) -> Store:
+    from tqdm import tqdm
+
+    from hf_finetune.data.store import open_store
+
+    data = ready.recipe.data
+    bar = tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=ready.machine.rank != 0, delay=1)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    store = open_store(
+        ready.index,
+        ready.facts.preprocess,
+        train_side=train_side,
+        workers=ready.plan.decode_workers.value,
+        cache_dir=_cache_dir(ready),
+        limit_bytes=data.store_limit,
+        max_bad_share=data.max_bad_share,
+        max_pixels=data.max_pixels,
+        progress=show,
+        processor=(ready.recipe.model.name, ready.facts.commit),
+    )
+    bar.close()
+    return store
+
+
+def open_probe_rows(ready: Prepared) -> PixelRows | None:
+    """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
+    from hf_finetune.data.store import evaluation_geometry
+
+    if "probe" not in ready.plan.rungs.value:
+        return None
+    return _open_train(
+        ready, evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit))
+    )
+
+
+def _open_training_rows(ready: Prepared) -> PixelRows:
+    from hf_finetune.data.views import Squash
+
+    return _open_train(ready, Squash(ready.plan.train_side.value, ready.facts.preprocess.resample))
+
+
+def _open_train(ready: Prepared, geometry: Geometry) -> PixelRows:
+    from hf_finetune.data.opening import Options, open_views
+
+    data = ready.recipe.data
+    options = Options(ready.plan.decode_workers.value, _cache_dir(ready), data.store_limit, data.max_pixels)
+    (view,) = open_views(ready.index, [("train", geometry)], options)
+    return view.rows
+
+
+def _cache_dir(ready: Prepared) -> Path | None:
+    folder = ready.recipe.data.cache_dir
+    return Path(folder).expanduser() if folder else None
+
+
+def cache_of(ready: Prepared) -> Path:
+    """Where the store and the features are kept."""
+    from hf_finetune.data.cache import cache_root
+
+    return cache_root(_cache_dir(ready))
+
+
+def _without_rejected(ready: Prepared, store: Store) -> Prepared:
+    """The same, planned again for the rows that could be decoded."""
+    from hf_finetune.plan import make_plan
+
+    if not store.rejected:
+        return ready
+    gone = {(row.split, row.name) for row in store.rejected}
+    splits = {
+        split: tuple(row for row in rows if (split, row.name) not in gone) for split, rows in ready.index.splits.items()
+    }
+    logger.warning("%d unreadable images are left out, such as %s.", len(gone), store.rejected[0].name)
+    index = replace(ready.index, splits=splits)
+    trainable = ready.plan.trainable_parameters.value
+    return replace(ready, index=index, plan=make_plan(ready.recipe, ready.machine, ready.facts, index, trainable))
