@@ -233,6 +233,7 @@ class Plan:
     trainable_parameters: Decision[int]
     rungs: Decision[tuple[str, ...]] = Decision(("full",), "alone")
     suffix_blocks: Decision[int] = Decision(0, "no cached rung")
+    suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""

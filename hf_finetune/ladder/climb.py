@@ -191,10 +191,11 @@ class Climber:
         if turn is None or turn.pace is None:
             return
         dropper = self._patches.dropper(turn.keep)
+        plan = self._ready.plan
         fit = run_cached(
             self._model,
             recipe,
-            self._ready.plan,
+            replace(plan, learning_rate=plan.suffix_learning_rate),
             labels,
             cut,
             rows=rows,

@@ -66,6 +66,19 @@ def test_a_budget_of_nothing_is_the_probe_alone(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_the_cached_rung_has_a_learning_rate_of_its_own(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(recipe, out, "ladder=[probe,cached]", "train.learning_rate=auto")
+    plan = json.loads((out / "plan.json").read_text("utf-8"))
+    rates = [
+        json.loads(line).get("learning_rate", 0)
+        for line in (out / "metrics.jsonl").read_text("utf-8").split("\n")
+        if line
+    ]
+    wanted = plan["suffix_learning_rate"]["value"]
+    assert plan["learning_rate"]["value"] < 0.5 * wanted < max(rates) <= wanted
+
+
 def test_training_rows_are_decoded_where_full_is_begun(recipe: Path, tmp_path: Path) -> None:
     def squashed(*overrides: str) -> bool:
         cache = tmp_path / str(len(overrides))

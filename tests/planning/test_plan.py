@@ -133,6 +133,8 @@ def test_the_learning_rate_follows_adapter_optimizer_and_batch(recipe: dict[str,
 
 
 def test_the_auto_rate_names_its_source() -> None:
+    assert plan_of({}).suffix_learning_rate.value == pytest.approx(4e-3)
+    assert plan_of({"train": {"learning_rate": 0.007}}).suffix_learning_rate.value == 0.007
     assert plan_of({}).learning_rate.reason == "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022"
 
 
