@@ -65,7 +65,7 @@ class TimeSharing:
     def announce_probe(self, image_s: float, images: int) -> None:
         """Note what a forward pass takes an image, and say so where the probe alone takes more than there is."""
         self._image_s = processes.agree(image_s)
-        if self.limited and self._image_s * images > self.left_s():
+        if self.limited and images and self._image_s * images > self.left_s():
             logger.warning(
                 "probe: the pass over %d images alone takes about %s, more than the budget; it is all that runs.",
                 images,
