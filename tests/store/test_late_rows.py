@@ -29,5 +29,5 @@ def test_pixels_come_from_the_other_view_opened_once() -> None:
 
 def test_images_that_went_away_meanwhile_are_named() -> None:
     rows = LateRows(MemoryRows(7, 8), lambda: MemoryRows(6, 8))
-    with pytest.raises(DataError, match=r"1 training images .* row6\.png"):
+    with pytest.raises(DataError, match=r"1 training images could be read .*row6\.png"):
         rows.gather(np.array([0]))
