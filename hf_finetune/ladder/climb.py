@@ -84,6 +84,7 @@ class Climber:
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, ready.facts)
         self._times = UpdateTimes(model, ready, rows["train"], self._patches)
+        self._refused: list[str] = []
         self._result = Climbed()
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
         full = ready.recipe.adapter.kind == "full"
@@ -97,6 +98,10 @@ class Climber:
                 self._take(rung)
                 if self._result.interrupted:
                     break
+        if self._state is None and self._refused:
+            raise ModelError(
+                f"none of the rungs is for this backbone: {'; '.join(self._refused)}", "add full to ladder"
+            )
         if self._state is None:
             raise MachineError(
                 f"budget.time: {format_seconds(self._ready.recipe.budget.time or 0)} are too short for any rung of "
@@ -113,6 +118,7 @@ class Climber:
         except ModelError as error:
             if rung == "full" or self._ready.plan.rungs.value == (rung,):
                 raise
+            self._refused.append(f"{rung}: {error.message}")
             logger.info("%s: not for this backbone (%s)", rung, error)
         except Interrupted as interruption:
             self._keep_fit(rung, interruption.fit, None)

@@ -79,15 +79,16 @@ def pass_over(
         own: dict[Split, Kept]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
             own = {split: keeper.keep(passage, rows, split, bar.update) for split, rows in splits.items()}
+        some = first[:CHECKED_ROWS]
+        features, state = passage(some)  # of this very batch: int8 treats columns by what else is in it
     processes.wait()
-    some = first[:CHECKED_ROWS]
     return Passages(
         own=own,
         all={split: keeper.everybody(own[split], len(rows), split) for split, rows in splits.items()},
         entry=entry,
         inputs=passage.normalise({"pixel_values": torch.from_numpy(some).to(next(model.parameters()).device)}),
-        features=features[: len(some)].numpy(),
-        state=None if state is None else state[: len(some)],
+        features=features.numpy(),
+        state=state,
         image_s=image_s,
         forecast_s=image_s * missing,
         found=all(kept.found for kept in own.values()),
