@@ -18,6 +18,7 @@ from hf_finetune.cli import main
 from hf_finetune.errors import RecipeError
 from hf_finetune.recipe import load_recipe
 from tests.cli.photos import write_photos
+from tests.matrix.architectures import write_transformers
 from tests.training.rows import save_tiny_vit
 
 
@@ -102,6 +103,16 @@ def test_the_second_run_on_the_same_data_finds_the_features(recipe: Path, tmp_pa
 def test_a_backbone_that_cannot_be_cut_goes_on_to_full(recipe: Path, tmp_path: Path) -> None:
     report = train(recipe, tmp_path / "run", "data.store_limit=100kB", "train.epochs=1")
     assert rungs(report) == ["probe", "full"]
+
+
+def test_a_backbone_that_no_rung_can_take_is_said(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_transformers("perceiver", tmp_path / "perceiver", 3)  # its head takes more than a vector
+    overrides = [f"model.name={tmp_path / 'perceiver'}", f"output.dir={tmp_path / 'run'}"]
+    assert main(["train", str(recipe), *overrides, "ladder=[probe,cached]"]) == 2
+    assert "none of the rungs is for this backbone: probe: the head takes" in capsys.readouterr().err
+    assert rungs(train(recipe, tmp_path / "full", overrides[0])) == ["full"]
 
 
 @pytest.mark.parametrize("kind", ["head_only", "full"])
