@@ -57,17 +57,18 @@ class Run:
         return read_predictions(self.folder.predictions)
 
 
-def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) -> Run:
+def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None, started: float | None = None) -> Run:
     """Run a recipe to its end, or go on with it where its run folder holds an unfinished run.
 
     `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). A
-    finished run is returned as it is. Raises FinetuneError.
+    finished run is returned as it is. `budget.time` counts from `started` (as `time.time()`; None: from this call; the
+    command line counts from the start of its process). Raises FinetuneError.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if data is None and RunFolder(Path(recipe.output.dir)).is_finished():
         return _finished(claim(recipe, write=False))
-    clock = Clock()
+    clock = Clock(started)
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
         ready = make_ready(recipe, data)

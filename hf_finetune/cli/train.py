@@ -67,12 +67,13 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.cli.files import recipe_path
     from hf_finetune.pipeline import train
     from hf_finetune.recipe import load_recipe
+    from hf_finetune.report.clock import process_start
 
     recipe = load_recipe(recipe_path(options.recipe), options.overrides)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
     try:
         with own_cache(recipe) if options.no_cache else nullcontext():
-            finished = train(recipe)
+            finished = train(recipe, started=process_start())
     finally:
         processes.leave()
     if processes.is_first():

@@ -1,4 +1,4 @@
-"""Wall-clock seconds by stage, counted from the start of the process."""
+"""Wall-clock seconds by stage, and in all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from contextlib import contextmanager
 import psutil
 
 
-class Clock:
-    """Seconds of each stage; `total` counts from process start, imports included."""
+def process_start() -> float:
+    """When this process started, as `time.time()` counts: before any import."""
+    return psutil.Process().create_time()
 
-    def __init__(self) -> None:
+
+class Clock:
+    """Seconds of each stage; `total` counts from `started` (as `time.time()`; None: from now)."""
+
+    def __init__(self, started: float | None = None) -> None:
         self.seconds: dict[str, float] = {}
-        self._process_start = psutil.Process().create_time()
+        self._started = time.time() if started is None else started
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -26,5 +31,5 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
     def total(self) -> float:
-        """Seconds since the process started (since the notebook's kernel did, in a notebook)."""
-        return time.time() - self._process_start
+        """Seconds since the start."""
+        return time.time() - self._started
