@@ -166,4 +166,8 @@ def test_no_quantizer_gives_no_config() -> None:
 def test_lora_takes_a_step_on_the_real_weights_quantized(shared_data: Path, name: str, quantizer: Int8 | Nf4) -> None:
     model = Model(name=str(shared_data / "weights" / name))
     facts = read_facts(model, num_labels=3)
-    take_step(Lora(rank=4).apply(load(model, quantizer, facts.head), facts).train(), 224)
+    adapted = Lora(rank=4).apply(load(model, quantizer, facts.head), facts).train()
+    before = {name: weight.clone() for name, weight in adapted.named_parameters() if "lora_B" in name}
+    take_step(adapted, 224)
+    changed = {name for name, weight in before.items() if not torch.equal(weight, adapted.get_parameter(name))}
+    assert changed == set(before)
