@@ -8,12 +8,13 @@ reused, so that the command can be interrupted. Writes OUT_FOLDER/results.json a
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from options import read_options
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = ["ladder=[probe,full]", "train.learning_rate=auto"]
@@ -84,17 +85,11 @@ def table(results: list[dict[str, object]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = read_options(__doc__, CASES)
     results = []
     for seed in options.seeds:
         for name in options.only:
-            results.append(run_case(name, seed, options.data.resolve(), options.out))
+            results.append(run_case(name, seed, options.data, options.out))
             last = {key: value for key, value in results[-1].items() if key != "predicted"}
             print(json.dumps(last), flush=True)
             (options.out / "results.json").write_text(json.dumps(results, indent=1))

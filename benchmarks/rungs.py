@@ -9,7 +9,6 @@ Writes OUT_FOLDER/rungs.json and prints a markdown table.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from options import read_options
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -119,17 +119,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    options = parser.parse_args()
+    options = read_options(__doc__, CASES)
     keep_freed_memory()
     rows = []
     for name in options.only:
         for seed in options.seeds:
-            rows.append(climb(name, seed, options.data.resolve(), options.out.resolve()))
+            rows.append(climb(name, seed, options.data, options.out))
             print(json.dumps(rows[-1]), flush=True)
             (options.out / "rungs.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(table(rows))
