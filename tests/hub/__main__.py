@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
-from tests.hub.server import Server, _Handler
+from tests.hub.faults import Kind
+from tests.hub.server import Handler, Server
 
 
-class _Talking(_Handler):
+class _Talking(Handler):
     def log_message(self, format: str, *args: object) -> None:
         print(format % args, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2 or not Path(arguments[1]).is_dir():
-        print("usage: python -m tests.hub PORT DIR (with DIR/models/ns/name and DIR/datasets/ns/name)", file=sys.stderr)
-        return 2
-    server = Server(int(arguments[0]), Path(arguments[1]))
+    parser = argparse.ArgumentParser("python -m tests.hub", description="A Hugging Face Hub on loopback.")
+    parser.add_argument("port", type=int, help="0 takes a free one")
+    parser.add_argument("dir", type=Path, help="with DIR/models/ns/name and DIR/datasets/ns/name")
+    parser.add_argument("--multipart-bytes", type=int, help="files from this size on are sent in parts of that size")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="KIND=REGEX",
+        help="what shall happen once to a request whose 'METHOD /path' REGEX finds; see tests/hub/faults.py",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if not options.dir.is_dir():
+        parser.error(f"an existing folder is expected, found {options.dir}")
+    server = Server(options.port, options.dir)
     server.RequestHandlerClass = _Talking
+    if options.multipart_bytes:
+        server.uploads.multipart_bytes = server.uploads.chunk_bytes = options.multipart_bytes
+    for fault in options.fault:
+        kind, _, match = fault.partition("=")
+        server.faults.add(_kind(parser, kind), match)
     print(f"HF_ENDPOINT={server.url}", flush=True)
     try:
         server.serve_forever()
@@ -27,6 +42,13 @@ def main(arguments: list[str]) -> int:
     finally:
         server.server_close()
     return 0
+
+
+def _kind(parser: argparse.ArgumentParser, kind: str) -> Kind:
+    for known in Kind.__args__:
+        if known == kind:
+            return known
+    return parser.error(f"a fault is one of {', '.join(Kind.__args__)}, found {kind}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The fixture `hub`: a Hub on loopback over an empty folder, and the environment that points a process at it.
 
-`HF_ENDPOINT` and `HF_HOME` are read when huggingface_hub is imported, so clients must be processes of their own:
-`subprocess.run([sys.executable, …], env=hub.env())`. Another test folder gets the fixture with one line in its
-conftest.py: `from tests.hub.fixture import hub  # noqa: F401`.
+`HF_ENDPOINT` and `HF_HOME` are read when huggingface_hub is imported, so what uses them is run in a process of its own:
+`subprocess.run([sys.executable, …], env=hub.env())`. What takes an address, as `HfApi` does, can run in the test's own
+process: `hub.api()`, with the fixture `in_process`. Another test folder gets the fixtures with one line in its
+conftest.py: `from tests.hub.fixture import hub, in_process  # noqa: F401`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.hub.server import Server, running
+from tests.hub.users import TOKEN
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 # What would send a client elsewhere, or give it a token of the person who runs the tests.
 _REMOVED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_DATASETS_OFFLINE")
@@ -54,6 +60,27 @@ class Hub:
             }
             | ({"HF_TOKEN": token} if token else {})
         )
+
+    def api(self, token: str | None = TOKEN) -> HfApi:
+        """The real client, in this process; the test asks for the fixture `in_process` too. None: not logged in."""
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.url, token=token or False)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let huggingface_hub talk to loopback from this process: online, by LFS, past any proxy, connections closed."""
+    from huggingface_hub import close_session, constants
+
+    for name in (*_PROXIES, *_REMOVED):
+        monkeypatch.delenv(name, raising=False)
+    # Read from the environment when the package was imported, and looked up here at each call.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    close_session()
+    yield
+    close_session()
 
 
 @pytest.fixture

@@ -1,119 +1,110 @@
-"""The Hub's repos on disk: DIR/models/ns/name/… and DIR/datasets/ns/name/….
+"""The Hub's repos: DIR/models/ns/name and DIR/datasets/ns/name, and in DIR/.hub what belongs to them and is not served.
 
-Owns what a repo's files, hashes and commit are, and who may read it. Knows no HTTP. One branch, `main`, whose commit
-is a hash over the files: it changes when any file does. A file `.hub.json` beside the repo's files, itself not served,
-may hold `{"access": "gated" | "private"}`.
+Owns which repos exist and what they were called before. A repo is there as soon as its folder is, so that a test seeds
+one by writing files; `repo` owns what is in it. Knows no HTTP.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+import shutil
+import threading
 from pathlib import Path
-from typing import Any, Literal
 
-Kind = Literal["models", "datasets"]
-TOKEN = "hf_loopback"  # opens gated and private repos of this server; opens nothing anywhere else
-SETTINGS = ".hub.json"
-# The Hub keeps files with these endings in LFS (its default .gitattributes); their ETag is a SHA-256, not a git SHA-1.
-LFS_ENDINGS = {".safetensors", ".bin", ".parquet", ".zip", ".npz", ".png", ".jpg", ".jpeg"}
+from tests.hub import attributes
+from tests.hub.repo import SETTINGS, Kind, Repo
+from tests.hub.users import TOKEN
 
+__all__ = ["SETTINGS", "TOKEN", "Kind", "NameTakenError", "Repo", "Store", "valid_name"]
 
-@dataclass(frozen=True)
-class Entry:
-    """One file: path below the repo, size in bytes, git blob id, and the SHA-256 if it is kept in LFS."""
-
-    path: str
-    size: int
-    oid: str
-    sha256: str | None
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 or self.oid
-
-    def as_json(self) -> dict[str, Any]:
-        answer: dict[str, Any] = {"type": "file", "path": self.path, "size": self.size, "oid": self.oid}
-        if self.sha256 is not None:
-            answer["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": 130}
-        return answer
+_SEGMENT = re.compile(r"(?![.-])[\w.-]{1,96}(?<![.-])", re.ASCII)
 
 
-@cache
-def _hash(path: Path, size: int, modified_ns: int) -> tuple[str, str]:
-    content = path.read_bytes()
-    del size, modified_ns  # only there to notice a change
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), hashlib.sha256(content).hexdigest()
+def valid_name(name: str) -> bool:
+    """Whether `ns/name` may be a repo's (huggingface_hub, utils/_validators.py)."""
+    parts = name.split("/")
+    odd = "--" in name or ".." in name or name.endswith((".git", ".ipynb"))
+    return len(parts) == 2 and not odd and all(_SEGMENT.fullmatch(part) for part in parts)
 
 
-@dataclass(frozen=True)
-class Repo:
-    """A repo that exists. Every call reads the folder anew, so that a test may change files while the server runs."""
-
-    kind: Kind
-    name: str
-    folder: Path
-
-    @property
-    def access(self) -> str:
-        settings = self.folder / SETTINGS
-        return json.loads(settings.read_text())["access"] if settings.is_file() else "public"
-
-    @property
-    def licence(self) -> str | None:
-        """`license:` in the head of README.md, the only field of the card that is read."""
-        card = self.folder / "README.md"
-        match = re.match(r"---\n(?:.*\n)*?license: *(\S+)\n", card.read_text()) if card.is_file() else None
-        return match[1] if match else None
-
-    def entries(self) -> list[Entry]:
-        return [self._entry(path) for path in self._files()]
-
-    def entry(self, path: str) -> Entry | None:
-        return next((entry for entry in self.entries() if entry.path == path), None)
-
-    @property
-    def commit(self) -> str:
-        listing = "\n".join(f"{entry.path} {entry.oid}" for entry in self.entries())
-        return hashlib.sha1(listing.encode()).hexdigest()
-
-    def knows(self, revision: str) -> bool:
-        return revision in ("main", "refs/heads/main", self.commit)
-
-    def tree(self, below: str, recursive: bool) -> list[dict[str, Any]]:
-        """Files and folders under `below` ('' is the root) as the API lists them; [] where there is no such folder."""
-        prefix = f"{below}/" if below else ""
-        inside = [entry for entry in self.entries() if entry.path.startswith(prefix)]
-        folders: dict[str, None] = {}
-        for entry in inside:
-            parts = entry.path[len(prefix) :].split("/")[:-1]
-            for depth in range(1, len(parts) + 1 if recursive else min(len(parts), 1) + 1):
-                folders[prefix + "/".join(parts[:depth])] = None
-        listed = [
-            {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(path.encode()).hexdigest()}
-            for path in folders
-        ]
-        return listed + [e.as_json() for e in inside if recursive or "/" not in e.path[len(prefix) :]]
-
-    def _files(self) -> Iterator[Path]:
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path.name != SETTINGS:
-                yield path
-
-    def _entry(self, path: Path) -> Entry:
-        status = path.stat()
-        sha1, sha256 = _hash(path, status.st_size, status.st_mtime_ns)
-        in_lfs = path.suffix.lower() in LFS_ENDINGS
-        return Entry(path.relative_to(self.folder).as_posix(), status.st_size, sha1, sha256 if in_lfs else None)
+class NameTakenError(Exception):
+    """There is a repo of this name already."""
 
 
-def find(root: Path, kind: Kind, name: str) -> Repo | None:
-    """The repo called `ns/name`, or None. A name that leaves the folder is no repo."""
-    folder = root / kind / name
-    if ".." in Path(name).parts or not folder.is_dir():
-        return None
-    return Repo(kind, name, folder)
+class Store:
+    """All repos below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.RLock()
+        self._repos: dict[tuple[Kind, str], Repo] = {}
+        self._moves_file = root / ".hub" / "moves.json"
+        saved = json.loads(self._moves_file.read_text()) if self._moves_file.is_file() else {}
+        self._moves: dict[str, str] = saved
+
+    def find(self, kind: Kind, name: str) -> Repo | None:
+        """The repo called `ns/name`, or None; a name that leaves the folder is no repo's."""
+        if not valid_name(name) or not (self.root / kind / name).is_dir():
+            return None
+        with self._lock:
+            if (kind, name) not in self._repos:
+                self._repos[kind, name] = Repo(kind, name, self.root / kind / name, self._state(kind, name))
+            return self._repos[kind, name]
+
+    def moved_to(self, kind: Kind, name: str) -> Repo | None:
+        """The repo that was called `name` before it was renamed, or None."""
+        target = self._moves.get(f"{kind}/{name}")
+        return None if target is None else self.find(kind, target) or self.moved_to(kind, target)
+
+    def create(self, kind: Kind, name: str, *, private: bool, author: str) -> Repo:
+        """A new repo with the Hub's first commit. Raises NameTakenError."""
+        with self._lock:
+            if self.find(kind, name) is not None:
+                raise NameTakenError(name)
+            self._forget(kind, name)
+            folder = self.root / kind / name
+            folder.mkdir(parents=True)
+            (folder / ".gitattributes").write_bytes(attributes.GITATTRIBUTES)
+            repo = Repo(kind, name, folder, self._state(kind, name))
+            if private:
+                repo.change_settings(access="private")
+            repo.record(title="initial commit", author=author)
+            self._repos[kind, name] = repo
+            return repo
+
+    def delete(self, repo: Repo) -> None:
+        with self._lock, repo.lock:
+            shutil.rmtree(repo.folder)
+            self._forget(repo.kind, repo.name)
+
+    def move(self, repo: Repo, name: str) -> Repo:
+        """Give a repo another name; the old one leads there from now on. Raises NameTakenError."""
+        with self._lock, repo.lock:
+            if self.find(repo.kind, name) is not None:
+                raise NameTakenError(name)
+            repo.record()
+            self._forget(repo.kind, name)
+            folder, state = self.root / repo.kind / name, self._state(repo.kind, name)
+            for source, target in ((repo.folder, folder), (repo.state, state)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
+            self._forget(repo.kind, repo.name)
+            self._moves[f"{repo.kind}/{repo.name}"] = name
+            self._save_moves()
+            self._repos[repo.kind, name] = Repo(repo.kind, name, folder, state)
+            return self._repos[repo.kind, name]
+
+    def _forget(self, kind: Kind, name: str) -> None:
+        """Drop what is left of a repo that is gone, and the way to the one that had the name before."""
+        self._repos.pop((kind, name), None)
+        shutil.rmtree(self._state(kind, name), ignore_errors=True)
+        if self._moves.pop(f"{kind}/{name}", None) is not None:
+            self._save_moves()
+
+    def _save_moves(self) -> None:
+        self._moves_file.parent.mkdir(exist_ok=True)
+        self._moves_file.write_text(json.dumps(self._moves))
+
+    def _state(self, kind: Kind, name: str) -> Path:
+        return self.root / ".hub" / kind / name

@@ -17,7 +17,7 @@ from hf_finetune.recipe import load_recipe
 from tests.hub import repos
 from tests.hub.fixture import Hub
 from tests.hub.recipe_repos import seed_recipe_repos
-from tests.hub.store import TOKEN
+from tests.hub.users import TOKEN
 
 REPO = Path(__file__).resolve().parents[2]
 SHAPES = ("circle", "square")
@@ -136,15 +136,17 @@ def test_each_way_to_be_refused_raises_the_clients_own_exception_and_a_token_ope
     assert ask(hub, ERRORS, token=TOKEN)[3:] == ["no error", "no error", "manual", "apache-2.0"]
 
 
-def test_a_changed_file_changes_the_commit_and_the_old_commit_is_no_revision(hub: Hub) -> None:
+def test_a_changed_file_is_a_new_commit_and_the_old_one_stays_readable(hub: Hub) -> None:
     repo = repos.model_config(hub.folder, "org/open", {"model_type": "vit"}, None)
     code = "import json; from huggingface_hub import HfApi; print(json.dumps(HfApi().model_info('org/open').sha))"
     first = ask(hub, code)
     (repo / "config.json").write_text('{"model_type": "vit", "hidden_size": 32}')
     second = ask(hub, code)
     assert first != second
-    status, headers, _ = get(f"{hub.url}/org/open/resolve/{first}/config.json")
-    assert (status, headers["X-Error-Code"]) == (404, "RevisionNotFound")
+    status, headers, content = get(f"{hub.url}/org/open/resolve/{first}/config.json")
+    assert (status, headers["X-Repo-Commit"]) == (200, first)
+    assert json.loads(content) == {"model_type": "vit"}
+    assert get(f"{hub.url}/org/open/resolve/{'0' * 40}/config.json")[1]["X-Error-Code"] == "RevisionNotFound"
 
 
 @pytest.mark.parametrize(
