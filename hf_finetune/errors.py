@@ -45,3 +45,7 @@ class RunFolderError(FinetuneError):
 
 class AdapterError(FinetuneError):
     """A saved adapter is incomplete, damaged, or belongs to another base model."""
+
+
+class HubError(FinetuneError):
+    """The Hub refuses, cannot be reached, or gave back other bytes than were sent; what is on this machine is safe."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.held import Held, write_held
 from hf_finetune.manifest import Manifest
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.report.clock import Clock
@@ -47,8 +48,13 @@ def staged_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.staged")
 
 
-def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows) -> nn.Module:
-    """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model."""
+def save_verified(
+    model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
+) -> nn.Module:
+    """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
+
+    The rows and their logits are kept in the run folder for a later push.
+    """
     from accelerate.utils import extract_model_from_parallel
 
     from hf_finetune.inference import predict_logits
@@ -67,6 +73,7 @@ def save_verified(model: nn.Module, target: Path, manifest: Manifest, recipe_yam
     found = predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
     difference = verify(staged, expected, found)
     logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
+    write_held(folder.held, Held(rows.gather(np.asarray(held)), found, device.partition(":")[0]))
     return again
 
 
@@ -194,6 +201,7 @@ def publish(
     """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
     import json
 
+    from hf_finetune.hub.files import hashes
     from hf_finetune.report.card import model_card
     from hf_finetune.report.predictions import write_predictions
     from hf_finetune.report.run_json import write_report
@@ -202,6 +210,7 @@ def publish(
     (staged / "README.md").write_text(model_card(report), encoding="utf-8")
     metrics = {"validation": dict(report.validation), "test": dict(report.test)}
     (staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
+    report = replace(report, files=hashes(staged))
     publish_locally(staged, target)
     split: Split = "test" if "test" in results else "validation"
     write_predictions(

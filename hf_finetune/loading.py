@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import AdapterError, DataError
+from hf_finetune.hub.download import fetch_result, looks_like_repo
 from hf_finetune.manifest import FILE, Manifest, read_manifest
 from hf_finetune.pixels import UnreadableImage, open_rgb, render
 from hf_finetune.types import Labels, Preprocess
@@ -84,9 +85,22 @@ class Classifier:
         ]
 
 
-def find_result(path: str | Path) -> Path:
-    """The adapter or model folder meant by `path`: itself, or the one in a run folder. Raises AdapterError."""
+def find_result(path: str | Path, revision: str | None = None) -> Path:
+    """The adapter or model folder meant by `path`: itself, the one in a run folder, or a Hub repo's, fetched.
+
+    Raises AdapterError.
+    """
     folder = Path(path)
+    if not folder.exists() and looks_like_repo(str(path)):
+        fetched = fetch_result(str(path), revision)
+        if (fetched / FILE).is_file():
+            return fetched
+        raise AdapterError(
+            f"{path} on the Hub holds no {FILE}: a result pushed by hf-finetune is expected.",
+            "A plain PEFT adapter can be the start of a recipe (adapter.from), and is loaded by PeftModel.",
+        )
+    if revision is not None:
+        raise AdapterError(f"{path} is no Hub repo, so it has no revision {revision!r}.", "Leave the revision out.")
     for candidate in (folder, folder / "adapter", folder / "model"):
         if (candidate / FILE).is_file():
             return candidate
@@ -99,8 +113,10 @@ def find_result(path: str | Path) -> Path:
     raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
 
 
-def load(path: str | Path, *, base: str | None = None, device: str | None = None) -> Classifier:
-    """Load a run folder, or an adapter/ or model/ folder, ready to predict.
+def load(
+    path: str | Path, *, revision: str | None = None, base: str | None = None, device: str | None = None
+) -> Classifier:
+    """Load a run folder, an adapter/ or model/ folder, or a Hub repo (`user/name`, at `revision`), ready to predict.
 
     `base` names the base model where it has moved; `device` defaults to the machine's best. Weights are float32, or
     quantized as in training. Raises AdapterError where the folder is damaged or its base holds other weights.
@@ -109,7 +125,7 @@ def load(path: str | Path, *, base: str | None = None, device: str | None = None
 
     from hf_finetune.machine import training_device
 
-    folder = find_result(path)
+    folder = find_result(path, revision)
     manifest = read_manifest(folder)
     model = load_result(folder, manifest, torch.float32, device or training_device(), base=base)
     return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)

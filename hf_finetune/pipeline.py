@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import DataError
+from hf_finetune.errors import DataError, FinetuneError, HubError
+from hf_finetune.hub import Hub
 from hf_finetune.images import Images, cache_of, open_images
 from hf_finetune.ready import Prepared, build_model, describe, make_ready
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
@@ -21,6 +22,7 @@ from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.hub.upload import Uploaded
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.loading import Classifier
     from hf_finetune.manifest import Manifest
@@ -49,6 +51,19 @@ class Run:
 
         return load(self.result)
 
+    def push(self, hub: Hub | None = None) -> list[Uploaded]:
+        """Push the result to `hub.repo` (the recipe's, if None). Raises HubError; the run is safe in its folder."""
+        from hf_finetune.hub.push import Push, push_run
+
+        hub = hub or load_recipe(self.report["recipe"]).hub
+        if hub.repo is None:
+            raise HubError("hub.repo: a repo to push to is expected, and the recipe names none", "set it: user/name")
+        try:
+            return push_run(self.folder.path, Push(hub.repo, hub.private, hub.merged))
+        except FinetuneError as error:
+            kept = f"The run is finished and safe in {self.folder.path}; `hf-finetune push {self.folder.path}` goes on."
+            raise type(error)(error.message, f"{error.hint}\n  {kept}") from error
+
     @property
     def predictions(self) -> list[dict[str, str]]:
         """The test rows (validation's where there is no test split): name, label, predicted, probability."""
@@ -57,15 +72,35 @@ class Run:
         return read_predictions(self.folder.predictions)
 
 
-def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None, started: float | None = None) -> Run:
-    """Run a recipe to its end, or go on with it where its run folder holds an unfinished run.
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    *,
+    data: Any = None,
+    started: float | None = None,
+    push: bool = True,
+) -> Run:
+    """Run a recipe to its end, or go on with it where its run folder holds an unfinished run; push it if it says so.
 
     `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). A
-    finished run is returned as it is. `budget.time` counts from `started` (as `time.time()`; None: from this call; the
-    command line counts from the start of its process). Raises FinetuneError.
+    finished run is not trained again. `budget.time` counts from `started` (as `time.time()`; None: from this call; the
+    command line counts from the start of its process) to the saved result; the push comes after it. With `push=False`
+    the recipe's `hub.repo` is left for `Run.push`. Raises FinetuneError.
     """
+    from hf_finetune import processes
+
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    if processes.is_first():
+        from hf_finetune.hub.access import check_before_training
+
+        check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.kind == "full")
+    run = _train(recipe, data, started)
+    if push and recipe.hub.repo is not None and processes.is_first():
+        run.push(recipe.hub)
+    return run
+
+
+def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
     if data is None and RunFolder(Path(recipe.output.dir)).is_finished():
         return _finished(claim(recipe, write=False))
     clock = Clock(started)
@@ -121,7 +156,8 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
             staged = staged_path(target)
             verified = None
             if first:
-                verified = save_verified(model, target, manifest, dump_recipe(ready.recipe), rows["validation"])
+                recipe_yaml = dump_recipe(ready.recipe)
+                verified = save_verified(model, target, manifest, recipe_yaml, rows["validation"], folder)
             if ready.recipe.budget.time is None:
                 verified = None  # the test is scored with float32 weights
             if climbed.interrupted:

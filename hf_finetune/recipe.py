@@ -17,6 +17,7 @@ from hf_finetune.adapters import Adapter, Full, Lora
 from hf_finetune.backbones import Model
 from hf_finetune.data import Augment, Data
 from hf_finetune.errors import RecipeError
+from hf_finetune.hub import Hub
 from hf_finetune.ladder.config import Ladder
 from hf_finetune.quantizers import Quantizer, Unquantized
 from hf_finetune.recipe_errors import render_problems
@@ -45,6 +46,7 @@ class Recipe(Section):
     train: Train = Train()
     budget: Budget = Budget()
     output: Output = Output()
+    hub: Hub = Hub()
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_had(self) -> Recipe:

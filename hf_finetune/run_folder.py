@@ -1,6 +1,7 @@
 """The run folder: what is in it, whose it is, and whether it is finished.
 
-`recipe.yaml`, `plan.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `adapter/` (or `model/`), `checkpoints/`.
+`recipe.yaml`, `plan.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `held.npz`, `adapter/` (or `model/`),
+`checkpoints/`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def held(self) -> Path:
+        return self.path / "held.npz"
 
     def result(self, kind: str) -> Path:
         """Where the result goes: `adapter/`, or `model/` for full fine-tuning."""
@@ -113,7 +118,7 @@ def _refuse_another_run(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
-    if path == "output":
+    if path in ("output", "hub"):  # where a result goes does not change what it is
         return
     if isinstance(ours, Mapping) and isinstance(there, Mapping):
         for key in sorted({*ours, *there}):

@@ -36,7 +36,8 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
         # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
         base = model.get_base_model()
         config: dict[str, Any] = base.config.to_dict()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        config.pop("quantization_config", None)
+        for key in ("quantization_config", "_name_or_path"):  # the second is a folder of this machine
+            config.pop(key, None)
         (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
         if builtin:
             shutil.copytree(builtin_path(manifest.base), staged / "base")

@@ -261,7 +261,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone."""
+    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
+
+    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
+    """
 
     recipe: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -274,3 +277,4 @@ class RunReport:
     test: Mapping[str, Any]
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int]
+    files: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Predict the label of images with a finished run or a saved adapter."""
+"""Predict the label of images with a finished run, a saved adapter, or one on the Hub."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT IMAGE… [--top K] [--json] [--base MODEL]"""
-    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    """RESULT IMAGE… [--top K] [--json] [--revision R] [--base MODEL]"""
+    parser.add_argument("result", help="run folder, its adapter/ or model/ folder, or a Hub repo (user/name)")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--top", type=int, default=1, help="labels to show for each image (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub repo")
     parser.add_argument("--base", help="the base model, where it has moved")
 
 
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.loading import load
 
     files = _files(options.images)
-    classifier = load(options.result, base=options.base)
+    classifier = load(options.result, revision=options.revision, base=options.base)
     names = classifier.labels.names
     failed = 0
     for file in files:

@@ -73,11 +73,16 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
     try:
         with own_cache(recipe) if options.no_cache else nullcontext():
-            finished = train(recipe, started=process_start())
+            finished = train(recipe, started=process_start(), push=False)
     finally:
         processes.leave()
     if processes.is_first():
         from hf_finetune.report.summary import render_summary
 
-        print(render_summary(finished.report, finished.folder.path))
+        print(render_summary(finished.report, finished.folder.path), flush=True)
+        if recipe.hub.repo is not None:
+            from hf_finetune.cli.push import render_uploaded
+
+            for done in finished.push(recipe.hub):
+                print(render_uploaded(done))
     return 0

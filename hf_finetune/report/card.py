@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hf_finetune.report.card_mark import marked
 from hf_finetune.report.front_matter import front_matter
 from hf_finetune.report.references import (
     base_name,
@@ -32,27 +33,30 @@ _MOST_PAIRS = 10
 _FEW_IMAGES = 20  # below it one image moves a class's recall by 5 points or more
 
 
-def model_card(report: RunReport) -> str:
-    """The whole card: YAML block and Markdown."""
+def model_card(report: RunReport, *, repo: str | None = None, merged: bool = False) -> str:
+    """The whole card: YAML block and Markdown, and a last line by which a card that was edited later is known.
+
+    `repo` is where it is published (None: nowhere yet); `merged`: the card of the whole model, merged.
+    """
     parts = [
-        f"---\n{front_matter(report)}\n---",
-        _opening(report),
-        _usage(report),
+        f"---\n{front_matter(report, merged=merged)}\n---",
+        _opening(report, merged),
+        _usage(report, repo, merged),
         _results(report),
         _labels(report),
         _training(report),
         _limits(report),
         _versions(report),
     ]
-    return "\n\n".join(parts) + "\n"
+    return marked("\n\n".join(parts) + "\n")
 
 
-def _opening(report: RunReport) -> str:
+def _opening(report: RunReport, merged: bool) -> str:
     labels = report.data["labels"]
     which = "test" if report.test else "validation"
     lines = [
         f"# {escape(title(report))}",
-        f"{method(report)} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
+        f"{method(report)}{', merged,' * merged} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
         f"`{report.model['architecture']}`), made with hf_finetune to tell {len(labels):,} classes of images apart: "
         f"{escape(without_paths(dataset_name(report)))}.",
         f"**Accuracy on {which}: {accuracy_text(report.test or report.validation)}**",
@@ -65,16 +69,25 @@ def _base_link(report: RunReport) -> str:
     return f"[{escape(name)}](https://huggingface.co/{name})" if is_hub_model(report) else escape(name)
 
 
-def _usage(report: RunReport) -> str:
-    text = [f"## Use it\n\n```python\n{stock_snippet(report)}\n{predict_snippet()}```"]
-    if report.model["builtin"] and report.recipe["adapter"]["kind"] != "full":
+def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
+    whole = merged or report.recipe["adapter"]["kind"] == "full"
+    text = [f"## Use it\n\n```python\n{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet()}```"]
+    if whole and repo:
+        text.append(f'Or in one line: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
+    if merged and report.recipe["quantization"]["kind"] != "none":
+        text.append(
+            "The adapter was trained and measured on a quantized base; this is its sum with the base in floating "
+            "point, which was not measured and can differ a little."
+        )
+    if report.model["builtin"] and not whole:
         text.append("The base model is not on the Hub; it travels in `base/` in this folder.")
-    elif not is_hub_model(report) and report.recipe["adapter"]["kind"] != "full":
+    elif not is_hub_model(report) and not whole:
         text.append(
             f"The base model {escape(base_name(report))} was a local folder. The adapter only fits those very weights: "
             f"sha256 `{report.model['fingerprint']}` over their tensors, as hf_finetune counts it."
         )
-    text.append('With hf_finetune: `hf_finetune.load(path).predict(["photo.jpg"])`; it checks the base\'s weights.')
+    place = f'"{repo}"' if repo else "path"
+    text.append(f'With hf_finetune: `hf_finetune.load({place}).predict(["photo.jpg"])`; it checks the base\'s weights.')
     return "\n\n".join(text)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from hf_finetune.report.references import base_name, dataset_name, is_hub_data, is_hub_model, last_component, title
 from hf_finetune.types import RunReport
@@ -37,11 +39,11 @@ _LICENCES = {
 }
 
 
-def front_matter(report: RunReport) -> str:
-    """The block's YAML, without the dashes around it."""
+def front_matter(report: RunReport, *, merged: bool = False) -> str:
+    """The block's YAML, without the dashes around it. `merged`: of the whole model that the adapter was merged into."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    full = report.recipe["adapter"]["kind"] == "full"
+    full = merged or report.recipe["adapter"]["kind"] == "full"
     score, split = (report.test, "test") if report.test else (report.validation, "validation")
     kinds = {
         "accuracy": ("accuracy", "Accuracy"),
@@ -53,11 +55,13 @@ def front_matter(report: RunReport) -> str:
             task_type="image-classification",
             dataset_type=dataset_name(report) if is_hub_data(report) else _slug(dataset_name(report)),
             dataset_name=last_component(dataset_name(report)),
+            dataset_config=report.recipe["data"]["config"],
             dataset_split=split,
             dataset_revision=report.data["commit"],
             metric_type=kind,
             metric_name=name,
             metric_value=round(score[key], 4),
+            metric_args=_interval(score) if key == "accuracy" else None,
         )
         for key, (kind, name) in kinds.items()
         if key in score
@@ -79,6 +83,13 @@ def front_matter(report: RunReport) -> str:
         eval_results=results,
     )
     return data.to_yaml()
+
+
+def _interval(score: Mapping[str, Any]) -> dict[str, float] | None:
+    """The bootstrap interval, in the only place that the Hub's schema has for it."""
+    if "accuracy_low" not in score:
+        return None
+    return {"confidence": 0.95, "low": round(score["accuracy_low"], 4), "high": round(score["accuracy_high"], 4)}
 
 
 def _slug(name: str) -> str:

@@ -65,7 +65,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def as_run_report(content: Mapping[str, Any]) -> RunReport:
     """The report that `read_report` gave, as the type that the summary and the card take."""
-    known = {field.name: content[field.name] for field in fields(RunReport)}
+    known = {field.name: content[field.name] for field in fields(RunReport) if field.name in content}
     return RunReport(**{**known, "rungs": tuple(Candidate(**rung) for rung in content["rungs"])})
 
 

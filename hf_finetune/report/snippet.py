@@ -20,26 +20,33 @@ _QUANTIZATION_ARGUMENTS = (
 )
 
 
-def stock_snippet(report: RunReport) -> str:
-    """Python that defines `model` (eval mode) and `processor`; the reader fills in `adapter`, and a local `base_path`.
+def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = False) -> str:
+    """Python that defines `model` (eval mode) and `processor`.
+
+    `repo` is where it was published; without one the reader fills in `adapter`, and `base_path` where that is local.
+    `merged`: for the whole model that the adapter was merged into.
 
     Weights are read as float32: a base saved in half precision would not fit the float32 head. `backend="pil"`: the
     preprocessing that the model was trained and measured with.
     """
-    if report.recipe["adapter"]["kind"] == "full":
-        return _whole_model()
+    if merged or report.recipe["adapter"]["kind"] == "full":
+        return _whole_model(repo or PLACE.replace("ADAPTER", "MODEL"))
     quantized = _quantization(report)
     imports = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageClassification"]
     lines = [
         f"from transformers import {', '.join(imports + ['BitsAndBytesConfig'] * bool(quantized))}",
         "from peft import PeftModel",
         "",
-        f'adapter = "{PLACE}"',
+        f'adapter = "{repo or PLACE}"',
     ]
     base, options = _base(report)
     if report.model["builtin"]:
         # An id with a folder behind it is no id, and with `subfolder` transformers 5.23 takes the base for the adapter.
-        lines[-1] += '  # a folder; of the Hub: huggingface_hub.snapshot_download("USER/NAME")'
+        if repo:
+            lines[1:] = ["from huggingface_hub import snapshot_download", *lines[1:-1]]
+            lines.append(f'adapter = snapshot_download("{repo}")')
+        else:
+            lines[-1] += '  # a folder; of the Hub: huggingface_hub.snapshot_download("USER/NAME")'
     if base == "base_path":
         lines.append(f'base_path = "{BASE_PLACE}"  # {last_component(report.model["name"])!r}, not on the Hub')
     lines.append("config = AutoConfig.from_pretrained(adapter)  # labels travel here")
@@ -77,11 +84,11 @@ def _quantization(report: RunReport) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in given.items() if value not in (None, False))
 
 
-def _whole_model() -> str:
+def _whole_model(place: str) -> str:
     return (
         "from transformers import AutoImageProcessor, AutoModelForImageClassification\n"
         "\n"
-        f'model_dir = "{PLACE.replace("ADAPTER", "MODEL")}"\n'
+        f'model_dir = "{place}"\n'
         'model = AutoModelForImageClassification.from_pretrained(model_dir, dtype="float32").eval()\n'
         'processor = AutoImageProcessor.from_pretrained(model_dir, backend="pil")\n'
     )

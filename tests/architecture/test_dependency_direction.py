@@ -26,7 +26,7 @@ LAYERS = (
     ("recipe_errors", "recipe_yaml", "recipe"),
     ("allocator", "machine", "memory", "plan", "processes"),
     COMPONENTS,
-    ("checkpoints", "evaluation", "inference", "loading", "manifest", "peak", "run_folder", "saving"),
+    ("checkpoints", "evaluation", "held", "hub", "inference", "loading", "manifest", "peak", "run_folder", "saving"),
     ("ready",),
     ("images",),
     ("ladder",),
@@ -37,7 +37,7 @@ LAYERS = (
     ("__main__", "__init__"),
 )
 # What the recipe is made of: the sections, each beside its component.
-SECTIONS = ("adapters", "backbones", "data", "ladder", "quantizers", "tasks", "training")
+SECTIONS = ("adapters", "backbones", "data", "hub", "ladder", "quantizers", "tasks", "training")
 ABOVE_THE_PIPELINE = ("lr_find", "rank", "cli", "__main__", "__init__")
 
 FILES = sorted(ROOT.rglob("*.py"))

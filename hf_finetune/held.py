@@ -1,0 +1,43 @@
+"""A few rows of a run's validation split with the logits that its verified result gave: what a later push is held to.
+
+`held.npz` stays in the run folder and is never published: it holds pixels of the user's images.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hf_finetune.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class Held:
+    """pixels uint8 [N, 3, H, W], logits float32 [N, C], and the type of device (`cpu`, `cuda`, …) that gave them."""
+
+    pixels: np.ndarray
+    logits: np.ndarray
+    device: str
+
+
+def write_held(path: Path, held: Held) -> None:
+    """Write through a temporary file beside it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, pixels=held.pixels, logits=held.logits, device=np.array(held.device))
+    partial.replace(path)
+
+
+def read_held(path: Path) -> Held:
+    """Read it back. Raises AdapterError where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return Held(content["pixels"], content["logits"], str(content["device"]))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise AdapterError(
+            f"{path} cannot be read ({type(error).__name__}): the rows that a push is checked with.",
+            "Train again with another output.dir; the caches make it short.",
+        ) from None

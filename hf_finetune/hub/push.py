@@ -1,0 +1,167 @@
+"""A finished run to the Hub, top to bottom: stage, search for leaks, gate, upload, compare. Also without uploading.
+
+Nothing in the run folder changes. A push that was cut off is begun again by the same command and goes on: blobs that
+arrived are not sent again, and a repo that holds everything is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_finetune.errors import MachineError
+from hf_finetune.hub.access import connect, full_name
+from hf_finetune.hub.files import CARD, local_files
+from hf_finetune.hub.gate import pass_gate
+from hf_finetune.hub.patience import Patience
+from hf_finetune.hub.refusals import refusal
+from hf_finetune.hub.stage import FinishedRun, describe, finished_run, refuse_leaks, stage_run
+from hf_finetune.hub.upload import Uploaded, known_as, upload
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from hf_finetune.backbones import Model
+    from hf_finetune.manifest import Manifest
+    from hf_finetune.types import RunReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Push:
+    """What a person asks for. `repo` may be a name alone; `base` is the Hub copy of a base that was a local folder."""
+
+    repo: str
+    private: bool = True
+    merged: bool = False
+    base: Model | None = None
+    allowed: Sequence[str] = ()
+    replace_card: bool = False
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A repo's content, staged: name → size in bytes, and the card's text."""
+
+    repo: str
+    folder: Path
+    sizes: dict[str, int]
+    card: str
+
+
+def push_run(place: Path, wanted: Push) -> list[Uploaded]:
+    """Push the run in a folder: one repo, and a second one with the merged model where that was asked for.
+
+    Raises AdapterError, HubError or MachineError with nothing lost here, and no half of a result there.
+    """
+    run = finished_run(place)
+    api = connect()
+    wanted = replace(wanted, repo=_name_today(api, wanted))
+    done = []
+    with _staged(run, wanted) as parcels:
+        for parcel in parcels:
+            sent = upload(
+                api,
+                parcel.folder,
+                parcel.repo,
+                private=wanted.private,
+                title="Upload with hf_finetune",
+                replace_card=wanted.replace_card,
+            )
+            if sent.kept_card:
+                logger.warning("The card of %s was edited by hand and is kept (--replace-card writes ours).", sent.repo)
+            done.append(sent)
+    return done
+
+
+def dry_run(place: Path, wanted: Push) -> list[Parcel]:
+    """Everything up to the upload; asks nothing of the Hub but what the base model's files need."""
+    with _staged(finished_run(place), wanted) as parcels:
+        return parcels
+
+
+def _name_today(api: HfApi, wanted: Push) -> str:
+    """The full name that the card is written for; whatever can be refused is, before the work."""
+    import httpx2
+
+    repo = full_name(api, wanted.repo)
+    try:
+        return known_as(api, repo, wanted.private, Patience()) or repo
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        raise refusal(error, repo) from error
+
+
+@contextmanager
+def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
+    """The parcels, gated and searched, in a folder of the run's disk that is removed afterwards."""
+    from hf_finetune.held import read_held
+    from hf_finetune.report.snippet import stock_snippet
+
+    with tempfile.TemporaryDirectory(dir=run.folder.path, prefix="push.") as scratch, _full_disk_is_said(run):
+        into = Path(scratch) / "result"
+        into.mkdir()
+        held = read_held(run.folder.held)
+        manifest = stage_run(run, into, wanted.repo, wanted.base)
+        report = _report_of(run, manifest)
+        _refuse(run, into, wanted)
+        logger.info("Checking %s before it leaves: reloading it, here and with stock libraries.", wanted.repo)
+        pass_gate(into, manifest, held, stock_snippet(report))
+        parcels = [_parcel(wanted.repo, into)]
+        if wanted.merged and not run.whole:
+            merged_repo = f"{wanted.repo}-merged"
+            whole = Path(scratch) / "merged"
+            merged = _merge(into, whole, manifest)
+            describe(whole, report, merged, merged_repo, merged=True)
+            _refuse(run, whole, wanted)
+            pass_gate(whole, merged, held, stock_snippet(report, merged=True), merged=True)
+            parcels.append(_parcel(merged_repo, whole))
+        yield parcels
+
+
+def _merge(result: Path, whole: Path, manifest: Manifest) -> Manifest:
+    """The whole model, and the manifest that says so."""
+    from hf_finetune.merging import write_merged
+
+    write_merged(result, whole)
+    return replace(manifest, adapter={"kind": "full"}, quantization="none", dtype="fp32")
+
+
+def _report_of(run: FinishedRun, manifest: Manifest) -> RunReport:
+    """The run's report with the base named as the manifest names it."""
+    if manifest.base.startswith("builtin:") or manifest.base == run.report.model["name"]:
+        return run.report
+    return replace(run.report, model={**run.report.model, "name": manifest.base, "commit": manifest.revision})
+
+
+def _refuse(run: FinishedRun, folder: Path, wanted: Push) -> None:
+    from huggingface_hub import get_token
+
+    home = str(Path.home())
+    places = [str(run.folder.path.resolve()), str(Path.cwd()), *([home] if len(home) > 1 else [])]
+    refuse_leaks(folder, secrets=[token] if (token := get_token()) else [], places=places, allowed=wanted.allowed)
+
+
+def _parcel(repo: str, folder: Path) -> Parcel:
+    sizes = {name: file.size for name, file in local_files(folder).items()}
+    return Parcel(repo, folder, sizes, (folder / CARD).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _full_disk_is_said(run: FinishedRun) -> Iterator[None]:
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise MachineError(
+            f"{run.folder.path}: the copy that is pushed could not be written there: {error.strerror}.",
+            "Free some space (a push needs the result's size twice) and run the same command again.",
+        ) from error
