@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hf_finetune.cli import check, env, evaluate, lr_find, plan, predict, rank, recipes, train
+from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, rank, recipes, train
 from hf_finetune.errors import FinetuneError
 
 VERBS = {
@@ -20,6 +20,7 @@ VERBS = {
     "check": check,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "lr-find": lr_find,
     "rank": rank,
     "recipes": recipes,
