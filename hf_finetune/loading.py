@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from hf_finetune.backbones import Model
+
 MAX_PIXELS = 50_000_000  # as the recipe's data.max_pixels: an image with more is taken for a decompression bomb
 
 
@@ -142,17 +144,15 @@ def load_result(
     from pydantic import TypeAdapter
 
     from hf_finetune.adapters.attach import attach
-    from hf_finetune.backbones import Model
     from hf_finetune.backbones.fingerprint import fingerprint
     from hf_finetune.backbones.load import load_backbone
     from hf_finetune.quantizers import Quantizer
 
-    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
-    source = Model(name=location, revision=manifest.revision if base is None else None)
+    source = base_of(folder, manifest, base)
     found = fingerprint(source)
     if found != manifest.fingerprint:
         raise AdapterError(
-            f"{folder} was trained on other weights than {location} holds (fingerprint {manifest.fingerprint[:12]}, "
+            f"{folder} was trained on other weights than {source.name} holds (fingerprint {manifest.fingerprint[:12]}, "
             f"found {found[:12]}).",
             "Give the right base model with `--base`, or restore those weights.",
         )
@@ -166,6 +166,14 @@ def load_result(
     if quantization is None:
         backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
     return attach(backbone, folder).eval()
+
+
+def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:
+    """Where the base model of the result in `folder` is; `base` names it where it has moved."""
+    from hf_finetune.backbones import Model
+
+    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
+    return Model(name=location, revision=manifest.revision if base is None else None)
 
 
 def short_sequence(preprocess: Preprocess) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -42,10 +43,24 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
         if builtin:
             shutil.copytree(builtin_path(manifest.base), staged / "base")
     else:
-        model.save_pretrained(staged)
+        model.save_pretrained(staged, state_dict=unshared_state(model))
     _save_processor(manifest, staged)
     write_manifest(staged, manifest)
     (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+
+
+def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The state dict with a copy of each tensor that two names share (timm's CoaT), which safetensors cannot hold.
+
+    Tensors that transformers ties itself stay as they are: it writes them once and ties them again on loading.
+    """
+    known: set[int] = set()
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.data_ptr() in known and name not in (model.all_tied_weights_keys or {}):
+            state[name] = tensor.clone()
+        known.add(tensor.data_ptr())
+    return state
 
 
 def _name_base(path: Path, manifest: Manifest) -> None:

@@ -41,6 +41,11 @@ def read_config(source: Source, labels: dict[int, str] | None = None) -> PreTrai
     if labels is not None:
         config.id2label = dict(labels)
         config.label2id = {name: number for number, name in labels.items()}
+        # Pipelines answer with sigmoids where the base was trained for several labels an image.
+        config.problem_type = "single_label_classification"
+        if config.model_type == "timm_wrapper":
+            # It writes label names a second time, and on loading believes these: a base with its own would keep them.
+            config.label_names = list(labels.values())  # pyright: ignore[reportAttributeAccessIssue]
     return prepare(config)
 
 
@@ -55,7 +60,7 @@ def prepare(config: PreTrainedConfig) -> PreTrainedConfig:
         arguments = dict(getattr(config, "model_args", None) or {})
         for repeated in ("num_classes", "pretrained"):
             arguments.pop(repeated, None)
-        config.model_args = arguments or None
+        config.model_args = arguments  # empty, not None: timm itself fails on a null in config.json
     if config.model_type in ("mobilenet_v1", "mobilenet_v2") and config.classifier_dropout_prob > 0.5:
         mended = round(1 - config.classifier_dropout_prob, 6)
         log.warning("%s drops %g of the head's input; %g is used", config.model_type, 1 - mended, mended)

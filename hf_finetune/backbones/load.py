@@ -110,7 +110,7 @@ def _from_pretrained(
     if device_map is not None:
         extra["device_map"] = device_map
     try:
-        with _quiet():
+        with quiet():
             return AutoModelForImageClassification.from_pretrained(
                 source.location,
                 revision=source.commit or source.revision,
@@ -128,8 +128,8 @@ def _from_pretrained(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' load report (the replaced head fills a screen); `_check_complete` says what matters."""
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and load report (the replaced head fills a screen); callers check it."""
     level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hf_finetune.cli import check, env, evaluate, lr_find, plan, predict, push, rank, recipes, train
+from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
 from hf_finetune.errors import FinetuneError
 
 VERBS = {
@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": evaluate,
     "predict": predict,
     "push": push,
+    "export": export,
     "lr-find": lr_find,
     "rank": rank,
     "recipes": recipes,

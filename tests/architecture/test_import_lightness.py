@@ -11,7 +11,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes")
-VERBS = ("train", "plan", "check", "evaluate", "predict", "lr-find", "recipes", "env")
+VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "recipes", "env")
 
 
 def heavy_after(code: str) -> list[str]:

@@ -1,0 +1,28 @@
+"""Write a result as one whole model that stock transformers loads, without adapter or base."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RESULT FOLDER [--base MODEL]"""
+    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    parser.add_argument("folder", help="where the model goes: a folder that is empty or does not exist")
+    parser.add_argument("--base", help="the base model, where it has moved")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print where it is, its size, and how far its answers are from the result's."""
+    from hf_finetune.merging import write_merged
+    from hf_finetune.section import format_bytes
+
+    merged = write_merged(Path(options.result), Path(options.folder), base=options.base)
+    print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
+    if merged.difference is None:
+        print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")
+    else:
+        scale = f"of a range of {merged.logits_range:.3g}"
+        print(f"Logits differ from the result's by at most {merged.difference:.2g}, {scale}.")
+    return 0
