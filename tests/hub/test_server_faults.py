@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,13 @@ def repo(hub: Hub) -> Repo:
     found = hub.server.store.find("models", NAME)
     assert found is not None
     return found
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def commits(hub: Hub) -> list[str]:
@@ -138,6 +147,48 @@ def commits_tree(hub: Hub) -> dict[str, str]:
     found = repo(hub).find("main")
     assert found is not None
     return {path: entry.sha256 for path, entry in found.tree.items()}
+
+
+def test_a_client_that_dies_in_an_upload_leaves_nothing(hub: Hub) -> None:
+    hub.api().create_repo(NAME)
+    before = repo(hub).blobs.names()
+    upload = hub.server.uploads.open(repo(hub), "0" * 64, 1_000_000, multipart=False)
+    with socket.create_connection(("127.0.0.1", int(hub.server.server_address[1]))) as connection:
+        head = f"PUT /lfs-storage/{upload.key} HTTP/1.1\r\nHost: loopback\r\nContent-Length: 1000000\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 500_000)
+        wait_for(repo(hub).blobs.incoming)
+    wait_for(lambda: len(hub.requests) == 2)
+    assert hub.requests[-1] == ("PUT", f"/lfs-storage/{upload.key}", 0)
+    assert repo(hub).blobs.incoming() == []
+    assert repo(hub).blobs.names() == before
+
+
+def test_content_that_is_not_the_announced_one_is_refused(hub: Hub) -> None:
+    hub.api().create_repo(NAME)
+    before = repo(hub).blobs.names()
+    upload = hub.server.uploads.open(repo(hub), "0" * 64, 3, multipart=False)
+    with httpx2.Client(trust_env=False, base_url=hub.url) as client:
+        short = client.put(f"/lfs-storage/{upload.key}", content=b"ab")
+        wrong = client.put(f"/lfs-storage/{upload.key}", content=b"abc")
+        nowhere = client.put("/lfs-storage/00", content=b"abc")
+    assert short.json()["error"] == "BadDigest: 3 bytes were announced, 2 came"
+    assert wrong.json()["error"].startswith(f"BadDigest: content with SHA-256 {'0' * 64} was announced, ba7816bf")
+    assert [reply.status_code for reply in (short, wrong, nowhere)] == [400, 400, 403]
+    assert repo(hub).blobs.names() == before
+
+
+def test_a_body_in_chunks_is_read_whole_or_broken_off(hub: Hub) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from (b'{"repoType": "model", ', b'"content": "# ', b"x" * 100, b' card"}')
+
+    with httpx2.Client(trust_env=False, base_url=hub.url) as client:
+        whole = client.post("/api/validate-yaml", content=chunks())
+        assert whole.request.headers["Transfer-Encoding"] == "chunked"
+        assert whole.json()["warnings"] == [{"message": "empty or missing yaml metadata in repo card"}]
+        hub.server.faults.add("drop_body")
+        with pytest.raises((httpx2.NetworkError, httpx2.RemoteProtocolError)):
+            client.post("/api/validate-yaml", content=chunks())
+    assert [status for _, _, status in hub.requests] == [200, 0]
 
 
 def test_a_lost_answer_leaves_exactly_one_commit(hub: Hub) -> None:
