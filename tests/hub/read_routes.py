@@ -125,7 +125,8 @@ def refs(request: Request) -> Answer:
     def listed(kind: str, names: dict[str, str]) -> list[dict[str, str]]:
         return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": id_} for name, id_ in names.items()]
 
-    found = {"branches": listed("heads", history.branches), "tags": listed("tags", history.tags), "converts": []}
+    with repo.lock:
+        found = {"branches": listed("heads", history.branches), "tags": listed("tags", history.tags), "converts": []}
     return json_answer(found | ({"pullRequests": []} if "include_prs" in request.query else {}))
 
 

@@ -200,12 +200,16 @@ def test_every_model_and_dataset_that_a_recipe_names_is_served(hub: Hub) -> None
 def test_the_command_line_serves_a_folder_and_prints_the_variable_to_set(tmp_path: Path) -> None:
     repos.model_config(tmp_path, "org/open", {"model_type": "vit"}, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.hub", "0", str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=REPO
+        [sys.executable, "-m", "tests.hub", "0", str(tmp_path), "--fault", "503=resolve/main/config"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPO,
     )
     try:
         assert process.stdout is not None
         variable, _, url = process.stdout.readline().strip().partition("=")
         assert variable == "HF_ENDPOINT"
+        assert get(f"{url}/org/open/resolve/main/config.json")[0] == 503
         assert json.loads(get(f"{url}/org/open/resolve/main/config.json")[2]) == {"model_type": "vit"}
     finally:
         process.terminate()

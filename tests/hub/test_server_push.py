@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
@@ -142,7 +144,7 @@ def test_a_file_changed_in_the_checkout_is_a_commit_between_two_pushes(hub: Hub)
     hub.api().create_repo(NAME)
     first = push(hub, add("a.txt", "one"))
     checkout = hub.folder / "models" / NAME
-    (checkout / "a.txt").write_text("two")  # as long as before, and within one tick of the clock
+    (checkout / "a.txt").write_text("two")
     with pytest.raises(HfHubHTTPError, match="412"):
         push(hub, add("b.txt", "b"), parent_commit=first)
     second = hub.api().repo_info(NAME).sha
@@ -150,6 +152,17 @@ def test_a_file_changed_in_the_checkout_is_a_commit_between_two_pushes(hub: Hub)
     third = push(hub, add("b.txt", "b"), CommitOperationDelete("a.txt"), parent_commit=second)
     assert [commit.commit_id for commit in hub.api().list_repo_commits(NAME)][:3] == [third, second, first]
     assert {path.name for path in checkout.iterdir()} == {".gitattributes", "b.txt"}
+
+
+def test_a_change_of_the_same_length_within_one_tick_of_the_clock_is_noticed(hub: Hub) -> None:
+    hub.api().create_repo(NAME)
+    file, tick = hub.folder / "models" / NAME / "a.txt", time.time_ns() + 10_000_000_000
+    found = []
+    for text in ("one", "two"):
+        file.write_text(text)
+        os.utime(file, ns=(tick, tick))
+        found.append(read(hub, "a.txt", "main"))
+    assert found == [b"one", b"two"]
 
 
 def test_a_stale_parent_is_refused_and_changes_nothing(hub: Hub) -> None:
