@@ -31,7 +31,7 @@ from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
-from hf_finetune.ladder.start import logits_at_start
+from hf_finetune.ladder.start import as_passed, logits_at_start
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
@@ -183,7 +183,8 @@ class Climber:
         before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
         try:
             install(self._model, self._ready.facts.head, head)
-            check_installed(self._model, passages.inputs, head.logits(passages.features), self._autocast)
+            with as_passed(self._model, self._ready):
+                check_installed(self._model, passages.inputs, head.logits(passages.features), self._autocast)
         except ModelError:
             for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
                 weight.data.copy_(fresh)
@@ -201,7 +202,8 @@ class Climber:
             restore_state(self._model, self._state)
         facts = self._ready.facts
         cut = Cut(self._backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-        check_cut(self._model, cut, passages.inputs, passages.state, self._autocast)
+        with as_passed(self._model, self._ready):
+            check_cut(self._model, cut, passages.inputs, passages.state, self._autocast)
         rows = HiddenRows(passages.all["train"], np.asarray(self._rows["train"].labels))
         validation = HiddenRows(passages.all["validation"], np.asarray(self._rows["validation"].labels))
 

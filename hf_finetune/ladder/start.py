@@ -22,8 +22,14 @@ def as_started(model: nn.Module, ready: Prepared) -> AbstractContextManager[obje
     """Inside, a forward pass is that of the starting point: of the bare backbone, or of the adapter that
     `adapter.from` names, in the form that is quick in bfloat16."""
     if ready.start is not None:
-        return low_memory_lora(model)
+        return as_passed(model, ready)
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+
+def as_passed(model: nn.Module, ready: Prepared) -> AbstractContextManager[object]:
+    """Inside, trained LoRA layers round as they did in the pass, so that the short cuts that stand on its results can
+    be compared with the whole model. (Layers that start from zero add nothing, in whatever form.)"""
+    return nullcontext() if ready.start is None else low_memory_lora(model)
 
 
 def logits_at_start(model: nn.Module, ready: Prepared, rows: PixelRows) -> np.ndarray:
