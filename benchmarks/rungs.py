@@ -71,7 +71,7 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     folder = out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
-    identity = identity_of(describe(ready), ready.plan)
+    identity = identity_of(describe(ready), ready.plan, ready.start_digest)
     with PeakMemory() as peak:
         climber = Watching(
             *(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, None, peak),

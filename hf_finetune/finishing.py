@@ -172,7 +172,16 @@ def _model_fields(ready: Prepared, manifest: Manifest) -> dict[str, Any]:
         "parameters": facts.parameters,
         "builtin": facts.library == "builtin",
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
+        "start": _start_fields(ready),
     }
+
+
+def _start_fields(ready: Prepared) -> dict[str, Any] | None:
+    if ready.start is None:
+        return None
+    fetched = ready.start.fetched
+    head = f"{'kept' if ready.start.keeps_head else 'fresh'}: {ready.start.head_note}"
+    return {"name": fetched.name, "commit": fetched.commit, "digest": ready.start.digest, "head": head}
 
 
 def _data_fields(ready: Prepared, store: Store) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from hf_finetune.images import Images, cache_of, open_images
 from hf_finetune.ready import Prepared, build_model, describe, make_ready
 from hf_finetune.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.clock import Clock
-from hf_finetune.run_folder import RunFolder, claim, full_disk_is_said, locked, refuse_changed_data, write_plan
+from hf_finetune.run_folder import (
+    RunFolder,
+    claim,
+    full_disk_is_said,
+    locked,
+    refuse_changed_data,
+    refuse_changed_start,
+    write_plan,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,14 +122,15 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
             keep_freed_memory()
         processes.join(ready.machine)
     first = ready.machine.rank == 0
-    folder = claim(ready.recipe, write=first)
+    folder = claim(ready.written, write=first)
     if folder.is_finished():
         return _finished(folder)
     if not first:
         return _run(ready, folder, clock)
     with locked(folder):
         refuse_changed_data(folder, ready.index)
-        write_plan(folder, ready.plan, ready.index)
+        refuse_changed_start(folder, ready.start_digest)
+        write_plan(folder, ready.plan, ready.index, ready.start_digest)
         from hf_finetune.report.summary import render_plan
 
         logger.info("%s", render_plan(ready.plan))
@@ -202,7 +211,7 @@ def _climb(
     load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
     budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
-    identity = identity_of(manifest, ready.plan)
+    identity = identity_of(manifest, ready.plan, ready.start_digest)
     climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, peak)
     return climber.climb()
 

@@ -80,7 +80,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         ready,
         {"train": rows},
         cache_of(ready),
-        identity_of(describe(ready), ready.plan),
+        identity_of(describe(ready), ready.plan, ready.start_digest),
         None,
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
     )

@@ -9,23 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.manifest import Manifest
+from hf_finetune.manifest import FILE, Manifest, read_manifest
 from hf_finetune.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.adapters.start import Start
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before anything is decoded or loaded."""
+    """What is known before anything is decoded or loaded.
+
+    `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is
+    filled in, and `start` is that adapter.
+    """
 
     recipe: Recipe
     index: Index
     machine: Machine
     facts: BackboneFacts
     plan: Plan
+    written: Recipe
+    start: Start | None
+
+    @property
+    def start_digest(self) -> str | None:
+        """sha256 (hex) of the adapter that the run starts from."""
+        return None if self.start is None else self.start.digest
 
 
 def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
@@ -47,8 +60,26 @@ def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     recipe.quantization.check(facts, machine)
+    written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     trainable = recipe.adapter.trainable_parameters(facts, classes)
-    return Prepared(recipe, index, machine, facts, make_plan(recipe, machine, facts, index, trainable))
+    plan = make_plan(recipe, machine, facts, index, trainable)
+    return Prepared(recipe, index, machine, facts, plan, written, start)
+
+
+def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) -> tuple[Recipe, Start | None]:
+    """The recipe with what the adapter of `adapter.from` decides, and that adapter. Raises AdapterError."""
+    lora = recipe.adapter
+    if lora.kind != "lora" or lora.start is None:
+        return recipe, None
+    from hf_finetune.adapters.fetch import fetch_adapter
+    from hf_finetune.adapters.start import follow, read_start
+    from hf_finetune.backbones.renamed_modules import module_names
+
+    fetched = fetch_adapter(lora.start)
+    ours = (fetched.folder / FILE).is_file()
+    base = read_manifest(fetched.folder).fingerprint if ours else None
+    start = read_start(fetched, facts, module_names(recipe.model), labels, base)
+    return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
 
 
 def describe(ready: Prepared) -> Manifest:
@@ -97,9 +128,25 @@ def build_model(ready: Prepared) -> nn.Module:
         plain_attention=device == "cpu" and short_sequence(facts.preprocess),
     )
     adapted = recipe.adapter.apply(model, facts)
+    if ready.start is not None:
+        put_start_on(ready.start, adapted, recipe)
     for config in getattr(adapted, "peft_config", {}).values():
         # PEFT asks the Hub about this name at every checkpoint (for a vocabulary); the result names it again.
         config.base_model_name_or_path = ""
     if plan.checkpointing.value:
         enable_checkpointing(adapted)
     return adapted
+
+
+def put_start_on(start: Start, model: nn.Module, recipe: Recipe) -> None:
+    """The starting adapter's weights on the adapted model. Raises AdapterError where its base is another."""
+    from peft import PeftModel
+
+    from hf_finetune.adapters.start import install
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    if start.fingerprint is not None:
+        start.check_base(fingerprint(recipe.model), recipe.model.name)
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"LoRA wraps a model in a PeftModel, not {type(model).__name__}")
+    install(start, model)

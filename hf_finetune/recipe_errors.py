@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from hf_finetune.recipe_yaml import LineNumbers
 
@@ -40,14 +41,19 @@ def _resolve(problem: Mapping[str, Any], root: type[BaseModel]) -> tuple[tuple[s
         is_unknown = problem["type"] == "extra_forbidden" and position == len(problem["loc"]) - 1
         if isinstance(key, int) or is_unknown:
             path.append(str(key))
-        elif key in section.model_fields and (section is not root or not path):
+        elif key in _keys(section) and (section is not root or not path):
             path.append(key)
-            annotation = section.model_fields[key].annotation
+            annotation = _keys(section)[key].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 section = annotation
         elif section is root and path:
             section = _member(root, path[0], key) or section
     return tuple(path), section
+
+
+def _keys(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The section's fields by the key that a person writes."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | None:
@@ -61,7 +67,7 @@ def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | 
 def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel]) -> str:
     kind, found = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
-        return f"unknown key{_close(path[-1], section.model_fields)}"
+        return f"unknown key{_close(path[-1], _keys(section))}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         expected = problem["ctx"].get("expected_tags", "").replace("'", "")
         written = problem["ctx"].get("tag", "nothing")

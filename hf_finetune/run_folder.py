@@ -179,9 +179,28 @@ def refuse_changed_data(folder: RunFolder, index: Index) -> None:
         )
 
 
-def write_plan(folder: RunFolder, plan: Plan, index: Index) -> None:
-    """plan.json: every decision with its reason, and the revision of the data that it is for."""
-    content = {**plan_as_dict(plan), "data_revision": index.revision}
+def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:
+    """Raise RunFolderError where an unfinished run began on another adapter than `adapter.from` names now.
+
+    `digest` is that of the adapter's files; a branch of the Hub or a folder may have moved on.
+    """
+    if not folder.plan.is_file():
+        return
+    try:
+        before = json.loads(folder.plan.read_text(encoding="utf-8")).get("start")
+    except ValueError:
+        return  # cut off while it was written: nothing was trained yet
+    if before != digest:
+        raise RunFolderError(
+            f"output.dir: the unfinished run in {folder.path} began on another state of the adapter that adapter.from "
+            "names.",
+            "Choose another output.dir, name that commit (adapter.from=user/adapter@commit), or remove that folder.",
+        )
+
+
+def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None) -> None:
+    """plan.json: every decision with its reason; the data's revision and the starting adapter's digest it is for."""
+    content = {**plan_as_dict(plan), "data_revision": index.revision, "start": start}
     folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

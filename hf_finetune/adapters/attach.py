@@ -6,6 +6,7 @@ PEFT only warns, or says nothing, when half of the weights are missing or belong
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def attach(model: PreTrainedModel, adapter_folder: Path | str) -> PeftModel:
             f"the adapter in {folder.name!r} does not fit {type(model).__name__}: {text}",
             "load it on the base model that it was trained on, with the same number of labels",
         ) from error
-    _check_arrived(attached, saved, folder)
+    check_arrived(attached, saved, folder.name)
     return attached.eval()
 
 
@@ -56,7 +57,8 @@ def _read(folder: Path) -> dict[str, torch.Tensor]:
         raise AdapterError(f"{_FILE} in {str(folder)!r} is damaged: {error}", "fetch or train it again") from error
 
 
-def _check_arrived(model: PeftModel, saved: dict[str, torch.Tensor], folder: Path) -> None:
+def check_arrived(model: PeftModel, saved: Mapping[str, torch.Tensor], name: str) -> None:
+    """Raise AdapterError unless the adapter on `model` is, key by key, what the file of the adapter `name` holds."""
     from peft import get_peft_model_state_dict
 
     # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
@@ -67,7 +69,7 @@ def _check_arrived(model: PeftModel, saved: dict[str, torch.Tensor], folder: Pat
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise AdapterError(
-                f"{_FILE} in {folder.name!r} {what} {len(names)} weights: {', '.join(sorted(names)[:3])}{more}",
+                f"{_FILE} in {name!r} {what} {len(names)} weights: {', '.join(sorted(names)[:3])}{more}",
                 "it is incomplete, or belongs to another base model",
             )
 

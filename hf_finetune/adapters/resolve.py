@@ -74,6 +74,13 @@ def _ending(name: str) -> str:
     return ".".join(parts[last + 1 :]) or name
 
 
+def short_names(names: Iterable[str], facts: BackboneFacts) -> tuple[str, ...]:
+    """The endings that mean exactly these modules, where there are such: `attention.q_proj` for that of each block."""
+    exact = tuple(names)
+    endings = tuple(dict.fromkeys(_ending(name) for name in exact))
+    return endings if set(resolve_targets(endings, facts)) == set(exact) else exact
+
+
 def head_parameters(facts: BackboneFacts, num_labels: int) -> int:
     """Weights and biases of a head of `num_labels`; where facts do not count them, in + 1 for each of its modules."""
     each = facts.head_parameters_per_label

@@ -31,6 +31,7 @@ from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
+from hf_finetune.ladder.start import as_passed, logits_at_start
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
@@ -94,6 +95,8 @@ class Climber:
         """Every rung of the plan that fits; Ctrl-C ends it with the best rung so far, once there is one."""
         rows = self._rows["validation"]
         with short_last_block(self._model, self._backbone, self._ready, rows, self._autocast):
+            if self._ready.start is not None and self._ready.start.keeps_head:
+                self._start()
             for rung in self._ready.plan.rungs.value:
                 self._take(rung)
                 if self._result.interrupted:
@@ -129,6 +132,19 @@ class Climber:
             self._result.interrupted = True
 
     # -------------------------------------------------------------------------------------------------------- rungs
+
+    def _start(self) -> None:
+        """The adapter that the run starts from answers these labels already: no rung may end below it."""
+        started = time.monotonic()
+        validation, names = self._rows["validation"], self._ready.index.labels.names
+        logits = logits_at_start(self._model, self._ready, validation)
+        metrics = score(logits, np.asarray(validation.labels), names, full=False)
+        seconds = time.monotonic() - started
+        self._keep(
+            Candidate("start", _numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
+            metrics,
+            logits,
+        )
 
     def _probe(self) -> None:
         if self._probe_rows is None:
@@ -167,7 +183,8 @@ class Climber:
         before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
         try:
             install(self._model, self._ready.facts.head, head)
-            check_installed(self._model, passages.inputs, head.logits(passages.features), self._autocast)
+            with as_passed(self._model, self._ready):
+                check_installed(self._model, passages.inputs, head.logits(passages.features), self._autocast)
         except ModelError:
             for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
                 weight.data.copy_(fresh)
@@ -181,9 +198,12 @@ class Climber:
             raise ModelError("no hidden states were kept")
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ModelError("FSDP shards a model once, for one rung")
+        if self._state is not None:  # a probe that is no better leaves its head behind
+            restore_state(self._model, self._state)
         facts = self._ready.facts
         cut = Cut(self._backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-        check_cut(self._model, cut, passages.inputs, passages.state, self._autocast)
+        with as_passed(self._model, self._ready):
+            check_cut(self._model, cut, passages.inputs, passages.state, self._autocast)
         rows = HiddenRows(passages.all["train"], np.asarray(self._rows["train"].labels))
         validation = HiddenRows(passages.all["validation"], np.asarray(self._rows["validation"].labels))
 

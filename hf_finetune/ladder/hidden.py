@@ -105,8 +105,11 @@ class Passage:
         return self.watch.features.cpu(), self.watch.hidden
 
 
-def identity_of(manifest: Manifest, plan: Plan) -> str:
-    """A digest of whatever decides the backbone's features of an image, beside the image: weights, types, libraries."""
+def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:
+    """A digest of whatever decides the backbone's features of an image, beside the image: weights, types, libraries.
+
+    `start` is the digest of the adapter that the run starts from.
+    """
     parts = {
         "fingerprint": manifest.fingerprint,
         "quantization": manifest.quantization,
@@ -116,6 +119,8 @@ def identity_of(manifest: Manifest, plan: Plan) -> str:
         "preprocess": repr(manifest.preprocess),
         **{name: version(name) for name in LIBRARIES},
     }
+    if start is not None:
+        parts["start"] = start
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

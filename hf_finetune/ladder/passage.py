@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from hf_finetune import processes
 from hf_finetune.backbones.split import Watch
 from hf_finetune.inference import Normaliser
 from hf_finetune.ladder.hidden import Keeper, Kept, Passage
+from hf_finetune.ladder.start import as_started
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def pass_over(
     *,
     announce: Callable[[float, int], None],
 ) -> Passages:
-    """Run the frozen backbone over `splits` (this process's share), or find what an earlier run kept.
+    """Run the backbone as it starts over `splits` (this process's share), or find what an earlier run kept.
 
     `announce(seconds an image, images of this process still to be run)` is called once that has been measured.
     """
@@ -65,7 +65,7 @@ def pass_over(
     watch = watch_of(model, ready.facts.head, entry)
     passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), plan.micro_batch.value, autocast)
     first = splits["train"].gather(np.arange(min(plan.micro_batch.value, len(splits["train"]))))
-    with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
+    with as_started(model, ready):
         passage(first[:2])  # the first run of a kernel is slower
         started = time.perf_counter()
         features, state = passage(first)

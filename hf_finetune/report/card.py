@@ -18,6 +18,7 @@ from hf_finetune.report.references import (
     is_hub_model,
     method,
     shared_recipe,
+    start_name,
     title,
     without_paths,
 )
@@ -162,6 +163,12 @@ def _training(report: RunReport) -> str:
     facts += [f"- {_flat(note)}" for note in data["notes"]]
     if report.model["commit"]:
         facts.append(f"- Base model: commit `{report.model['commit']}`.")
+    if start := report.model.get("start"):
+        at = f" at commit `{start['commit']}`" if start["commit"] else ""
+        name = escape(without_paths(start_name(report) or ""))
+        facts.append(
+            f"- Started from {name}{at}, whose files have the sha256 `{start['digest']}`; head {start['head']}."
+        )
     world = machine["world_size"]
     facts += [
         f"- Machine: {escape(machine['device_name'])} ({machine['device']}), {machine['cores']} cores, "

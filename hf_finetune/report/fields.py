@@ -13,10 +13,21 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 
+class StartFields(TypedDict):
+    """The adapter that the run started from. `commit` is the Hub's sha (None: a folder), `digest` the sha256 of its
+    config and weights, `head` says whether its head was kept, and why."""
+
+    name: str
+    commit: str | None
+    digest: str
+    head: str
+
+
 class ModelFields(TypedDict):
     """The base model. `commit` is the Hub's sha: None for a folder or a built-in base.
 
-    `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    `start` is None for a run that starts from the base alone. `quantization_config` holds what
+    `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
     """
 
     name: str
@@ -28,6 +39,7 @@ class ModelFields(TypedDict):
     parameters: int
     builtin: bool
     quantization_config: NotRequired[Mapping[str, Any] | None]
+    start: NotRequired[StartFields | None]
 
 
 class RejectedFields(TypedDict):

@@ -53,6 +53,12 @@ def dataset_name(report: RunReport) -> str:
     return name if is_hub_data(report) or name.startswith(_BUILTIN) else last_component(name)
 
 
+def start_name(report: RunReport) -> str | None:
+    """What the run started from: an adapter's Hub id, or the last component of its folder; None: from nothing."""
+    start = report.model.get("start")
+    return start and (start["name"] if start["commit"] else last_component(start["name"]))
+
+
 def title(report: RunReport) -> str:
     """A short name for the result: base and dataset without namespace."""
     base = last_component(base_name(report)).removeprefix(_BUILTIN)
@@ -73,6 +79,9 @@ def shared_recipe(report: RunReport) -> dict[str, Any]:
     data = {key: value for key, value in recipe["data"].items() if key not in ("cache_dir", "store_limit")}
     recipe["data"] = {**data, "name": dataset_name(report)}
     recipe["model"] = {**recipe["model"], "name": base_name(report)}
+    start = report.model.get("start")
+    if start and not start["commit"]:
+        recipe["adapter"] = {**recipe["adapter"], "from": start_name(report)}
     return _without_paths(recipe)
 
 

@@ -154,3 +154,40 @@ def test_the_schema_knows_every_section_and_refuses_others() -> None:
     schema = recipe_schema()
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert schema["additionalProperties"] is False
+
+
+def test_an_adapter_to_start_from_is_called_by_its_key_everywhere() -> None:
+    recipe = load_recipe({}, ["adapter.from=user/other@v2"])
+    assert isinstance(recipe.adapter, Lora)
+    assert (recipe.adapter.start, recipe.adapter.rank, recipe.adapter.targets) == ("user/other@v2", None, None)
+    dumped = recipe.model_dump(mode="json")["adapter"]
+    assert (dumped["from"], dumped["rank"], "start" in dumped) == ("user/other@v2", None, False)
+    assert load_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    lora = recipe_schema()["$defs"]["Lora"]["properties"]
+    assert "start" not in lora
+    assert (lora["rank"]["default"], lora["targets"]["default"]) == (8, "all")
+    assert (load_recipe({}).adapter, load_recipe({"adapter": {"rank": 8}}).adapter) == (Lora(), Lora(rank=8))
+    assert Lora().rank == 8
+
+
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ({"from": ""}, "line 2: adapter.from: String should have at least 1 character is expected; found ''"),
+        ({"from": 3}, "line 2: adapter.from: a valid string is expected; found 3"),
+        ({"start": "user/other"}, "line 2: adapter.start: unknown key; did you mean targets?"),
+        ({"zz": "user/other"}, "line 2: adapter.zz: unknown key; it knows kind, from, rank, alpha, "),
+        ({"form": "user/other"}, "line 2: adapter.form: unknown key; did you mean from?"),
+        (
+            {"rank": None},
+            "line 2: adapter.rank: a value is expected where adapter.from names no adapter to take it from",
+        ),
+    ],
+)
+def test_what_cannot_be_said_of_a_start(tmp_path: Path, adapter: dict[str, object], said: str) -> None:
+    assert said in refused(write(tmp_path / "r.yaml", yaml.safe_dump({"adapter": adapter}, default_flow_style=False)))
+
+
+def test_only_lora_starts_from_an_adapter() -> None:
+    text = refused({"adapter": {"kind": "head_only", "from": "user/other"}})
+    assert "adapter.from: unknown key; it knows kind" in text
