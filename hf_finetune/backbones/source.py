@@ -36,7 +36,9 @@ class Source:
 
     @property
     def licence(self) -> str | None:
-        """The licence that config.json (timm's do) or the model card states, else None."""
+        """The licence that config.json (timm's do) or the model card states, else None; a built-in one has ours."""
+        if self.library == "builtin":
+            return "apache-2.0"
         stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license") or _card_licence(self)
         return stated if isinstance(stated, str) else None
 

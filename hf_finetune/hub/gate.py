@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
-# The share of the logits' range by which they may differ: the same kind of device, or another (other kernels, and
-# bfloat16 sums in another order).
-SAME_DEVICE, OTHER_DEVICE = 1e-3, 5e-2
+# The share of the logits' range by which they may differ: with the same kernels, or with others (another kind of
+# device; bitsandbytes' 4-bit weights, which stock code repacks for a bfloat16 kernel on CPUs with AVX512-BF16 and this
+# package keeps as they were trained).
+SAME_KERNELS, OTHER_KERNELS = 1e-3, 5e-2
 _CHILD = """
 import json, sys
 import numpy as np
@@ -64,7 +65,7 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str, *, mer
     if not merged:
         recorded_on = held.device if held.device == best else "cpu"
         found = _answer(load_result(staged, manifest, torch_dtype(manifest.dtype), recorded_on), pixels)
-        tolerance = SAME_DEVICE if recorded_on == held.device else OTHER_DEVICE
+        tolerance = SAME_KERNELS if recorded_on == held.device else OTHER_KERNELS
         _compare(found, held.logits, tolerance, "answers differently from the trained model")
     ours = _answer(load_result(staged, manifest, torch.float32, place), pixels)
     theirs, names = stock_answer(snippet, staged, pixels)
@@ -73,7 +74,8 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str, *, mer
             f"{staged.name}: stock libraries read other label names than were trained: {_different(names, manifest)}.",
             "This is a bug: please report it.",
         )
-    difference = _compare(theirs, ours, SAME_DEVICE, "answers differently in stock transformers and peft")
+    tolerance = OTHER_KERNELS if manifest.quantization == "nf4" else SAME_KERNELS
+    difference = _compare(theirs, ours, tolerance, "answers differently in stock transformers and peft")
     logger.info("Reloaded by stock libraries in a fresh process: logits differ by at most %.2g.", difference)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.photos import write_photos
 from tests.hub.fixture import Hub
-from tests.hub.repos import timm_model
+from tests.hub.repos import jpeg, timm_model
 from tests.hub.server import running
 from tests.hub.users import TOKEN
 from tests.push.world import OURS, PIPELINE, STOCK, World, recipe
@@ -26,9 +26,10 @@ SECTIONS = {
     "timm": {"model": TIMM},
     "timm-int8": {"model": TIMM, "quantization": {"kind": "int8"}},
     "starter": {"model": {"name": "builtin:starter"}},
+    "many": {"model": VIT, "ladder": ["probe"]},
 }
 REPOS = [f"loopback/{name}" for name in SECTIONS]
-MERGED = [f"loopback/{name}-merged" for name in SECTIONS if name != "whole"]
+MERGED = [f"loopback/{name}-merged" for name in ("lora", "head", "int8", "timm", "starter")]
 
 
 # repo → for each photo the label, and the probability of every label
@@ -48,6 +49,21 @@ class Pushed:
         return self.world.folder / "runs" / name
 
 
+# Names that are equal once Unicode is normalised, that hold what paths and markup are made of, and 493 more.
+AWKWARD = ["é", "e\u0301", "Ａ", "A", "and/or", "/m/01g317", "漢字 🐝"]
+NAMES = [*AWKWARD, *(f"class {number}" for number in range(493))]
+
+
+def many_classes(folder: Path) -> Path:
+    """A table of 500 classes with eight photos each, every photo in many rows."""
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number, number % 5))
+    rows = [f'{(8 * label + turn) % 40}.jpg,"{name}"' for label, name in enumerate(NAMES) for turn in range(8)]
+    (folder / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    return folder / "table.csv"
+
+
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
     folder = tmp_path_factory.mktemp("world")
@@ -59,12 +75,14 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
         world = World(Hub(server, served, folder), folder)
         lines: list[list[object]] = []
         for name, sections in SECTIONS.items():
-            data = {"data": {"name": str(photos), "validation_share": 0.2}}
+            place = many_classes(folder / "many") if name == "many" else photos
+            data = {"data": {"name": str(place), "validation_share": 0.2}}
             hub = {"hub": {"repo": name, "merged": True}} if name == "lora" else {}
             lines.append(["train", recipe(folder, name, {**sections, **data, **hub})])
             if not hub:  # in the namespace of the token's user, with and without saying so
                 repo = f"loopback/{name}" if name == "head" else name
-                lines.append(["push", folder / "runs" / name, "--repo", repo, "--merged"])
+                merged = ["--merged"] if f"loopback/{name}-merged" in MERGED else []
+                lines.append(["push", folder / "runs" / name, "--repo", repo, *merged])
         said = world.commands(*lines)
         some = sorted(str(path) for path in (photos / "test").rglob("*.jpg"))[::7]
         own = [str(folder / "runs" / name) for name in SECTIONS]
@@ -80,7 +98,7 @@ def assert_same(found: Answers, known: Answers, tolerance: float) -> None:
 
 
 def test_every_command_succeeded_and_said_where_the_result_is(pushed: Pushed) -> None:
-    assert [code for code, _, _ in pushed.said] == [0] * len(pushed.said), pushed.said
+    assert [err for code, _, err in pushed.said if code != 0] == []
     out = "\n".join(str(out) for _, out, _ in pushed.said)
     for repo in (*REPOS, *MERGED):
         assert f"{pushed.world.hub.url}/{repo} at " in out
@@ -100,7 +118,17 @@ def test_another_machine_knows_nothing_but_the_name_and_later_needs_no_network(p
 
 
 def test_the_cards_own_lines_answer_the_same_in_stock_libraries(pushed: Pushed) -> None:
-    assert_same(pushed.world.ask("stock", STOCK, [REPOS, pushed.photos]), pushed.answers, 1e-4)
+    found = pushed.world.ask("stock", STOCK, [REPOS, pushed.photos])
+    for repo in REPOS:
+        # Stock code repacks 4-bit weights for a bfloat16 kernel where the CPU has one; an int8 layer's outputs on a CPU
+        # depend on what else is in the batch.
+        tolerance = 2e-2 if "nf4" in repo else 1e-3 if "int8" in repo else 1e-4
+        assert_same({repo: found[repo]}, pushed.answers, tolerance)
+
+
+def test_500_class_names_arrive_letter_for_letter(pushed: Pushed) -> None:
+    found = pushed.world.ask("stock", STOCK, [["loopback/many"], pushed.photos[:1]])
+    assert sorted(found["loopback/many"][0][1]) == sorted(NAMES)
 
 
 def test_the_merged_model_works_in_a_pipeline_with_its_own_label_names(pushed: Pushed) -> None:
