@@ -66,7 +66,15 @@ def stock_logits(staged: Path, labels: tuple[str, ...], pixels: np.ndarray, prep
 
 
 def compare(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest difference of logits [N, C]. Raises AdapterError above a thousandth of the range of `expected`."""
+    """The largest difference of logits [N, C].
+
+    Raises AdapterError above a thousandth of the range of `expected`, and where that holds NaN or infinity.
+    """
+    if not np.isfinite(expected).all():
+        raise AdapterError(
+            "The result answers with logits that are no finite numbers; no model was written.",
+            "Train it again, or copy its folder again.",
+        )
     difference = float(np.abs(found - expected).max())
     allowed = TOLERANCE * float(np.ptp(expected))
     if not difference <= allowed:  # NaN is caught too

@@ -138,9 +138,7 @@ def load_result(
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
     if manifest.adapter["kind"] == "full":
-        from transformers import AutoModelForImageClassification
-
-        return AutoModelForImageClassification.from_pretrained(folder, dtype=dtype).to(device).eval()
+        return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
 
     from hf_finetune.adapters.attach import attach
@@ -166,6 +164,27 @@ def load_result(
     if quantization is None:
         backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
     return attach(backbone, folder).eval()
+
+
+def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A result of full fine-tuning. transformers only logs which weights it did not find, and makes random ones."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageClassification
+
+    from hf_finetune.backbones.load import quiet
+
+    try:
+        with quiet():
+            model, report = AutoModelForImageClassification.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True
+            )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise AdapterError(f"The weights in {folder} cannot be read: {reason}.", "Copy the folder again.") from error
+    lost = sorted(map(str, report["missing_keys"]))
+    if lost:
+        raise AdapterError(f"{folder} lacks {len(lost)} weights: {', '.join(lost[:5])}.", "Copy the folder again.")
+    return model
 
 
 def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:

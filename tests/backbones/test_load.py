@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig
 
 from hf_finetune.adapters import Lora
 from hf_finetune.adapters.trained import frozen_norms
@@ -228,3 +229,15 @@ def test_the_real_checkpoints_get_a_head_of_their_own(shared_data: Path, name: s
     with torch.no_grad():
         assert model(pixel_values=pixels(224, 1)).logits.shape == (1, 4)
     assert model.config.id2label[0] == "n/a"
+
+
+def test_the_config_of_a_timm_base_with_label_names_says_the_new_labels(tmp_path: Path) -> None:
+    """transformers 5.23 prefers `label_names` to id2label, in what it writes and in what it reads."""
+    folder = write_timm(tmp_path / "base")
+    edit_config(folder, label_names=["old 0", "old 1", "old 2", "old 3", "old 4"])
+    for labels in (("n/a", "1", "True"), tuple("abcde")):
+        model = load_backbone(Model(name=str(folder)), Labels(labels), dtype=torch.float32, seed=0)
+        model.config.save_pretrained(tmp_path / "saved")
+        again = AutoConfig.from_pretrained(tmp_path / "saved")
+        assert again.id2label == dict(enumerate(labels))
+        assert again.num_labels == len(labels)
