@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def read_hub(config: Data, local_hint: str) -> Source:
     if constants.is_offline_mode():
         return _read_cached(config, local_hint)
     info = _resolve(config, local_hint)
+    _remember(config)
     licence = getattr(info.card_data, "license", None)
     data = _load(config, info.sha, local_hint)
     found = _commit_of(data)
@@ -70,6 +72,30 @@ def _resolve(config: Data, local_hint: str) -> Any:
             time.sleep(wait)
 
 
+def _remember(config: Data) -> None:
+    """Let the Hub's cache know which commit a branch or tag means: `datasets` fetches by commit and does not say."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    if config.revision is None or COMMIT.fullmatch(config.revision):
+        return
+    # A card that is not there, or cannot be had now: the first is remembered too, the second costs offline use only.
+    with suppress(EntryNotFoundError, HfHubHTTPError, OSError):
+        hf_hub_download(config.name, "README.md", repo_type="dataset", revision=config.revision)
+
+
+def _remembered(config: Data) -> str | None:
+    """The commit that `data.revision` means by the Hub's cache; None where it knows of none, or none is named."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    if config.revision is None or COMMIT.fullmatch(config.revision):
+        return config.revision
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=config.name, repo_type="dataset")
+    ref = folder / "refs" / config.revision
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
+
+
 def _load(config: Data, revision: str | None, local_hint: str) -> Any:
     import datasets
     import httpx2
@@ -88,12 +114,12 @@ def _read_cached(config: Data, local_hint: str) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    wanted = config.revision if config.revision and COMMIT.fullmatch(config.revision) else None
+    wanted = _remembered(config)
     prepared_error: Exception | None = None
     try:
         data = datasets.load_dataset(config.name, config.config)
         commit = _commit_of(data)
-        if config.revision is None or wanted == commit:
+        if config.revision is None or (wanted is not None and wanted == commit):
             stamp = {} if commit is None else {"stamp": f"{config.name} {commit} {config.config}"}
             return read_datasets(
                 data, config, config.name, commit=commit, licence=_cached_licence(config, commit), **stamp

@@ -101,13 +101,16 @@ def describe(into: Path, report: RunReport, manifest: Manifest, repo: str, *, me
     builtin = manifest.base.startswith("builtin:")
     if manifest.adapter["kind"] == "full" and not builtin:
         manifest = replace(manifest, base=base_name(report))  # its base is a fact of its history, not needed to load it
+    shared = shared_recipe(report)
+    if not merged:
+        manifest = replace(manifest, adapter=shared["adapter"])  # `from` may be a folder of this machine
     write_manifest(into, manifest)
     adapter_config = into / "adapter_config.json"
     if adapter_config.is_file():
         config = json.loads(adapter_config.read_text(encoding="utf-8"))
         config |= {"base_model_name_or_path": "base" if builtin else manifest.base, "revision": manifest.revision}
         adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    recipe = yaml.safe_dump(shared_recipe(report), sort_keys=False, allow_unicode=True)
+    recipe = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
     (into / "recipe.yaml").write_text(recipe, encoding="utf-8")
     metrics = {"validation": dict(report.validation), "test": dict(report.test)}
     (into / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
