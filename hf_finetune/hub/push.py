@@ -113,7 +113,9 @@ def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
         logger.info("Checking %s before it leaves: reloading it, here and with stock libraries.", wanted.repo)
         pass_gate(into, manifest, held, stock_snippet(report))
         parcels = [_parcel(wanted.repo, into)]
-        if wanted.merged and not run.whole:
+        if wanted.merged and run.whole:
+            logger.info("The result is a whole model already: there is nothing to merge.")
+        elif wanted.merged:
             merged_repo = f"{wanted.repo}-merged"
             whole = Path(scratch) / "merged"
             merged = _merge(into, whole, manifest)

@@ -88,7 +88,8 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
             f"sha256 `{report.model['fingerprint']}` over their tensors, as hf_finetune counts it."
         )
     place = f'"{repo}"' if repo else "path"
-    text.append(f'With hf_finetune: `hf_finetune.load({place}).predict(["photo.jpg"])`; it checks the base\'s weights.')
+    checks = "" if whole else "; it checks the base's weights"
+    text.append(f'With hf_finetune: `hf_finetune.load({place}).predict(["photo.jpg"])`{checks}.')
     return "\n\n".join(text)
 
 

@@ -68,7 +68,11 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
     ]
     licence = (report.model["licence"] or "unknown").strip()
     known = licence.lower() in _LICENCES
-    tags = ["hf_finetune", *(["lora"] if report.recipe["adapter"]["kind"] == "lora" else []), report.model["library"]]
+    tags = [
+        "hf_finetune",
+        *(["lora"] if report.recipe["adapter"]["kind"] == "lora" and not merged else []),
+        report.model["library"],
+    ]
     data = ModelCardData(
         license=licence.lower() if known else "other",
         license_name=None if known else licence,
