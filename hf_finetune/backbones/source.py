@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
+from hf_finetune.patience import Patience, patiently
 
 _BUILTINS = {"starter": Path("starter") / "weights"}
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -100,9 +101,12 @@ def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -
 def _on_hub(model: Model) -> Source:
     from huggingface_hub import errors, hf_hub_download
 
+    def fetch() -> str:
+        return hf_hub_download(model.name, "config.json", revision=model.revision)
+
     at = f" at revision {model.revision!r}" if model.revision else ""
     try:
-        path = Path(hf_hub_download(model.name, "config.json", revision=model.revision))
+        path = Path(patiently(fetch, f"Fetching {model.name}", Patience(tries=3)))
     except errors.GatedRepoError as error:
         raise ModelError(
             f"model.name: {model.name!r} is gated on the Hub and this machine has no access",

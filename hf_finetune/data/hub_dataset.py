@@ -7,7 +7,6 @@ are read by `hf_rows`.
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from hf_finetune.data.hf_rows import read_datasets
 from hf_finetune.data.hub_errors import explain, not_cached
 from hf_finetune.data.source import Source
 from hf_finetune.errors import DataError
+from hf_finetune.patience import Patience, patiently
 
-RETRY_AFTER_S = (1.0, 4.0)  # huggingface_hub retries downloads, but not this one metadata call
+PATIENCE = Patience(tries=3)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -57,19 +57,15 @@ def _resolve(config: Data, local_hint: str) -> Any:
     """The Hub's metadata of the dataset; asks again when the Hub is busy or the connection breaks."""
     import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
-    waits = iter(RETRY_AFTER_S)
-    while True:
-        try:
-            return HfApi().dataset_info(config.name, revision=config.revision, timeout=30.0)
-        except (HFValidationError, httpx2.HTTPError, OSError) as error:
-            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-            passes = not isinstance(error, HFValidationError) and (status is None or status == 429 or status >= 500)
-            wait = next(waits, None) if passes else None
-            if wait is None:
-                raise explain(error, config, local_hint) from error
-            time.sleep(wait)
+    def ask() -> Any:
+        return HfApi().dataset_info(config.name, revision=config.revision, timeout=30.0)
+
+    try:
+        return patiently(ask, f"Asking about {config.name}", PATIENCE)
+    except (HFValidationError, httpx2.HTTPError, OSError) as error:
+        raise explain(error, config, local_hint) from error
 
 
 def _remember(config: Data) -> None:

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.source import listing
 from hf_finetune.errors import DataError
+from hf_finetune.patience import causes
 
 
 def explain(error: BaseException, config: Data, local_hint: str) -> DataError:
     """The DataError for whatever the Hub or `datasets` raised. `local_hint`: in case a folder was meant."""
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    causes = list(_chain(error))
+    chain = list(causes(error))
     name = config.name
-    if any(isinstance(cause, GatedRepoError) or "is a gated dataset" in str(cause) for cause in causes):
+    if any(isinstance(cause, GatedRepoError) or "is a gated dataset" in str(cause) for cause in chain):
         from huggingface_hub import constants
 
         return DataError(
             f"data.name: {name} is gated on the Hub, and this machine's token has no access to it",
             f"accept its conditions at {constants.ENDPOINT}/datasets/{name}, then log in with `hf auth login`",
         )
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+    if any(isinstance(cause, RevisionNotFoundError) for cause in chain):
         return DataError(
             f"data.revision: the dataset {name} has no branch, tag or commit {config.revision!r}",
             "look at its files and versions on the Hub, or set data.revision to null",
         )
-    if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in causes):
+    if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in chain):
         return DataError(
             f"data.name: a local folder, table file or Hub dataset is expected, found no {name} in any of them",
             _joined(local_hint, "if it is a private dataset, log in with `hf auth login`"),
         )
-    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes) or any(
-        "enough disk space" in str(cause) for cause in causes
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in chain) or any(
+        "enough disk space" in str(cause) for cause in chain
     ):
         return DataError(
             f"data.name: {name} does not fit on the disk: {error}",
             "free some disk, or set HF_HOME to a folder elsewhere",
         )
-    if any("scripts are no longer supported" in str(cause) for cause in causes):
+    if any("scripts are no longer supported" in str(cause) for cause in chain):
         return DataError(
             f"data.name: {name} is read by a script of its own, which datasets no longer runs",
             "many such datasets have a Parquet copy: set data.revision=refs/convert/parquet",
         )
-    return _configuration(causes, config) or _other(error, causes, config)
+    return _configuration(chain, config) or _other(error, chain, config)
 
 
 def not_cached(config: Data, local_hint: str, prepared: Exception | None) -> DataError:
@@ -120,11 +120,3 @@ def _other(error: BaseException, causes: list[BaseException], config: Data) -> D
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no text"])[0]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import HubError
 from hf_finetune.hub.config import Hub
-from hf_finetune.hub.patience import Patience, may_pass, patiently
 from hf_finetune.hub.refusals import first_line, refusal
 from hf_finetune.hub.stage import check_base
+from hf_finetune.patience import Patience, may_pass, patiently
 
 if TYPE_CHECKING:
     import httpx2

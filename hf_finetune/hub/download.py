@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_finetune.errors import AdapterError
 from hf_finetune.hub.files import PATTERNS
-from hf_finetune.hub.patience import Patience, patiently
+from hf_finetune.patience import Patience, patiently
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 

@@ -18,10 +18,10 @@ from hf_finetune.errors import MachineError
 from hf_finetune.hub.access import connect, full_name
 from hf_finetune.hub.files import CARD, local_files
 from hf_finetune.hub.gate import pass_gate
-from hf_finetune.hub.patience import Patience
 from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import FinishedRun, describe, finished_run, refuse_leaks, stage_run
 from hf_finetune.hub.upload import Uploaded, known_as, upload
+from hf_finetune.patience import Patience
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

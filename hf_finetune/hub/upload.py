@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import HubError
 from hf_finetune.hub.files import CARD, PATTERNS, LocalFile, is_published, local_files, sha256_of
-from hf_finetune.hub.patience import Patience, may_pass, patiently, status_of, wait
 from hf_finetune.hub.refusals import refusal
 from hf_finetune.manifest import FILE as MANIFEST
+from hf_finetune.patience import Patience, may_pass, patiently, status_of, wait
 from hf_finetune.report.card_mark import is_unedited
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ import json, sys
 from hf_finetune.data import hub_dataset
 from hf_finetune.data.config import Data
 from hf_finetune.data.scan import scan
+from hf_finetune.patience import Patience
 from hf_finetune.errors import DataError
-hub_dataset.RETRY_AFTER_S = (0.05, 0.1)
+hub_dataset.PATIENCE = Patience(tries=3, first_s=0.05)
 answers = []
 for fields in json.loads(sys.argv[1]):
     try:

@@ -80,3 +80,12 @@ def test_a_run_on_a_hub_model_and_a_hub_dataset_is_repeated_without_the_hub(hub:
     reports = [json.loads((tmp_path / "runs" / run / "run.json").read_text("utf-8")) for run in ("online", "offline")]
     assert [len(report[part]["commit"]) for report in reports for part in ("model", "data")] == [40] * 4
     assert reports[0]["test"] == reports[1]["test"]
+
+
+def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
+    save_tiny_vit(hub.folder / "models" / "org" / "tiny")
+    hub.server.faults.add("503", r"HEAD .*/config\.json")
+    hub.server.faults.add("drop", r"HEAD .*/config\.json")
+    (found,) = find(hub, ("org/tiny", None))
+    assert isinstance(found, list)
+    assert [kind for kind, _ in hub.server.faults.applied] == ["503", "drop"]

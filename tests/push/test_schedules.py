@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hf_finetune.errors import HubError
-from hf_finetune.hub.patience import Patience
 from hf_finetune.hub.upload import upload
+from hf_finetune.patience import Patience
 from tests.hub.fixture import Hub
 from tests.push.contents import content, write_result
 

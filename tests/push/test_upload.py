@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hf_finetune.errors import HubError
-from hf_finetune.hub.patience import Patience
 from hf_finetune.hub.upload import Uploaded, upload
+from hf_finetune.patience import Patience
 from tests.hub.fixture import Hub
 from tests.hub.users import OTHER_TOKEN, READ_TOKEN, TOKEN, UNKNOWN_TOKEN
 from tests.push.contents import content, write_result
