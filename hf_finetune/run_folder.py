@@ -137,7 +137,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
-            f"output.dir: another process is training in {folder.path}.", "Wait for it, or choose another output.dir."
+            f"output.dir: another process is at work in {folder.path}.", "Wait for it, or choose another output.dir."
         ) from None
     try:
         yield

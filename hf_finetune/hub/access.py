@@ -7,12 +7,13 @@ kept or written.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import HubError
 from hf_finetune.hub.config import Hub
 from hf_finetune.hub.refusals import first_line, refusal
-from hf_finetune.hub.stage import check_base
+from hf_finetune.hub.stage import local_base
 from hf_finetune.patience import Patience, may_pass, patiently
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def check_before_training(hub: Hub, model: str, *, whole: bool) -> None:
 
     if hub.repo is None:
         return
-    check_base(model, whole=whole)
+    if not whole and not model.startswith("builtin:") and Path(model).expanduser().is_dir():
+        raise local_base(model)
     api = connect(silence_s=10.0)
     try:
         full_name(api, hub.repo, Patience(tries=1))

@@ -7,6 +7,7 @@ arrived are not sent again, and a repo that holds everything is left as it is.
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import FinishedRun, describe, finished_run, refuse_leaks, stage_run
 from hf_finetune.hub.upload import Uploaded, known_as, upload
 from hf_finetune.patience import Patience
+from hf_finetune.run_folder import locked
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -103,8 +105,8 @@ def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
     from hf_finetune.held import read_held
     from hf_finetune.report.snippet import stock_snippet
 
-    with tempfile.TemporaryDirectory(dir=run.folder.path, prefix="push.") as scratch, _full_disk_is_said(run):
-        into = Path(scratch) / "result"
+    with locked(run.folder), _full_disk_is_said(run), _scratch(run) as scratch:
+        into = scratch / "result"
         into.mkdir()
         held = read_held(run.folder.held)
         manifest = stage_run(run, into, wanted.repo, wanted.base)
@@ -117,13 +119,22 @@ def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
             logger.info("The result is a whole model already: there is nothing to merge.")
         elif wanted.merged:
             merged_repo = f"{wanted.repo}-merged"
-            whole = Path(scratch) / "merged"
+            whole = scratch / "merged"
             merged = _merge(into, whole, manifest)
             describe(whole, report, merged, merged_repo, merged=True)
             _refuse(run, whole, wanted)
             pass_gate(whole, merged, held, stock_snippet(report, merged=True), merged=True)
             parcels.append(_parcel(merged_repo, whole))
         yield parcels
+
+
+@contextmanager
+def _scratch(run: FinishedRun) -> Iterator[Path]:
+    """A folder on the run's disk; what an earlier push left when it was killed is removed."""
+    for left in run.folder.path.glob("push.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=run.folder.path, prefix="push.") as scratch:
+        yield Path(scratch)
 
 
 def _merge(result: Path, whole: Path, manifest: Manifest) -> Manifest:

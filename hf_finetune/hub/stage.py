@@ -44,11 +44,9 @@ def finished_run(place: Path) -> FinishedRun:
     """The run in a folder, or around a result's folder. Raises AdapterError where none is, or it is unfinished."""
     from hf_finetune.report.run_json import as_run_report, read_report
 
-    folder = RunFolder(
-        place if (place / "recipe.yaml").is_file() and not _is_result(place) else place.absolute().parent
-    )
+    folder = RunFolder(place.absolute().parent if _is_result(place) else place)
     if not folder.is_finished():
-        if folder.recipe.is_file() and (place == folder.path or _is_result(place)):
+        if folder.recipe.is_file():
             raise AdapterError(
                 f"{folder.path}: a finished run is expected, found an unfinished one.",
                 f"Go on with `hf-finetune train {folder.recipe}`; it is pushed when it is finished.",
@@ -63,14 +61,13 @@ def _is_result(place: Path) -> bool:
     return (place / "hf_finetune.json").is_file()
 
 
-def check_base(model: str, *, whole: bool) -> None:
-    """Raise HubError for a base that others cannot have: a local folder. A whole model needs no base."""
-    if not whole and not model.startswith("builtin:") and Path(model).expanduser().is_dir():
-        raise HubError(
-            f"model.name: {model} is a folder of this machine; nobody else could load an adapter for it",
-            "upload it (`hf upload USER/BASE FOLDER`) and push with `hf-finetune push RUN --base USER/BASE`, "
-            "or name a Hub model in the recipe",
-        )
+def local_base(model: str) -> HubError:
+    """The refusal of an adapter whose base others cannot have."""
+    return HubError(
+        f"model.name: {model} is a folder of this machine; nobody else could load an adapter for it",
+        "upload it (`hf upload USER/BASE FOLDER`) and push with `hf-finetune push RUN --base USER/BASE`, "
+        "or name a Hub model in the recipe",
+    )
 
 
 def stage_run(run: FinishedRun, into: Path, repo: str, base: Model | None = None) -> Manifest:
@@ -85,8 +82,8 @@ def stage_run(run: FinishedRun, into: Path, repo: str, base: Model | None = None
         commit = _commit_of(base, manifest)
         report = replace(report, model={**report.model, "name": base.name, "commit": commit, "builtin": False})
         manifest = replace(manifest, base=base.name, revision=commit)
-    else:
-        check_base(manifest.base, whole=run.whole)
+    elif not run.whole and not report.model["builtin"] and report.model["commit"] is None:
+        raise local_base(manifest.base)
     describe(into, report, manifest, repo, merged=False)
     return manifest
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,8 @@ import pytest
 from tests.cli.photos import write_photos
 from tests.hub.fixture import Hub
 from tests.hub.server import running
-from tests.hub.users import READ_TOKEN
-from tests.push.world import World, recipe
+from tests.hub.users import READ_TOKEN, TOKEN
+from tests.push.world import REPO, World, recipe
 from tests.training.rows import save_tiny_vit
 
 
@@ -96,6 +99,7 @@ def test_what_is_no_finished_run(trained: Trained, tmp_path: Path) -> None:
     assert "a finished run is expected, found an unfinished one" in said
     assert f"hf-finetune train {unfinished / 'recipe.yaml'}" in said
     assert "there is no such folder" in refused(trained, "push", tmp_path / "nothing", "--repo", "beans")
+    assert "there is no such folder" in refused(trained, "push", trained.run / "typo", "--repo", "beans")
     assert "it holds no run of hf-finetune" in refused(trained, "push", tmp_path, "--repo", "beans")
     assert "the recipe names none (hub.repo)" in refused(trained, "push", trained.run)
     assert "a Hub repo such as user/name is expected" in refused(trained, "push", trained.run, "--repo", "a/b/c")
@@ -167,3 +171,24 @@ def test_a_push_that_fails_after_training_says_that_the_run_is_safe_and_goes_on(
     assert f"The run is finished and safe in {run}; `hf-finetune push {run}` goes on." in train[2]
     assert push[0] == 0, push[2]
     assert "pushed and compared" in push[1]
+
+
+def test_a_push_that_was_killed_goes_on_and_leaves_nothing_behind(trained: Trained) -> None:
+    hub = trained.world.machine("author")
+    hub.server.faults.add("slow", "^PUT ", seconds=3)
+    command = [sys.executable, "-m", "hf_finetune", "push", str(trained.run), "--repo", "killed"]
+    before = len(hub.server.faults.applied)
+    process = subprocess.Popen(command, env=hub.env(token=TOKEN), cwd=REPO, stderr=subprocess.DEVNULL)
+    while len(hub.server.faults.applied) == before:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert list(trained.run.glob("push.*"))
+    ((code, out, err),) = trained.world.commands(["push", trained.run, "--repo", "killed"])
+    assert (code, "pushed and compared" in out) == (0, True), err
+    assert not list(trained.run.glob("push.*"))
+    there = trained.world.hub.folder / "models" / "loopback" / "killed"
+    assert (there / "adapter_model.safetensors").read_bytes() == (
+        trained.run / "adapter" / "adapter_model.safetensors"
+    ).read_bytes()

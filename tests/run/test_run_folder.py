@@ -78,5 +78,5 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     with locked(folder):
         inside = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
     after = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
-    assert "another process is training in" in inside.stdout
+    assert "another process is at work in" in inside.stdout
     assert (after.stdout, after.returncode) == ("", 0)
