@@ -20,7 +20,16 @@ from hf_finetune.cli import main
 from tests.cli.photos import CLASSES
 
 Cli = Callable[..., tuple[int, str, str]]
-RUN_FILES = ["adapter", "checkpoints", "metrics.jsonl", "plan.json", "predictions.csv", "recipe.yaml", "run.json"]
+RUN_FILES = [
+    "adapter",
+    "checkpoints",
+    "held.npz",
+    "metrics.jsonl",
+    "plan.json",
+    "predictions.csv",
+    "recipe.yaml",
+    "run.json",
+]
 ADAPTER_FILES = [
     "README.md",
     "adapter_config.json",

