@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hf_finetune.errors import AdapterError
-
-if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
+from hf_finetune.fetching import fetch
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -53,55 +50,16 @@ def fetch_adapter(written: str) -> Fetched:
 
 
 def _from_hub(name: str, revision: str | None) -> Fetched:
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    at = f" at revision {revision!r}" if revision else ""
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
-    except errors.HFValidationError as error:
-        raise AdapterError(f"adapter.from: {name!r} is neither a folder here nor a possible Hub id", _LOOK) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(name, at) from error
-    except errors.HfHubHTTPError as error:
-        raise _refused(name, revision, error) from error
-    except OSError as error:
-        raise AdapterError(f"adapter.from: {name!r}{at} could not be fetched: {error}", "try again later") from error
+    def files() -> str:
+        return snapshot_download(name, revision=revision, allow_patterns=list(_FILES))
+
+    folder = fetch(files, name, revision, AdapterError, key="adapter.from", look=_LOOK)
     found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if not {CONFIG, WEIGHTS} <= found:
         found |= _listed(name, folder.name)
     return _checked(Fetched(name, folder, folder.name), found)
-
-
-def _unreachable(name: str, at: str) -> AdapterError:
-    from huggingface_hub import constants
-
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
-    remedy = "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "check the network"
-    return AdapterError(
-        f"adapter.from: {name!r}{at} is not in this machine's Hub cache, and {why}",
-        f"{remedy}, or fetch it once with `hf download {name}`, or give a folder",
-    )
-
-
-def _refused(name: str, revision: str | None, error: HfHubHTTPError) -> AdapterError:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return AdapterError(
-            f"adapter.from: {name!r} is gated on the Hub and this machine has no access",
-            f"accept its terms at https://huggingface.co/{name} and log in with `hf auth login`",
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return AdapterError(
-            f"adapter.from: {name!r} is neither a folder here nor a model on the Hub",
-            "check the spelling; a private one needs `hf auth login`",
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return AdapterError(
-            f"adapter.from: {name!r} has no branch, tag or commit {revision!r}",
-            f"see https://huggingface.co/{name}/commits/main",
-        )
-    return AdapterError(f"adapter.from: {name!r} could not be fetched: {error}", "try again later")
 
 
 def _listed(name: str, commit: str) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
-from hf_finetune.patience import Patience, patiently
+from hf_finetune.fetching import fetch
 
 _BUILTINS = {"starter": Path("starter") / "weights"}
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -101,53 +101,19 @@ def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -
 def _on_hub(model: Model) -> Source:
     from huggingface_hub import errors, hf_hub_download
 
-    def fetch() -> str:
+    def config() -> str:
         return hf_hub_download(model.name, "config.json", revision=model.revision)
 
-    at = f" at revision {model.revision!r}" if model.revision else ""
     try:
-        path = Path(patiently(fetch, f"Fetching {model.name}", Patience(tries=3)))
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"model.name: {model.name!r} is gated on the Hub and this machine has no access",
-            f"accept its terms at https://huggingface.co/{model.name} and log in with `hf auth login`",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"model.name: {model.name!r} is neither a folder here nor a model on the Hub",
-            "check the spelling; a private model needs `hf auth login`",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(
-            f"model.revision: {model.name!r} has no branch, tag or commit {model.revision!r}",
-            f"see https://huggingface.co/{model.name}/commits/main",
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(model.name, at) from error
+        path = fetch(
+            config, model.name, model.revision, ModelError, key="model.name", revision_key="model.revision", look=_LOOK
+        )
     except errors.EntryNotFoundError as error:
         raise _no_config(model) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"model.name: {model.name!r} is neither a folder here nor a possible Hub id", _LOOK) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise ModelError(f"model.name: {model.name!r}{at} could not be fetched: {error}", "try again later") from error
     raw = _read_config(model.name, path)
     commit = path.parent.name if path.parent.parent.name == "snapshots" else None
     timm = "pretrained_cfg" in raw or raw.get("model_type") == "timm_wrapper"
     return Source(model.name, "timm" if timm else "transformers", model.name, model.revision, commit, raw)
-
-
-def _unreachable(name: str, at: str) -> ModelError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return ModelError(
-            f"model.name: {name!r}{at} is not in this machine's Hub cache, and HF_HUB_OFFLINE is set",
-            f"unset HF_HUB_OFFLINE, or fetch it once with `hf download {name}`, or give a folder",
-        )
-    return ModelError(
-        f"model.name: {name!r}{at} is not in this machine's Hub cache, and the Hub cannot be reached",
-        f"check the network, or fetch it once with `hf download {name}`, or give a folder",
-    )
 
 
 def _no_config(model: Model) -> ModelError:

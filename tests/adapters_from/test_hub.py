@@ -120,7 +120,7 @@ def test_each_refusal_of_the_hub_says_what_to_do(hub: Hub, adapter: Path) -> Non
         ],
         "user/gated": [
             "adapter.from: 'user/gated' is gated on the Hub and this machine has no access",
-            f"accept its terms at https://huggingface.co/user/gated and {log_in}",
+            f"accept its terms at {hub.url}/user/gated and {log_in}",
         ],
         "user/private": [
             "adapter.from: 'user/private' is neither a folder here nor a model on the Hub",
@@ -128,7 +128,7 @@ def test_each_refusal_of_the_hub_says_what_to_do(hub: Hub, adapter: Path) -> Non
         ],
         "user/other@v9": [
             "adapter.from: 'user/other' has no branch, tag or commit 'v9'",
-            "see https://huggingface.co/user/other/commits/main",
+            f"see {hub.url}/user/other/commits/main",
         ],
         "user/pickle": [
             "adapter.from: 'user/pickle' holds its weights only as adapter_model.bin, a pickle, which can run any code "

@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 
 # A component's folder may import these and itself, nothing else of the package.
 COMPONENTS = ("adapters", "backbones", "data", "quantizers", "report", "starter", "tasks", "training")
-BELOW_COMPONENTS = ("errors", "types", "section", "patience", "pixels", "stock")
+BELOW_COMPONENTS = ("errors", "types", "section", "fetching", "patience", "pixels", "stock")
 # The rest, lowest first. A module may import those of its own row and of the rows above it in this table. `recipe` and
 # what follows may import the sections of components too; `BINDING` and what follows all of a component.
 LAYERS = (
     ("errors",),
     ("types", "section"),
-    ("patience", "pixels", "stock"),
+    ("fetching", "patience", "pixels", "stock"),
     ("recipe_errors", "recipe_yaml", "recipe"),
     ("allocator", "machine", "memory", "plan", "processes"),
     COMPONENTS,
