@@ -1,0 +1,44 @@
+"""Photographs that cost little to make: smooth coloured noise as JPEG files in a folder per class.
+
+Owns what a synthetic image looks like, and its tree. A class is a colour and a pattern, so that there is something to
+learn; every image adds noise of its own, so that no two files are equal and none compresses to nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+WIDTH, HEIGHT = 96, 72  # pixels: small, since the count of files is what is scaled
+GRID = (6, 8)  # rows and columns of the noise, smoothed to the whole image: what gives a photograph's spectrum
+QUALITY = 85
+
+
+def class_name(number: int) -> str:
+    """Sorted by name as by number."""
+    return f"class_{number:06d}"
+
+
+def write_tree(folder: Path, images: int, classes: int, seed: int = 0) -> Path:
+    """`images` JPEG files of `classes` classes, each as often as any other (±1), as folder/CLASS/NUMBER.jpg.
+
+    Raises ValueError for fewer than one image a class. The same arguments give the same bytes.
+    """
+    if not 1 <= classes <= images:
+        raise ValueError(f"at least one image a class is expected, got {images} images of {classes} classes")
+    random = np.random.default_rng(seed)
+    # A colour, and a pattern of light and dark: 51 numbers a class, so that 20,000 classes differ too.
+    colors = random.uniform(60, 195, (classes, 1, 1, 3)).astype(np.float32)
+    patterns = random.normal(0, 30, (classes, *GRID, 1)).astype(np.float32)
+    for label in range(classes):
+        place = folder / class_name(label)
+        place.mkdir(parents=True)
+        count = len(range(label, images, classes))
+        noise = random.normal(0, 18, (count, *GRID, 3)).astype(np.float32)
+        fields = np.clip(colors[label] + patterns[label] + noise, 0, 255).astype(np.uint8)
+        for number, field in enumerate(fields):
+            photo = Image.fromarray(field).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+            photo.save(place / f"{number:06d}.jpg", quality=QUALITY)
+    return folder
