@@ -118,8 +118,13 @@ class Choice:
     accuracy: float
 
 
-# Ridge outputs are near 0 and 1; cross-entropy wants them this many times larger.
-SCALES = tuple(2 ** (exponent / 2) for exponent in range(-8, 17))
+# Ridge outputs are near 0 and 1; cross-entropy wants them this many times larger: 1/16 to 256, half an octave apart.
+# Each is exactly twice the last but one, on which `_cross_entropies` builds.
+SCALES = tuple(base * 2.0**octave for octave in range(-4, 9) for base in (1.0, 2**0.5))[:-1]
+# Rows × classes whose predictions are held at once, as float64 (32 MB), and that are exponentiated at once: these fit
+# into a core's cache.
+_HELD = 2**22
+_AT_ONCE = 2**17
 
 
 def choose(
@@ -154,14 +159,34 @@ def _losses(
     losses = torch.zeros(len(penalties), len(scales), dtype=torch.float64)
     right = torch.zeros(len(penalties), dtype=torch.float64)
     counts = torch.zeros(2, dtype=torch.float64)  # weights and rows
-    for x, y, weights in chunks:
+    step = max(1, _HELD // len(solution.bias))
+    parts = ((x[i : i + step], y[i : i + step], w[i : i + step]) for x, y, w in chunks for i in range(0, len(y), step))
+    for x, y, weights in parts:
         z = solution.project(x)
         counts += torch.stack([weights.double().sum(), torch.tensor(float(len(y)), dtype=torch.float64)])
         for row, penalty in enumerate(penalties):
-            outputs = solution.leave_one_out(z, y, weights, penalty).float()
+            outputs = solution.leave_one_out(z, y, weights, penalty)
             right[row] += (outputs.argmax(1) == y).sum()
-            for column, scale in enumerate(scales):
-                loss = torch.nn.functional.cross_entropy(outputs * scale, y, reduction="none")
-                losses[row, column] += (loss * weights).sum().double()
+            losses[row] += weights.double() @ _cross_entropies(outputs, y, scales)
     losses, right, counts = total(losses), total(right), total(counts)
     return losses / counts[0], right, float(counts[1])
+
+
+def _cross_entropies(outputs: Tensor, y: Tensor, scales: Sequence[float]) -> Tensor:
+    """Cross-entropy float64 [n, scales] of outputs float64 [n, C] times each scale; the outputs are used up.
+
+    Where a scale is twice an earlier one, the exponentials are the earlier one's squares: one product each instead of
+    an exponential, which takes most of the solve where classes are many.
+    """
+    outputs -= outputs.amax(1, keepdim=True)  # the largest is then 1 in every sum, which cannot overflow
+    losses = torch.empty(len(y), len(scales), dtype=torch.float64)
+    step = max(1, _AT_ONCE // outputs.shape[1])
+    for start in range(0, len(y), step):
+        gaps, labels = outputs[start : start + step], y[start : start + step, None]
+        of_label = gaps.gather(1, labels)[:, 0]
+        powers: dict[float, Tensor] = {}
+        for column, scale in enumerate(scales):
+            half = powers.pop(scale / 2, None)
+            powers[scale] = half.square_() if half is not None else (gaps * scale).exp_()
+            losses[start : start + step, column] = powers[scale].sum(1).log() - scale * of_label
+    return losses

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from hf_finetune.ladder.ridge import Moments, choose, solve
+from hf_finetune.ladder import ridge
+from hf_finetune.ladder.ridge import SCALES, Moments, choose, solve
 
 torch.manual_seed(0)
 ROWS, FEATURES, CLASSES = 40, 7, 3
@@ -124,3 +128,54 @@ def test_more_features_than_rows() -> None:
     choice = choose(solve(moments), [(x, y, weights)])
     assert choice.loss < 0.9
     assert choice.accuracy > 0.5
+
+
+@pytest.mark.parametrize("scales", [SCALES, (0.3, 0.6, 1.0, 1.2, 5.0)])
+def test_the_losses_at_all_scales_are_torchs_cross_entropy(
+    scales: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ridge, "_AT_ONCE", 25)  # rows then go in five pieces
+    outputs = torch.randn(9, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    y = torch.arange(9)
+    wanted = [torch.nn.functional.cross_entropy(outputs * scale, y, reduction="none") for scale in scales]
+    torch.testing.assert_close(ridge._cross_entropies(outputs.clone(), y, scales), torch.stack(wanted, 1))
+
+
+def test_the_scales_go_from_a_sixteenth_to_256_and_each_is_twice_the_last_but_one() -> None:
+    assert (SCALES[0], SCALES[-1], len(SCALES)) == (1 / 16, 256, 25)
+    assert all(later == 2 * earlier for earlier, later in zip(SCALES, SCALES[2:], strict=False))
+
+
+def test_rows_in_pieces_are_chosen_on_like_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, weights = data(6)
+    solution = solve(moments_of(x, y, weights))
+    at_once = choose(solution, [(x, y, weights)])
+    monkeypatch.setattr(ridge, "_HELD", 7 * CLASSES)
+    in_pieces = choose(solution, [(x, y, weights)])
+    assert (in_pieces.penalty, in_pieces.scale, in_pieces.accuracy) == (
+        at_once.penalty,
+        at_once.scale,
+        at_once.accuracy,
+    )
+    assert in_pieces.loss == pytest.approx(at_once.loss, rel=1e-12)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kilobytes are what Linux counts ru_maxrss in")
+def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> None:
+    """In a process of its own, since a peak cannot be taken back. At once they took 370 MB."""
+    program = (
+        "import torch\n"
+        "from hf_finetune.ladder.ridge import Moments, choose, solve\n"
+        "from resource import RUSAGE_SELF, getrusage\n"
+        "torch.manual_seed(0)\n"
+        "y = torch.arange(1000) * 20\n"
+        "x, weights = torch.randn(1000, 32), torch.ones(1000)\n"
+        "moments = Moments(32, 20_000)\n"
+        "moments.add(x, y, weights)\n"
+        "solution = solve(moments)\n"
+        "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
+        "choose(solution, [(x, y, weights)], penalties=[1e-2])\n"
+        "print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert float(answer.stdout) < 250, answer.stdout
