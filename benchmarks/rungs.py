@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from hf_finetune.adapters.low_memory import low_memory_lora
 from hf_finetune.allocator import keep_freed_memory
 from hf_finetune.images import cache_of, open_images
 from hf_finetune.inference import Normaliser, predict_logits
+from hf_finetune.ladder.choose import Chooser
 from hf_finetune.ladder.climb import Climber
 from hf_finetune.ladder.hidden import Passage, identity_of
 from hf_finetune.ladder.passage import watch_of
 from hf_finetune.peak import PeakMemory
-from hf_finetune.ready import build_model, describe, make_ready
+from hf_finetune.ready import Prepared, build_model, describe, make_ready
 from hf_finetune.recipe import load_recipe
 from hf_finetune.training.fit import FitFolders
 from hf_finetune.types import Candidate, PixelRows
@@ -45,18 +47,18 @@ CASES: dict[str, tuple[str, str, str, list[str]]] = {
 GRID = 10.0 ** np.arange(-4, 2.1, 0.5)
 
 
-class Watching(Climber):
-    """A climber that looks at the test with every candidate."""
+class Watching(Chooser):
+    """A chooser that looks at the test with every candidate."""
 
-    def __init__(self, *args: Any, test: PixelRows, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.test, self.seen = test, {}
+    def __init__(self, *args: Any, ready: Prepared, test: PixelRows) -> None:
+        super().__init__(*args)
+        self._ready, self._test, self.seen = ready, test, {}
 
-    def _keep(self, candidate: Candidate, metrics: Any, logits: np.ndarray) -> None:
-        super()._keep(candidate, metrics, logits)
+    def keep(self, candidate: Candidate, metrics: Any, logits: np.ndarray) -> None:
+        super().keep(candidate, metrics, logits)
         with low_memory_lora(self._model):
-            found = predict_logits(self._model, self.test, self._ready.facts.preprocess, batch=32)
-        accuracy = float((found.argmax(1) == self.test.labels).mean())
+            found = predict_logits(self._model, self._test, self._ready.facts.preprocess, batch=32)
+        accuracy = float((found.argmax(1) == self._test.labels).mean())
         row = {"test": accuracy, "validation": candidate.validation["accuracy"], "seconds": candidate.seconds}
         self.seen[candidate.rung] = row
 
@@ -73,12 +75,10 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
     identity = identity_of(describe(ready), ready.plan, ready.start_digest)
     with PeakMemory() as peak:
-        climber = Watching(
-            *(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, None, peak),
-            test=images.rows["test"],
-        )
-        result = climber.climb()
-    row = {"case": name, "seed": seed, **climber.seen, "chosen": result.best.rung}
+        chooser = Watching(model, "accuracy", "cpu", peak, time.monotonic, ready=ready, test=images.rows["test"])
+        cache = cache_of(ready)
+        result = Climber(model, ready, images.rows, images.probe_rows, folders, cache, identity, None, chooser).climb()
+    row = {"case": name, "seed": seed, **chooser.seen, "chosen": result.best.rung}
     return {**row, "logistic regression": {"test": logistic(model, ready, images)}}
 
 

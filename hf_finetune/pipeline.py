@@ -194,6 +194,7 @@ def _climb(
     from hf_finetune import processes
     from hf_finetune.checkpoints import newest_whole, seal
     from hf_finetune.ladder.budget import Budget
+    from hf_finetune.ladder.choose import Chooser
     from hf_finetune.ladder.climb import Climber
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.training.fit import FitFolders
@@ -212,7 +213,8 @@ def _climb(
     budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
     identity = identity_of(manifest, ready.plan, ready.start_digest)
-    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, peak)
+    chooser = Chooser(model, ready.recipe.train.best_by, ready.plan.device.value, peak, clock.total)
+    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, chooser)
     return climber.climb()
 
 

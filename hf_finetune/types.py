@@ -246,7 +246,8 @@ class Plan:
 class Candidate:
     """What one rung produced. `kept`: it was better on validation than what was there before.
 
-    `forecast_s` is what it was expected to take before it began (None where nothing had been measured yet).
+    `forecast_s` is what it was expected to take before it began (None where nothing had been measured yet). `at_s`:
+    seconds from the start of the process until it was there. `images`: what its training saw, with repetitions.
     """
 
     rung: str
@@ -257,6 +258,8 @@ class Candidate:
     kept: bool = True
     forecast_s: float | None = None
     note: str = ""
+    at_s: float = 0.0
+    images: int = 0
 
 
 @dataclass(frozen=True)

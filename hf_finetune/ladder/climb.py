@@ -1,6 +1,7 @@
 """Climbs the ladder: probe, cached, full; each rung starts from the best so far and is kept only if it is better.
 
-Owns the order of the rungs, what of the time each gets, and which candidate wins. What a rung does is its own module's.
+Owns the order of the rungs and what of the time each gets. What a rung does is its own module's; which candidate wins
+is choose.py's.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from peft import PeftModel
 from torch import nn
 
 from hf_finetune import processes
-from hf_finetune.adapters.trained import restore_state, trained_module, trained_state
+from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
+from hf_finetune.ladder.choose import Chooser, Climbed, numbers_of
 from hf_finetune.ladder.full import run_full
 from hf_finetune.ladder.last_block import short_last_block
 from hf_finetune.ladder.pacing import TimeSharing
@@ -33,10 +34,8 @@ from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
 from hf_finetune.ladder.start import as_passed, logits_at_start
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
-from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score
-from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
 from hf_finetune.types import Candidate, PixelRows, Split
 
@@ -44,22 +43,6 @@ if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Climbed:
-    """Where the climb ended: the model holds the best rung's weights; `logits` float32 [N, C] are validation's."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    logits: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    fit: Fit | None = None
-    interrupted: bool = False
-
-    @property
-    def best(self) -> Candidate:
-        """The rung that was kept last."""
-        return [candidate for candidate in self.candidates if candidate.kept][-1]
 
 
 class Climber:
@@ -75,18 +58,17 @@ class Climber:
         cache: Path,
         identity: str,
         budget: Budget | None,
-        peak: PeakMemory,
+        chooser: Chooser,
     ) -> None:
         self._model, self._ready, self._rows, self._probe_rows = model, ready, rows, probe_rows
         self._folders, self._cache, self._identity = folders, cache, identity
-        self._time, self._peak = TimeSharing(ready.plan, ready.recipe, len(rows["train"]), budget), peak
+        self._time = TimeSharing(ready.plan, ready.recipe, len(rows["train"]), budget)
+        self._chooser = chooser
         self._passages: Passages | None = None
-        self._state: Mapping[str, torch.Tensor] | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, ready.facts)
         self._times = UpdateTimes(model, ready, rows["train"], self._patches)
         self._refused: list[str] = []
-        self._result = Climbed()
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
         full = ready.recipe.adapter.kind == "full"
         self._autocast = AUTOCAST.get(ready.plan.precision.value) if full else None
@@ -99,20 +81,20 @@ class Climber:
                 self._start()
             for rung in self._ready.plan.rungs.value:
                 self._take(rung)
-                if self._result.interrupted:
+                if self._chooser.climbed.interrupted:
                     break
-        if self._state is None and self._refused:
+        if not self._chooser.climbed.candidates and self._refused:
             raise ModelError(
                 f"none of the rungs is for this backbone: {'; '.join(self._refused)}", "add full to ladder"
             )
-        if self._state is None:
+        if not self._chooser.climbed.candidates:
             raise MachineError(
                 f"budget.time: {format_seconds(self._ready.recipe.budget.time or 0)} are too short for any rung of "
                 f"{', '.join(self._ready.plan.rungs.value)}.",
                 "Raise it, or let ladder hold the probe.",
             )
-        restore_state(self._model, self._state)
-        return self._result
+        self._chooser.restore()
+        return self._chooser.climbed
 
     def _take(self, rung: str) -> None:
         """One rung; one that this backbone cannot take is left out, if another is left."""
@@ -125,11 +107,11 @@ class Climber:
             logger.info("%s: not for this backbone (%s)", rung, error)
         except Interrupted as interruption:
             self._keep_fit(rung, interruption.fit, None)
-            self._result.interrupted = True
+            self._chooser.climbed.interrupted = True
         except KeyboardInterrupt:
-            if not self._result.candidates:
+            if not self._chooser.climbed.candidates:
                 raise
-            self._result.interrupted = True
+            self._chooser.climbed.interrupted = True
 
     # -------------------------------------------------------------------------------------------------------- rungs
 
@@ -140,8 +122,8 @@ class Climber:
         logits = logits_at_start(self._model, self._ready, validation)
         metrics = score(logits, np.asarray(validation.labels), names, full=False)
         seconds = time.monotonic() - started
-        self._keep(
-            Candidate("start", _numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
+        self._chooser.keep(
+            Candidate("start", numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
             metrics,
             logits,
         )
@@ -174,8 +156,8 @@ class Climber:
         note = f"λ {head.choice.penalty:g}, leave-one-out accuracy {head.choice.accuracy:.3f}"
         note += ", features from the cache" if passages.found else ""
         seconds = time.monotonic() - started
-        candidate = Candidate("probe", _numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
-        self._keep(candidate, metrics, logits)
+        candidate = Candidate("probe", numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
+        self._chooser.keep(candidate, metrics, logits)
 
     def _install(self, head: Head, passages: Passages) -> None:
         """Put the solution into the model's head; a head that does not say what it should is taken back."""
@@ -198,8 +180,7 @@ class Climber:
             raise ModelError("no hidden states were kept")
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ModelError("FSDP shards a model once, for one rung")
-        if self._state is not None:  # a probe that is no better leaves its head behind
-            restore_state(self._model, self._state)
+        self._chooser.restore()  # a probe that is no better leaves its head behind
         facts = self._ready.facts
         cut = Cut(self._backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
         with as_passed(self._model, self._ready):
@@ -235,8 +216,7 @@ class Climber:
         self._keep_fit("cached", fit, turn.forecast_s, note, _patches_note(turn.keep, dropper))
 
     def _full(self) -> None:
-        if self._state is not None:
-            restore_state(self._model, self._state)
+        self._chooser.restore()
         turn = self._time.full(self._times.full, self._share("validation"))
         if turn is None:
             return
@@ -265,27 +245,12 @@ class Climber:
 
     def _keep_fit(self, rung: str, fit: Fit, forecast_s: float | None, *notes: str) -> None:
         note = ", ".join(each for each in notes if each)
-        candidate = Candidate(rung, _numbers_of(fit.metrics), fit.seconds, 0, fit.best_step, False, forecast_s, note)
-        self._result.fit = fit
-        self._keep(candidate, fit.metrics, fit.logits)
-
-    def _keep(self, candidate: Candidate, metrics: Mapping[str, Any], logits: np.ndarray) -> None:
-        """Note the candidate, and keep its weights if it is the best."""
-        by = self._ready.recipe.train.best_by
-        better = not self._result.candidates or is_better(metrics, self._result.metrics, by)
-        peak = device_peak_bytes(self._ready.plan.device.value) or self._peak.anonymous_bytes
-        self._result.candidates.append(replace(candidate, kept=better, peak_bytes=peak))
-        if better:
-            self._result.metrics, self._result.logits = metrics, logits
-            self._state = trained_state(self._model)
-        spent = f"in {format_seconds(candidate.seconds)}" + ("" if better else ", not better: dropped")
-        note = f" ({candidate.note})" if candidate.note else ""
-        logger.info("%-6s %.3f validation %s %s%s", candidate.rung, metrics[by], by, spent, note)
-
-
-def _numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics that are single numbers."""
-    return {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+        images = fit.step * self._ready.plan.effective_batch.value
+        candidate = Candidate(
+            rung, numbers_of(fit.metrics), fit.seconds, 0, fit.best_step, False, forecast_s, note, images=images
+        )
+        self._chooser.climbed.fit = fit
+        self._chooser.keep(candidate, fit.metrics, fit.logits)
 
 
 def _patches_note(keep: float, dropper: TokenDropper | None) -> str:
