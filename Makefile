@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow lint bench bench-full clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -32,3 +32,18 @@ $(VENV)/.test-installed: $(VENV)/.installed pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist
+
+# Benchmarks beside the references: figures in docs/results/, tables in docs/RESULTS.md. Runs that are there are kept;
+# delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away.
+DATA ?= ../shared/data
+SCRATCH ?= .bench
+COMPARE = $(BIN)/python benchmarks/compare.py $(DATA) $(SCRATCH)
+TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
+
+bench: $(VENV)/.test-installed
+	$(COMPARE) docs/results/bench-small --cases hymenoptera-100 --small
+	$(TABLE) docs/results/bench-small
+
+bench-full: $(VENV)/.test-installed
+	$(COMPARE) docs/results/bench-full
+	$(TABLE) docs/results/bench-full

@@ -28,7 +28,7 @@ class Usage:
     """What a finished command took. Bytes are the peak of the sums over all its processes at one moment.
 
     `anonymous_bytes` counts memory of no file, `mapped_bytes` pages of files and shared memory, `resident_bytes` both.
-    `written_bytes` is None where the system does not say.
+    `written_bytes` and `cpu_seconds` are None where the system does not say.
     """
 
     code: int
@@ -37,6 +37,7 @@ class Usage:
     mapped_bytes: int
     resident_bytes: int
     written_bytes: int | None
+    cpu_seconds: float | None
 
 
 class _Sampler:
@@ -84,12 +85,13 @@ def watch(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
         )
         sampler = _Sampler(process.pid)
         written: int | None = None
+        cpu: float | None = None
         if sys.platform == "linux":
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            written = usage.ru_oublock * BLOCK_BYTES
+            written, cpu = usage.ru_oublock * BLOCK_BYTES, usage.ru_utime + usage.ru_stime
         else:
             process.wait()
         seconds = time.monotonic() - started
         sampler.stop()
-    return Usage(process.returncode, seconds, sampler.anonymous, sampler.mapped, sampler.resident, written)
+    return Usage(process.returncode, seconds, sampler.anonymous, sampler.mapped, sampler.resident, written, cpu)

@@ -1,0 +1,169 @@
+"""Turns the raw figures of a comparison into docs/RESULTS.md's tables, between the two comments that name the folder.
+
+    python benchmarks/table.py docs/results/bench-small [--into docs/RESULTS.md]
+
+Accuracies are recomputed from the predictions. A method that was not run is an empty row with the reason; a method that
+has fewer than three seeds says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cases import CASES
+from methods import FIRST, METHODS, Method
+from results import Results
+
+MARGIN = 0.005
+SEEDS = 3
+COLUMNS = (
+    ("test accuracy (each seed)", "accuracy"),
+    ("s to saved", "seconds"),
+    ("s to target", "target"),
+    ("MB above imports", "above"),
+    ("MB resident", "resident"),
+    ("MB on the device", "device"),
+    ("MB written", "written"),
+    ("images/s by stage", "stages"),
+)
+
+
+def target_of(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Validation accuracy that counts as reached: the first reference's best, mean of its seeds, less half a point."""
+    first = next(slug for slug, method in METHODS.items() if method.name == FIRST and method.variant == "as shipped")
+    best = [max(accuracy for _, accuracy in row["validations"]) for row in rows if row["method"] == first]
+    return statistics.mean(best) - MARGIN if best else None
+
+
+def reached_s(row: dict[str, Any], target: float | None) -> float | None:
+    """Seconds from process start to the first validation at the target."""
+    if target is None:
+        return None
+    return min((seconds for seconds, accuracy in row["validations"] if accuracy >= target), default=None)
+
+
+def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
+    each = " ".join(f"{row['accuracy']:.3f}"[1:] if row["accuracy"] < 1 else "1" for row in rows)
+    fewer = f", {len(rows)} of {SEEDS} seeds" if len(rows) < SEEDS else ""
+    return f"{statistics.mean(row['accuracy'] for row in rows):.3f} ({each}{fewer})"
+
+
+def _target(rows: Sequence[dict[str, Any]], target: float | None) -> str:
+    found = [seconds for row in rows if (seconds := reached_s(row, target)) is not None]
+    if not found:
+        return "not reached"
+    few = f" ({len(found)} of {len(rows)})" if len(found) < len(rows) else ""
+    return f"{statistics.median(found):.0f}{few}"
+
+
+def _megabytes(key: Callable[[dict[str, Any]], float | None]) -> Callable[[Sequence[dict[str, Any]]], str]:
+    def largest(rows: Sequence[dict[str, Any]]) -> str:
+        values = [value for row in rows if (value := key(row)) is not None]
+        return f"{max(values) / 1e6:,.0f}" if values and max(values) else "–"
+
+    return largest
+
+
+def _stages(rows: Sequence[dict[str, Any]]) -> str:
+    names = dict.fromkeys(name for row in rows for name in row["stages"])
+    parts = []
+    for name in names:
+        rates = [row["stages"][name][0] / row["stages"][name][1] for row in rows if row["stages"].get(name, [0, 0])[1]]
+        parts += [f"{name} {statistics.median(rates):,.0f}"] if rates else []
+    return ", ".join(parts)
+
+
+def cells_of(rows: Sequence[dict[str, Any]], target: float | None) -> list[str]:
+    """One method's cells, in the order of COLUMNS."""
+    above = _megabytes(lambda row: row["anonymous_bytes"] - row["baseline_bytes"] if row["baseline_bytes"] else None)
+    return [
+        _accuracy(rows),
+        f"{statistics.median(row['seconds'] for row in rows):.0f}",
+        _target(rows, target),
+        above(rows),
+        _megabytes(lambda row: row["resident_bytes"])(rows),
+        _megabytes(lambda row: row["device_bytes"])(rows),
+        _megabytes(lambda row: row["bytes_written"])(rows),
+        _stages(rows),
+    ]
+
+
+def case_table(case: str, results: Results) -> list[str]:
+    """One case: its target, and a row a method; ours and the references alike."""
+    rows = [row for row in results.runs if row["case"] == case]
+    if not rows:
+        return [f"### {CASES[case].title}", "", f"Not run: {results.aside(case, '') or 'not yet'}.", ""]
+    target = target_of(rows)
+    test = len(results.test_photos(case))
+    said = f"target {target:.3f} on validation" if target is not None else "no target: reference 1 was not run"
+    lines = [f"### {CASES[case].title}", "", f"{test} test photos; {said}.", ""]
+    lines += [f"| method | {' | '.join(title for title, _ in COLUMNS)} |", "|---|" + "---|" * len(COLUMNS)]
+    for slug, method in METHODS.items():
+        own = [row for row in rows if row["method"] == slug]
+        reason = results.aside(case, slug)
+        if own:
+            lines.append(f"| {_title(method, own)} | {' | '.join(cells_of(own, target))} |")
+        elif reason is not None:
+            said = " ".join(reason.replace("|", "/").split())[:200]
+            lines.append(f"| {method.title} | not run: {said} |{' |' * (len(COLUMNS) - 1)}")
+    return [*lines, "", f"![accuracy against seconds and memory]({results.name}/{case}.png)", ""]
+
+
+def _title(method: Method, rows: Sequence[dict[str, Any]]) -> str:
+    rates = {row["learning_rate"] for row in rows if "learning_rate" in row}
+    return method.title + (f", learning rate {'/'.join(f'{rate:g}' for rate in sorted(rates))}" if rates else "")
+
+
+def section(results: Results) -> str:
+    """Everything between the two comments."""
+    dates = sorted({row["date"] for row in results.runs})
+    lines = []
+    for about in results.about:
+        versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
+        lines += [
+            f"{about['processor']}, {about['cores']} cores, {about['ram_gb']} GB, device: {about['device']}; "
+            f"{about['system']}, Python {about['python']}, {versions}.",
+        ]
+    lines = [
+        f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on: " + " / ".join(dict.fromkeys(lines)),
+        "",
+    ]
+    for case in CASES:
+        if any(row["case"] == case for row in results.runs) or results.aside(case, ""):
+            lines += case_table(case, results)
+    return "\n".join(lines)
+
+
+def write_into(document: Path, name: str, text: str) -> None:
+    """Replace what stands between the two comments; both are added at the end where they are missing."""
+    start, end = f"<!-- {name}: made by benchmarks/table.py -->", f"<!-- end of {name} -->"
+    old = document.read_text("utf-8")
+    if start not in old:
+        old += f"\n{start}\n{end}\n"
+    head, rest = old.split(start, 1)
+    document.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--into", type=Path)
+    options = parser.parse_args()
+    results = Results(options.results.resolve())
+    from plots import draw
+
+    for case in dict.fromkeys(row["case"] for row in results.runs):
+        draw(results, case, options.results / f"{case}.png")
+    text = section(results)
+    if options.into is None:
+        print(text)
+    else:
+        write_into(options.into, options.results.name, text)
+
+
+if __name__ == "__main__":
+    main()
