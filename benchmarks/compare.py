@@ -21,7 +21,7 @@ from typing import Any
 
 from cases import CASES, NoDataError, make_case
 from environments import environment
-from methods import METHODS, SMALL, Method, command_of, result_of, told_by
+from methods import METHODS, SMALL, Method, command_of, first, result_of, told_by
 from process_tree import Usage, watch
 from results import Results, about_machine
 
@@ -47,6 +47,15 @@ def settings_of(method: Method, case: str, out: Path) -> dict[str, Any]:
             raise NoDataError(f"no tuned learning rate for {CASES[case].dataset} (benchmarks/tune.py)")
         found["learning_rate"] = own["learning_rate"]
     return found
+
+
+def with_budget(method: Method, reference_s: float | None) -> Method:
+    """A method whose budget is a share of the first reference's seconds gets it in seconds. Raises NoDataError."""
+    if method.share is None:
+        return method
+    if reference_s is None:
+        raise NoDataError("its budget is a share of what the transformers example takes, which was not run")
+    return replace(method, budget=round(method.share * reference_s, 1))
 
 
 def predictions_of(method: Method, out: Path, photos: Path) -> dict[str, str]:
@@ -118,7 +127,8 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
                 if results.holds(case, slug, seed):
                     continue
                 try:
-                    row = measure(METHODS[slug], case, seed, photos, options)
+                    method = with_budget(METHODS[slug], results.seconds(case, first(), seed))
+                    row = measure(method, case, seed, photos, options)
                 except (NoDataError, RuntimeError) as reason:
                     results.set_aside(case, slug, str(reason))
                     print(f"{case} {slug} seed {seed}: {reason}", flush=True)

@@ -19,7 +19,8 @@ FIRST = "transformers example"  # its validation accuracy minus half a point is 
 
 @dataclass(frozen=True)
 class Method:
-    """`variant`: as shipped, or tuned. `budget`: ours alone, seconds, 0 for the probe, None for no limit.
+    """`variant`: as shipped, or tuned. `budget`: ours alone, seconds, 0 for the probe, None for no limit; `share`: the
+    budget is this share of what the first reference took with the same seed.
 
     `warm`: the caches of the same method's cold run are there. `environment`: of its own, by name (environments.py).
     `stock`: its result is scored by benchmarks/stock_accuracy.py; others predict the test photos themselves.
@@ -32,6 +33,7 @@ class Method:
     environment: str = ""
     stock: bool = True
     budget: float | None = None
+    share: float | None = None
     warm: bool = False
 
     @property
@@ -65,7 +67,12 @@ def _ours(variant: str = "as shipped") -> list[Method]:
     for title, budget in (("15 s", 15), ("30 s", 30), ("1 min", 60), ("2 min", 120), ("5 min", 300)):
         found += [Method(f"ours, {title}", variant, budget=budget, warm=warm) for warm in (False, True)]
     probe = [Method("ours, probe alone", variant, budget=0, warm=warm) for warm in (False, True)]
-    return [*probe, *found, Method("ours, no limit", variant)]
+    shares = [
+        Method("ours, 1/5 of the example's time", variant, share=1 / 5),
+        Method("ours, 1/8 of the example's time", variant, share=1 / 8, warm=True),
+        Method("ours, 1/3 of the example's time", variant, share=1 / 3),
+    ]
+    return [*probe, *found, *shares, Method("ours, no limit", variant)]
 
 
 METHODS: dict[str, Method] = {
@@ -75,8 +82,13 @@ METHODS: dict[str, Method] = {
 SMALL = tuple(
     slug
     for slug, method in METHODS.items()
-    if method.variant == "as shipped" and method.budget not in {60, 120, 300} and method.name != "ours, no limit"
+    if method.variant == "as shipped" and (method.script or method.budget in {0, 15, 30})
 )
+
+
+def first() -> str:
+    """The slug of the reference that sets the target."""
+    return next(slug for slug, method in METHODS.items() if method.name == FIRST and method.variant == "as shipped")
 
 
 @dataclass(frozen=True)

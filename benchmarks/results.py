@@ -94,6 +94,12 @@ class Results:
     def holds(self, case: str, method: str, seed: int) -> bool:
         return any((row["case"], row["method"], row["seed"]) == (case, method, seed) for row in self._content["runs"])
 
+    def seconds(self, case: str, method: str, seed: int) -> float | None:
+        """What one run took, None where it was not run."""
+        wanted = (case, method, seed)
+        found = (r["seconds"] for r in self._content["runs"] if (r["case"], r["method"], r["seed"]) == wanted)
+        return next(found, None)
+
     def set_truth(self, case: str, files: list[str]) -> None:
         """The test photos, as CLASS/file. Raises ValueError where earlier runs were about other ones."""
         classes = sorted({file.split("/")[0] for file in files})
