@@ -27,14 +27,21 @@ import psutil
 STARTED = psutil.Process().create_time()
 
 
-def arguments(description: str | None, *, learning_rate: float, epochs: int) -> argparse.Namespace:
-    """The command line of a reference; the two defaults are those that its library documents."""
+def arguments(
+    description: str | None, *, learning_rate: float, epochs: int, **choices: tuple[str, ...]
+) -> argparse.Namespace:
+    """The command line of a reference; the two defaults are those that its library documents.
+
+    A further keyword is an option of this reference alone, with the values that it may take, the default first.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "data", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
     parser.add_argument("--epochs", type=int, default=epochs)
+    for name, values in choices.items():
+        parser.add_argument(f"--{name}", choices=values, default=values[0])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     return options

@@ -1,0 +1,90 @@
+"""The learning rate of each reference "as tuned": the one of a grid that reaches the best validation accuracy.
+
+    python benchmarks/tune.py --model FOLDER --data FOLDER --out OUT [--only NAME …]
+
+Every value is one run of the reference's script with a seed of its own (100, which no reported run uses); only
+progress.jsonl is read, never the test. OUT/tuned.json maps each reference to its learning rate and to the validation
+accuracy of each value; of equals the one nearest to the documented value wins. A value whose run has finished in OUT is
+not run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+REFERENCES = Path(__file__).resolve().parent / "references"
+SEED = 100
+# script -> learning rates, the documented one first
+GRIDS: dict[str, tuple[float, ...]] = {
+    "transformers_example": (5e-5, 2e-5, 1e-4, 3e-4),
+    "peft_example": (5e-3, 5e-4, 1.5e-3, 1.5e-2),
+    "timm_script": (1e-4, 3e-5, 3e-4, 1e-3),
+}
+
+
+def validation_of(out: Path) -> float | None:
+    """The best validation accuracy of a run that has saved its model, else None."""
+    progress = out / "progress.jsonl"
+    if not progress.is_file():
+        return None
+    lines = [json.loads(line) for line in progress.read_text(encoding="utf-8").splitlines()]
+    if not any("saved" in line for line in lines):
+        return None
+    return max(line["validation"] for line in lines if "validation" in line)
+
+
+def run(name: str, learning_rate: float, model: Path, data: Path, out: Path) -> float:
+    found = validation_of(out)
+    if found is not None:
+        return found
+    shutil.rmtree(out, ignore_errors=True)  # what a killed run left
+    out.mkdir(parents=True)
+    command = [sys.executable, str(REFERENCES / f"{name}.py"), "--model", str(model), "--data", str(data)]
+    command += ["--out", str(out), "--seed", str(SEED), "--learning-rate", repr(learning_rate)]
+    with (out / "log.txt").open("wb") as log:
+        done = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+        )
+    found = validation_of(out)
+    if done.returncode or found is None:
+        raise SystemExit(
+            f"{name} with learning rate {learning_rate:g} failed ({done.returncode}); see {out / 'log.txt'}"
+        )
+    for weights in ("model", "checkpoints", "cache"):
+        shutil.rmtree(out / weights, ignore_errors=True)
+    return found
+
+
+def best_of(grid: tuple[float, ...], validation: dict[float, float]) -> float:
+    return max(grid, key=lambda rate: (validation[rate], -abs(math.log(rate / grid[0]))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "data", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=GRIDS, default=list(GRIDS))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = options.out / "tuned.json"
+    tuned: dict[str, Any] = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
+    for name in options.only:
+        validation = {}
+        for rate in GRIDS[name]:
+            validation[rate] = run(name, rate, options.model, options.data, options.out / name / f"{rate:g}")
+            print(f"{name} {rate:g}: validation {validation[rate]:.4f}", flush=True)
+        accuracies = {f"{rate:g}": accuracy for rate, accuracy in sorted(validation.items())}
+        tuned[name] = {"learning_rate": best_of(GRIDS[name], validation), "validation": accuracies}
+        written.write_text(json.dumps(tuned, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
