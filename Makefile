@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow bench-micro lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -11,9 +11,15 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/python -m pytest
+	$(MAKE) bench-micro
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
+
+# Parts of the product beside what others would use, held to benchmarks/micro/baseline.json. One thread: two on a busy
+# machine wait for each other. MICRO=--update-baseline records the ratios of this run; MICRO="-k lora" runs some.
+bench-micro: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest benchmarks/micro $(MICRO)
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
