@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint bench bench-full clean
+.PHONY: quickstart test test-slow lint bench bench-full bench-environments bench-micro clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -11,9 +11,15 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/python -m pytest
+	$(MAKE) bench-micro
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
+
+# Parts of the product beside what others would use, held to benchmarks/micro/baseline.json. One thread: two on a busy
+# machine wait for each other. MICRO=--update-baseline records the ratios of this run; MICRO="-k lora" runs some.
+bench-micro: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest benchmarks/micro $(MICRO)
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
@@ -34,11 +40,15 @@ clean:
 	rm -rf $(VENV) build dist
 
 # Benchmarks beside the references: figures in docs/results/, tables in docs/RESULTS.md. Runs that are there are kept;
-# delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away.
+# delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away. fastai and
+# AutoGluon run in environments of their own, some gigabytes each, which bench-environments makes.
 DATA ?= ../shared/data
 SCRATCH ?= .bench
 COMPARE = $(BIN)/python benchmarks/compare.py $(DATA) $(SCRATCH)
 TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
+
+bench-environments: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/environments.py $(SCRATCH)/environments
 
 bench: $(VENV)/.test-installed
 	$(COMPARE) docs/results/bench-small --cases hymenoptera-100 --small

@@ -1,0 +1,109 @@
+"""The small ViT that the benchmarks train, as the product prepares it and as stock libraries do.
+
+ViT-Tiny's width, tokens (197) and heads with four blocks and random weights: a block costs what it costs in the real
+one. Both sides adapt the same modules with the same rank and train the same head.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoModelForImageClassification
+
+from hf_finetune.images import Images, open_images
+from hf_finetune.ready import Prepared, build_model, make_ready
+from hf_finetune.recipe import load_recipe
+from micro.photos import CLASSES
+
+ARCHITECTURE = "vit_tiny_patch16_224"
+BATCH = 8
+RANK = 8
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A run up to its first rung: everything planned, the images in the store, the adapted model."""
+
+    ready: Prepared
+    images: Images
+    model: nn.Module
+
+    @property
+    def backbone(self) -> Any:
+        return self.model.get_base_model()  # pyright: ignore[reportCallIssue]
+
+
+def write_checkpoint(folder: Path, depth: int) -> Path:
+    """Random weights in the layout of timm's Hub folders."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = timm.create_model(ARCHITECTURE, depth=depth, num_classes=len(CLASSES))
+    about = {
+        "architecture": ARCHITECTURE,
+        "num_classes": len(CLASSES),
+        "num_features": model.num_features,
+        "pretrained_cfg": {"input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3},
+        "model_args": {"depth": depth},
+    }
+    (folder / "config.json").write_text(json.dumps(about))
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def prepare_ours(checkpoint: Path, photos: Path, folder: Path) -> Ours:
+    """What `train` does before its first rung, in bfloat16."""
+    content: dict[str, Any] = {
+        "model": {"name": str(checkpoint)},
+        "data": {"name": str(photos), "cache_dir": str(folder / "cache")},
+        "adapter": {"kind": "lora", "rank": RANK},
+        "train": {"precision": "bf16", "effective_batch_size": BATCH, "decode_workers": 1},
+        "ladder": ["probe", "cached", "full"],
+        "output": {"dir": str(folder / "run")},
+    }
+    ready, images = open_images(make_ready(load_recipe(content)))
+    return Ours(ready, images, build_model(ready))
+
+
+def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
+    """The same modules adapted as PEFT's documentation does it: a float32 backbone, bfloat16 left to autocast."""
+    model = AutoModelForImageClassification.from_pretrained(
+        checkpoint, num_labels=len(CLASSES), ignore_mismatched_sizes=True
+    )
+    config = LoraConfig(
+        r=RANK,
+        lora_alpha=2 * RANK,
+        target_modules=[name for names in ready.facts.targets.values() for name in names],
+        modules_to_save=list(ready.facts.head),
+    )
+    with warnings.catch_warnings():
+        # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return get_peft_model(model, config)
+
+
+def plain_step(model: nn.Module, *, autocast: bool) -> Step:
+    """Forward, backward and update on normalised pixels that are there already."""
+    pixels = torch.randn(BATCH, 3, 224, 224)
+    labels = torch.arange(BATCH) % len(CLASSES)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-4)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = nn.functional.cross_entropy(model(pixel_values=pixels).logits, labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    model.train()
+    return step

@@ -1,0 +1,104 @@
+"""A training step at full depth and on kept states, and what a block keeps for backward, beside PEFT's own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.layers.attention import Attention
+from torch import nn
+
+from hf_finetune.backbones.measure import saved_bytes_per_image
+from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective
+from hf_finetune.ladder.last_block import short_last_block
+from hf_finetune.ladder.passage import pass_over
+from hf_finetune.ladder.rung import training_forms
+from hf_finetune.types import PixelRows, Split
+from micro.models import BATCH, Ours, plain_step, prepare_ours, stock_peft, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def stock(ours: Ours, tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    return stock_peft(write_checkpoint(tmp_path_factory.mktemp("stock") / "vit", 4), ours.ready)
+
+
+@pytest.fixture(scope="module")
+def climbing(ours: Ours) -> Iterator[Ours]:
+    """The model in the forms in which the ladder trains it."""
+    with ExitStack() as forms:
+        rows = ours.images.rows["validation"]
+        assert forms.enter_context(short_last_block(ours.model, ours.backbone, ours.ready, rows, None))
+        assert not forms.enter_context(training_forms(ours.model, ours.ready.plan)), "autocast should not be needed"
+        yield ours
+
+
+def cached_step(ours: Ours, cache: Path) -> tuple[Callable[[], None], Cut]:
+    """Reading a batch of kept states, forward and backward through the suffix, and the update; all patches kept."""
+    ready, probe_rows = ours.ready, ours.images.probe_rows
+    assert probe_rows is not None
+    splits: dict[Split, PixelRows] = {"train": probe_rows, "validation": ours.images.rows["validation"]}
+    passages = pass_over(ours.model, ready, splits, cache, "micro", None, announce=lambda *_: None)
+    assert passages.entry is not None
+    facts = ready.facts
+    cut = Cut(ours.backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
+    rows = HiddenRows(passages.all["train"], probe_rows.labels)
+    objective, batches = cached_objective(ready.recipe, ready.index.labels, rows, probe_rows, None)
+    order = cycle(np.array_split(np.arange(len(rows) // BATCH * BATCH), len(rows) // BATCH))
+    optimizer = torch.optim.AdamW([weight for weight in ours.model.parameters() if weight.requires_grad], lr=1e-4)
+
+    def step() -> None:
+        batch = batches.__getitems__(next(order).tolist())
+        prepared = objective.prepare(batch)
+        logits = ours.model(pixel_values=prepared.pixel_values).logits
+        objective.loss(logits, prepared, objective.row_weights(batch).sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, cut
+
+
+def test_lora_step(micro: Any, climbing: Ours, stock: nn.Module) -> None:
+    step, reference = plain_step(climbing.model, autocast=False), plain_step(stock, autocast=True)
+    micro.compare("lora_step", step, reference, images=BATCH, products="bf16", seconds=6)
+
+
+def test_cached_step(micro: Any, climbing: Ours, stock: nn.Module, tmp_path: Path) -> None:
+    """Half of the blocks on kept states, beside PEFT's step through all of them."""
+    reference = plain_step(stock, autocast=True)
+    step, cut = cached_step(climbing, tmp_path)
+    climbing.model.train()
+    with cut.suffix():
+        micro.compare("cached_step", step, reference, images=BATCH, products="bf16", seconds=4)
+
+
+@pytest.mark.parametrize("attention", ["as_trained", "as_stock"])
+def test_saved_bytes_of_a_block(micro: Any, photos: Path, tmp_path: Path, attention: str) -> None:
+    """Bytes that autograd keeps for an image, of a model of four blocks less those of one of two, by two.
+
+    As the product trains on a CPU, where plain attention keeps its table of weights for speed; and with the fused
+    attention of stock models, which leaves what LoRA's layers keep.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    for depth in (2, 4):
+        checkpoint = write_checkpoint(tmp_path / f"vit{depth}", depth)
+        ours = prepare_ours(checkpoint, photos, tmp_path / f"run{depth}")
+        if attention == "as_stock":
+            for module in ours.model.modules():
+                if isinstance(module, Attention):
+                    module.fused_attn = True
+        with training_forms(ours.model, ours.ready.plan):
+            low = saved_bytes_per_image(ours.model, 224, 224)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = saved_bytes_per_image(stock_peft(checkpoint, ours.ready), 224, 224)
+        assert low is not None
+        assert plain is not None
+        found[depth] = low, plain
+    ours_bytes, reference_bytes = ((found[4][side] - found[2][side]) // 2 for side in range(2))
+    name = "saved_bytes" if attention == "as_trained" else "saved_bytes_stock_attention"
+    micro.weigh(name, ours_bytes, reference_bytes)
