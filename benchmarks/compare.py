@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, NoDataError, make_case
-from environments import environment
+from environments import environment, versions_of
 from methods import METHODS, SMALL, Method, command_of, first, result_of, told_by
 from process_tree import Usage, watch
 from results import Results, about_machine
@@ -37,8 +37,8 @@ def settings_of(method: Method, case: str, out: Path) -> dict[str, Any]:
     if method.environment:
         python, reason = environment(out / "environments", method.environment)
         if python is None:
-            raise NoDataError(f"{method.environment} does not install here: {reason}")
-        found["python"] = python
+            raise NoDataError(f"its environment: {reason}")
+        found["python"], found["versions"] = python, versions_of(out / "environments", method.environment)
     if method.script and method.variant == "tuned":
         tuned = HERE / "tuned.json"
         values = json.loads(tuned.read_text("utf-8")) if tuned.is_file() else {}
@@ -47,6 +47,18 @@ def settings_of(method: Method, case: str, out: Path) -> dict[str, Any]:
             raise NoDataError(f"no tuned learning rate for {CASES[case].dataset} (benchmarks/tune.py)")
         found["learning_rate"] = own["learning_rate"]
     return found
+
+
+def nameless(text: str, options: argparse.Namespace) -> str:
+    """The text without this machine's folders, since reasons are published."""
+    for folder, name in (
+        (options.out, "SCRATCH"),
+        (options.data, "DATA"),
+        (HERE.parent, "."),
+        (Path(sys.prefix), "PYTHON"),
+    ):
+        text = text.replace(str(folder), name)
+    return text
 
 
 def with_budget(method: Method, reference_s: float | None) -> Method:
@@ -130,7 +142,7 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
                     method = with_budget(METHODS[slug], results.seconds(case, first(), seed))
                     row = measure(method, case, seed, photos, options)
                 except (NoDataError, RuntimeError) as reason:
-                    results.set_aside(case, slug, str(reason))
+                    results.set_aside(case, slug, nameless(str(reason), options))
                     print(f"{case} {slug} seed {seed}: {reason}", flush=True)
                     continue
                 results.add(row)

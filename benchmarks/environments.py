@@ -19,6 +19,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ REQUIREMENTS = Path(__file__).resolve().parent / "references" / "environments"
 # What a reference imports: packages that pip calls compatible may still not load together.
 IMPORTS = {"fastai": "import fastai.vision.all", "autogluon": "import autogluon.multimodal, torchvision"}
 REASON_LINES = 5
+SHOWN = ("fastai", "autogluon.multimodal", "torch", "timm", "transformers")
 
 
 def environment(folder: Path, name: str) -> tuple[str | None, str | None]:
@@ -34,6 +36,13 @@ def environment(folder: Path, name: str) -> tuple[str | None, str | None]:
     if record is None:
         return None, f"not made: run `python benchmarks/environments.py {folder} {name}`"
     return record["python"], record["reason"]
+
+
+def versions_of(folder: Path, name: str, packages: Sequence[str] = SHOWN) -> dict[str, str]:
+    """Versions of some distributions of a made environment."""
+    record = _read(folder, name)
+    found = record["versions"] if record else {}
+    return {package: found[package] for package in packages if package in found}
 
 
 def make(folder: Path, name: str, requirements: Path, imports: str) -> dict[str, Any]:

@@ -113,8 +113,11 @@ def case_table(case: str, results: Results) -> list[str]:
 
 
 def _title(method: Method, rows: Sequence[dict[str, Any]]) -> str:
-    rates = {row["learning_rate"] for row in rows if "learning_rate" in row}
-    return method.title + (f", learning rate {'/'.join(f'{rate:g}' for rate in sorted(rates))}" if rates else "")
+    """The method, with the tuned value and the versions of an environment of its own."""
+    rates = sorted({row["learning_rate"] for row in rows if "learning_rate" in row})
+    own = sorted({f"{name} {number}" for row in rows for name, number in row.get("versions", {}).items()})
+    said = [f"learning rate {'/'.join(f'{rate:g}' for rate in rates)}"] if rates else []
+    return "; ".join([method.title, *said, *([", ".join(own)] if own else [])])
 
 
 def section(results: Results) -> str:
