@@ -2,8 +2,9 @@
 
     python benchmarks/rungs.py DATA_FOLDER OUT_FOLDER [--only NAME …] [--seeds 0 1 2]
 
-The product scores the test once, for the rung that validation chose; this benchmark looks at every candidate, which no
-choice may use. Logistic regression (scikit-learn) gets the same features, standardised, and its C from validation.
+The recipe is benchmarks/recipes/shipped.yaml: nothing is set but model and data. The product scores the test once, for
+the rung that validation chose; this benchmark looks at every candidate, which no choice may use. Logistic regression
+(scikit-learn) gets the same features, standardised, and its C from validation.
 Writes OUT_FOLDER/rungs.json and prints a markdown table.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cases import CASES, make_case
 from options import read_options
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -38,12 +40,8 @@ from hf_finetune.types import Candidate, PixelRows
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = "ladder=[probe,cached,full]"
-# name -> (recipe, weights, dataset, overrides); digits are the far domain: 8 × 8 grey drawings for a model of photos
-CASES: dict[str, tuple[str, str, str, list[str]]] = {
-    "trashnet": ("trashnet_vit_tiny", "vit_tiny_timm", "trashnet", []),
-    "hymenoptera": ("hymenoptera_vit_tiny", "vit_tiny_timm", "hymenoptera", []),
-    "digits": ("hymenoptera_vit_tiny", "vit_tiny_timm", "builtin:digits", ["data.test_split=null", "augment.flip=0"]),
-}
+DATASETS = ("trashnet", "hymenoptera", "houses", "digits")  # digits: drawings of 8 × 8, far from photos
+RECIPE = ROOT / "benchmarks" / "recipes" / "shipped.yaml"
 GRID = 10.0 ** np.arange(-4, 2.1, 0.5)
 
 
@@ -64,11 +62,12 @@ class Watching(Chooser):
 
 
 def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
-    recipe_name, weights, dataset, overrides = CASES[name]
-    place = dataset if dataset.startswith("builtin:") else str(data / "datasets" / dataset)
-    settings = [f"model.name={data / 'weights' / weights}", f"data.name={place}", f"train.seed={seed}", LADDER]
-    settings += [f"data.cache_dir={out / 'cache'}", f"output.dir={out / 'run'}", *overrides]
-    ready, images = open_images(make_ready(load_recipe(ROOT / "recipes" / f"{recipe_name}.yaml", settings)))
+    case = f"{name}-all"
+    photos = make_case(case, data, out / "cases")
+    settings = [f"model.name={data / 'weights' / 'vit_tiny_timm'}", f"data.name={photos}", f"train.seed={seed}", LADDER]
+    settings += [f"data.cache_dir={out / 'cache'}", f"output.dir={out / 'run'}"]
+    settings += [] if CASES[case].flip else ["augment.flip=0"]
+    ready, images = open_images(make_ready(load_recipe(RECIPE, settings)))
     model = build_model(ready)
     folder = out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +118,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    options = read_options(__doc__, CASES)
+    options = read_options(__doc__, DATASETS)
     keep_freed_memory()
     rows = []
     for name in options.only:
