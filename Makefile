@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint bench bench-full bench-environments bench-micro clean
+.PHONY: quickstart test test-slow lint bench bench-full bench-environments bench-tune bench-micro clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -51,6 +51,11 @@ TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
 
 bench-environments: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/environments.py $(SCRATCH)/environments
+
+# After a comparison of the case has made its photos.
+bench-tune: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/tune.py --model $(DATA)/weights/vit_tiny_timm --data $(SCRATCH)/cases/trashnet-500/photos \
+		--out $(SCRATCH)/tuning --into benchmarks/tuned/trashnet.json
 
 bench: $(VENV)/.test-installed
 	$(COMPARE) docs/results/bench-small --cases hymenoptera-100 --small

@@ -40,11 +40,11 @@ def settings_of(method: Method, case: str, out: Path) -> dict[str, Any]:
             raise NoDataError(f"its environment: {reason}")
         found["python"], found["versions"] = python, versions_of(out / "environments", method.environment)
     if method.script and method.variant == "tuned":
-        tuned = HERE / "tuned.json"
+        tuned = HERE / "tuned" / f"{CASES[case].dataset}.json"
         values = json.loads(tuned.read_text("utf-8")) if tuned.is_file() else {}
-        own = values.get(CASES[case].dataset, {}).get(method.script.removesuffix(".py"))
+        own = values.get(method.script.removesuffix(".py"))
         if own is None:
-            raise NoDataError(f"no tuned learning rate for {CASES[case].dataset} (benchmarks/tune.py)")
+            raise NoDataError(f"no learning rate was tuned on {CASES[case].dataset} (make bench-tune)")
         found["learning_rate"] = own["learning_rate"]
     return found
 

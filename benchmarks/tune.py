@@ -1,10 +1,10 @@
 """The learning rate of each reference "as tuned": the one of a grid that reaches the best validation accuracy.
 
-    python benchmarks/tune.py --model FOLDER --data FOLDER --out OUT [--only NAME …]
+    python benchmarks/tune.py --model FOLDER --data FOLDER --out SCRATCH --into benchmarks/tuned/DATASET.json [--only …]
 
 Every value is one run of the reference's script with a seed of its own (100, which no reported run uses); only
-progress.jsonl is read, never the test. OUT/tuned.json maps each reference to its learning rate and to the validation
-accuracy of each value; of equals the one nearest to the documented value wins. A value whose run has finished in OUT is
+progress.jsonl is read, never the test. The file maps each reference to its learning rate and to the validation
+accuracy of each value; of equals the one nearest to the documented value wins. A value whose run has finished in SCRATCH is
 not run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves).
 """
 
@@ -69,12 +69,13 @@ def best_of(grid: tuple[float, ...], validation: dict[float, float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model", "data", "out"):
+    for name in ("model", "data", "out", "into"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=GRIDS, default=list(GRIDS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    written = options.out / "tuned.json"
+    written: Path = options.into
+    written.parent.mkdir(parents=True, exist_ok=True)
     tuned: dict[str, Any] = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
     for name in options.only:
         validation = {}
