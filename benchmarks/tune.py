@@ -3,9 +3,9 @@
     python benchmarks/tune.py --model FOLDER --data FOLDER --out SCRATCH --into benchmarks/tuned/DATASET.json [--only …]
 
 Every value is one run of the reference's script with a seed of its own (100, which no reported run uses); only
-progress.jsonl is read, never the test. The file maps each reference to its learning rate and to the validation
-accuracy of each value; of equals the one nearest to the documented value wins. A value whose run has finished in SCRATCH is
-not run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves).
+progress.jsonl is read, never the test. The file maps each reference to its learning rate and to the validation accuracy
+of each value; of equals the one nearest to the documented value wins. A value whose run has finished in SCRATCH is not
+run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves).
 """
 
 from __future__ import annotations

@@ -82,7 +82,19 @@ def test_tuning_takes_the_best_validation_of_finished_runs_and_of_equals_the_one
         lines = [{"validation": accuracy, "seconds": 1.0} for accuracy in accuracies] + [{"saved": 2.0}]
         (folder / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     nowhere = tmp_path / "nowhere"  # a run would fail on it
-    run("tune.py", "--model", nowhere, "--data", nowhere, "--out", tmp_path / "out", "--only", "timm_script")
-    tuned = json.loads((tmp_path / "out" / "tuned.json").read_text())["timm_script"]
+    run(
+        "tune.py",
+        "--model",
+        nowhere,
+        "--data",
+        nowhere,
+        "--out",
+        tmp_path / "out",
+        "--into",
+        tmp_path / "tuned.json",
+        "--only",
+        "timm_script",
+    )
+    tuned = json.loads((tmp_path / "tuned.json").read_text())["timm_script"]
     assert tuned["validation"] == {"3e-05": 0.9, "0.0001": 0.7, "0.0003": 0.9, "0.001": 0.9}
     assert tuned["learning_rate"] == 0.0003  # ln 3 away; 3e-5 is ln 3.33 away
