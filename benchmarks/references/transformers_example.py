@@ -3,9 +3,10 @@
     python benchmarks/references/transformers_example.py --model FOLDER --data FOLDER --out FOLDER [--seed 0]
 
 datasets' imagefolder (which turns photos by their EXIF tag), torchvision transforms per sample and epoch, the Trainer
-with its defaults, full fine-tuning in float32: batch 32, learning rate 5e-5, 3 epochs (those of Hugging Face's
-image_classification notebook, without its four accumulation steps, which would leave one update an epoch to a hundred
-photos), validation and a checkpoint each epoch, the best by validation accuracy saved to OUT/model.
+with its defaults, full fine-tuning in float32: batch 32, learning rate 5e-5, 3 epochs, validation and a checkpoint each
+epoch, the best by validation accuracy saved to OUT/model. Rate and epochs are the defaults of TrainingArguments, and
+those that transformers' image-classification guide shows; its 16 × 4 accumulation steps (two updates an epoch to a
+hundred photos) and its tenth of warm-up are left out.
 
 Transforms, as the example has them: random resized crop and flip for training, resize and centre crop for validation;
 for a timm checkpoint those that transformers' processor of timm models brings (`train_transforms`, `val_transforms`).
