@@ -19,7 +19,8 @@ test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
 
 # Parts of the product beside what others would use, held to benchmarks/micro/baseline.json. One thread: two on a busy
-# machine wait for each other. MICRO=--update-baseline records the ratios of this run; MICRO="-k lora" runs some.
+# machine wait for each other. MICRO=--update-baseline records the ratios of this run; MICRO="-k lora" runs some; the
+# slow ones are run by MICRO="-m slow".
 bench-micro: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest benchmarks/micro $(MICRO)
 

@@ -21,7 +21,9 @@ from hf_finetune.machine import cpu_name
 
 PATH = Path(__file__).with_name("baseline.json")
 UPDATE = "make bench-micro MICRO=--update-baseline"
-TOLERANCES = {"time": 1.6, "bytes": 1.02}  # of a benchmark that is new; change a single one in baseline.json
+# Of a benchmark that is new; a single one is changed in baseline.json. At loads of 2 to 13 on two cores (2026-11-24)
+# ratios of times moved by up to a third, most by a tenth, and those of whole processes by a half.
+TOLERANCES = {"time": 1.4, "process": 1.8, "bytes": 1.02}
 LIBRARIES = ("torch", "torchvision", "transformers", "peft", "timm", "scikit-learn", "numpy", "pillow")
 
 

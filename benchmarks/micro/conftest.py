@@ -19,7 +19,7 @@ from matmul import FLOPS, count_flops, matmul, matmul_rate
 
 from hf_finetune.machine import cpu_has_bf16
 from micro import baseline
-from micro.interleaved import interleave, ratio_of
+from micro.interleaved import LEAST_ROUNDS, interleave, ratio_of
 from micro.photos import write_photos
 
 SECONDS = 2.0  # of a measurement, over all functions
@@ -42,12 +42,17 @@ class Micro:
         images: int | None = None,
         products: str | None = None,
         seconds: float = SECONDS,
+        least: int = LEAST_ROUNDS,
+        kind: str = "time",
     ) -> None:
-        """Ratio of the median times; `images` a call, `products` the precision of its matrix products (fp32, bf16)."""
+        """Ratio of the median times; `images` a call, `products` the precision of its matrix products (fp32, bf16).
+
+        `kind`: see baseline.TOLERANCES.
+        """
         functions = {"ours": ours, "reference": reference}
         if products is not None:
             functions["matmul"] = matmul(PRECISIONS[products])
-        found = self.faults([name], lambda: {name: interleave(functions, seconds)})
+        found = self.faults([name], lambda: {name: interleave(functions, seconds, least=least)}, kind)
         result = self.results[name]
         for who in ("ours", "reference"):
             if images is not None:
@@ -58,7 +63,9 @@ class Micro:
                 result[f"{who}_share_of_matmul"] = flops / FLOPS * result["matmul_s"] / result[f"{who}_s"]
         assert not found, "\n".join(found)
 
-    def faults(self, names: list[str], measure: Callable[[], dict[str, dict[str, list[float]]]]) -> list[str]:
+    def faults(
+        self, names: list[str], measure: Callable[[], dict[str, dict[str, list[float]]]], kind: str = "time"
+    ) -> list[str]:
         """Measure and note; what is over its limit is measured once more, since noise passes and slowness stays.
 
         `measure` gives, by benchmark, the seconds of `ours`, of `reference`, and of what else took turns with them.
@@ -66,7 +73,7 @@ class Micro:
         found: list[str] = []
         for _ in range(2):
             for name, taken in measure().items():
-                self._note(name, taken)
+                self._note(name, taken, kind)
             found = [fault for name in names if (fault := self.fault(name))]
             if not found:
                 break
@@ -88,10 +95,10 @@ class Micro:
         rates = {f"{name}_matmul_gflop_per_s": matmul_rate(dtype) / 1e9 for name, dtype in PRECISIONS.items()}
         return {"of": {**baseline.about_this_run(), **rates}, "results": self.results}
 
-    def _note(self, name: str, taken: Mapping[str, list[float]]) -> None:
+    def _note(self, name: str, taken: Mapping[str, list[float]], kind: str) -> None:
         pairs = [one / other for one, other in zip(taken["ours"], taken["reference"], strict=True)]
         self.results[name] = {
-            "kind": "time",
+            "kind": kind,
             "ratio": ratio_of(taken["ours"], taken["reference"]),
             **{f"{who}_s": statistics.median(seconds) for who, seconds in taken.items()},
             "rounds": len(pairs),
@@ -155,7 +162,7 @@ def _line(name: str, result: Mapping[str, Any], limit: baseline.Limit | None) ->
         cells.append(f"of at most {limit.most:.3f}")
         if result["ratio"] * limit.tolerance < limit.ratio:
             cells.append(f"far below the recorded {limit.ratio:.3f}: record it ({baseline.UPDATE})")
-    if result["kind"] == "time":
+    if "ours_s" in result:
         cells.append(f"{result['ours_s'] * 1e3:.1f} / {result['reference_s'] * 1e3:.1f} ms")
     else:
         cells.append(f"{result['ours_bytes']:,} / {result['reference_bytes']:,} bytes")

@@ -16,9 +16,15 @@ MOST_ROUNDS = 41
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], Any]], seconds: float, *, clock: Callable[[], float] = time.perf_counter
+    functions: Mapping[str, Callable[[], Any]],
+    seconds: float,
+    *,
+    least: int = LEAST_ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each call, by name: as many rounds as fit into `seconds`, 7 to 41, after one call each to warm up.
+    """Seconds of each call, by name, after one call each to warm up.
+
+    As many rounds as fit into `seconds`, but `least` to 41.
 
     Every other round goes backwards, so that no function always follows the same one.
     """
@@ -31,7 +37,7 @@ def interleave(
     gc.disable()
     try:
         ends, rounds = clock() + seconds, 0
-        while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and clock() < ends):
+        while rounds < least or (rounds < MOST_ROUNDS and clock() < ends):
             for name in names if rounds % 2 == 0 else reversed(names):
                 started = clock()
                 functions[name]()
