@@ -148,7 +148,7 @@ def told_by(method: Method, out: Path, seconds: float) -> Told:
     report = json.loads((out / "run" / "run.json").read_text("utf-8"))
     peak, counts = report["peak_bytes"], report["data"]["counts"]
     passed = counts["train"] + counts["validation"]
-    stages = {"images": (sum(counts.values()), report["seconds"]["images"])}
+    stages = {} if method.warm else {"images": (sum(counts.values()), report["seconds"]["images"])}
     for rung in report["rungs"]:
         seen = passed if rung["rung"] == "probe" else rung["images"]
         stages[rung["rung"]] = (seen, rung["seconds"])
