@@ -44,6 +44,11 @@ def read(path: Path = PATH) -> dict[str, Limit]:
     return {name: Limit(entry["ratio"], entry["tolerance"]) for name, entry in _entries(path).items()}
 
 
+def of_this_processor(path: Path = PATH) -> bool:
+    """Whether the times were recorded on this kind of processor."""
+    return not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["last_recorded_on"]["cpu"] == cpu_name()
+
+
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["benchmarks"] if path.is_file() else {}
 
