@@ -24,6 +24,7 @@ from environments import environment, versions_of
 from methods import METHODS, SMALL, Method, command_of, first, result_of, told_by
 from process_tree import Usage, watch
 from results import Results, about_machine
+from work import work_of
 
 HERE = Path(__file__).resolve().parent
 MODEL = "vit_tiny_timm"
@@ -101,7 +102,7 @@ def measure(method: Method, case: str, seed: int, photos: Path, options: argpars
         raise RuntimeError(f"exit {watched.code}: {log[-TAIL:]}")
     row = {**row_of(method, out, watched), "predicted": predictions_of(method, out, photos)}
     shutil.rmtree(out)
-    return {"case": case, "method": method.slug, "seed": seed, **settings_shown(settings), **row}
+    return {"case": case, "method": method.slug, "seed": seed, "work": options.work, **settings_shown(settings), **row}
 
 
 def settings_shown(settings: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +163,8 @@ def main() -> None:
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
     options.methods = list(SMALL) if options.small else options.methods
     results = Results(options.results.resolve(), about_machine())
+    if (options.data / "weights" / MODEL).is_dir():
+        options.work = work_of(options.data / "weights" / MODEL)
     run_all(options, results)
 
 

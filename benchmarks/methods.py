@@ -23,7 +23,7 @@ class Method:
     budget is this share of what the first reference took with the same seed.
 
     `warm`: the caches of the same method's cold run are there. `environment`: of its own, by name (environments.py).
-    `stock`: its result is scored by benchmarks/stock_accuracy.py; others predict the test photos themselves.
+    `work`: stage -> kind of work and precision (work.py), where its cost is known. `stock`: its result is scored by benchmarks/stock_accuracy.py; others predict the test photos themselves.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Method:
     budget: float | None = None
     share: float | None = None
     warm: bool = False
+    work: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -46,19 +47,25 @@ class Method:
         return "-".join("".join(c if c.isalnum() else " " for c in self.title).split())
 
 
+FULL = {"train": ("full", "fp32"), "validation": ("forward", "fp32")}
+LORA = {"train": ("lora", "bf16"), "validation": ("forward", "bf16")}
+FEATURES = {"features": ("forward", "fp32")}
+
+
 def _references(tuned: bool) -> list[Method]:
     variant = "tuned" if tuned else "as shipped"
+    fastai = {"all layers": ("full", "fp32")}
     found = [
-        Method(FIRST, variant, "transformers_example.py"),
-        Method("PEFT example", variant, "peft_example.py"),
-        Method("timm script", variant, "timm_script.py", stock=False),
-        Method("fastai fine_tune", variant, "fastai_fine_tune.py", environment="fastai", stock=False),
+        Method(FIRST, variant, "transformers_example.py", work=FULL),
+        Method("PEFT example", variant, "peft_example.py", work=LORA),
+        Method("timm script", variant, "timm_script.py", stock=False, work=FULL),
+        Method("fastai fine_tune", variant, "fastai_fine_tune.py", environment="fastai", stock=False, work=fastai),
         Method("AutoGluon MultiModal", variant, "autogluon_multimodal.py", environment="autogluon", stock=False),
     ]
     if not tuned:  # these two choose their one setting on validation anyway
         for title, kind in (("logistic regression", "logistic"), ("linear SVM", "svm")):
             name = f"frozen features + {title}"
-            found.append(Method(name, variant, "frozen_features.py", ("--kind", kind), stock=False))
+            found.append(Method(name, variant, "frozen_features.py", ("--kind", kind), stock=False, work=FEATURES))
     return found
 
 
@@ -66,7 +73,11 @@ def _ours(variant: str = "as shipped") -> list[Method]:
     found = []
     for title, budget in (("15 s", 15), ("30 s", 30), ("1 min", 60), ("2 min", 120), ("5 min", 300)):
         found += [Method(f"ours, {title}", variant, budget=budget, warm=warm) for warm in (False, True)]
-    probe = [Method("ours, probe alone", variant, budget=0, warm=warm) for warm in (False, True)]
+    passed = {"probe": ("forward", "bf16")}
+    probe = [
+        Method("ours, probe alone", variant, budget=0, work=passed),
+        Method("ours, probe alone", variant, budget=0, warm=True),
+    ]
     shares = [
         Method("ours, 1/5 of the example's time", variant, share=1 / 5),
         Method("ours, 1/8 of the example's time", variant, share=1 / 8, warm=True),

@@ -28,7 +28,7 @@ COLUMNS = (
     ("MB resident", "resident"),
     ("MB on the device", "device"),
     ("MB written", "written"),
-    ("images/s by stage", "stages"),
+    ("images/s by stage (share of the matmul rate)", "stages"),
 )
 
 
@@ -67,12 +67,19 @@ def _megabytes(key: Callable[[dict[str, Any]], float | None]) -> Callable[[Seque
     return largest
 
 
-def _stages(rows: Sequence[dict[str, Any]]) -> str:
-    names = dict.fromkeys(name for row in rows for name in row["stages"])
+def _stages(rows: Sequence[dict[str, Any]], method: Method) -> str:
     parts = []
-    for name in names:
-        rates = [row["stages"][name][0] / row["stages"][name][1] for row in rows if row["stages"].get(name, [0, 0])[1]]
-        parts += [f"{name} {statistics.median(rates):,.0f}"] if rates else []
+    for name in dict.fromkeys(name for row in rows for name in row["stages"]):
+        timed = [row for row in rows if row["stages"].get(name, [0, 0])[1]]
+        rates = [row["stages"][name][0] / row["stages"][name][1] for row in timed]
+        if not rates:
+            continue
+        part = f"{name} {statistics.median(rates):,.0f}"
+        if name in method.work:
+            kind, precision = method.work[name]
+            shares = [rate * row["work"][kind] / row["work"][precision] for rate, row in zip(rates, timed, strict=True)]
+            part += f" ({statistics.median(shares):.0%})"
+        parts.append(part)
     return ", ".join(parts)
 
 
@@ -87,7 +94,7 @@ def cells_of(rows: Sequence[dict[str, Any]], target: float | None) -> list[str]:
         _megabytes(lambda row: row["resident_bytes"])(rows),
         _megabytes(lambda row: row["device_bytes"])(rows),
         _megabytes(lambda row: row["bytes_written"])(rows),
-        _stages(rows),
+        _stages(rows, METHODS[rows[0]["method"]]),
     ]
 
 

@@ -73,7 +73,7 @@ def test_a_row_holds_means_of_seeds_and_medians_of_times(results: Results) -> No
     assert accuracy == "0.900 (1 .900 .800)"
     assert (seconds, target) == ("40", "39")  # the target is .895: the first validation does not reach it
     assert (above, resident, device, written) == ("200", "500", "–", "2")
-    assert stages == "training 50"
+    assert stages == "train 50 (25%)"  # 50 images of 2 GFLOP a second, of 400 GFLOP/s
 
 
 def test_too_few_seeds_and_missing_methods_are_named(results: Results) -> None:
