@@ -23,7 +23,8 @@ class Method:
     budget is this share of what the first reference took with the same seed.
 
     `warm`: the caches of the same method's cold run are there. `environment`: of its own, by name (environments.py).
-    `work`: stage -> kind of work and precision (work.py), where its cost is known. `stock`: its result is scored by benchmarks/stock_accuracy.py; others predict the test photos themselves.
+    `work`: stage -> kind of work and precision (work.py), where its cost is known. `stock`: its result is scored by
+    benchmarks/stock_accuracy.py; others predict the test photos themselves.
     """
 
     name: str

@@ -31,13 +31,11 @@ def work_of(model: Path) -> dict[str, float]:
     lora = LoraConfig(r=16, lora_alpha=16, target_modules=["qkv"], modules_to_save=["timm_model.head"])
     with torch.no_grad():
         forward = count_flops(lambda: load()(pixel_values=pixels)) / BATCH / 1e9
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     rates = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return {
         "forward": forward,
         "full": step(load().train()),
         "lora": step(get_peft_model(load(), lora).train()),
-        **{
-            name: matmul_rate(dtype, "cuda" if torch.cuda.is_available() else "cpu") / 1e9
-            for name, dtype in rates.items()
-        },
+        **{name: matmul_rate(dtype, device) / 1e9 for name, dtype in rates.items()},
     }
