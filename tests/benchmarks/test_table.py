@@ -46,7 +46,8 @@ def row(
         "resident_bytes": 5e8,
         "device_bytes": 0,
         "bytes_written": 2e6,
-        "stages": {"training": (100, 2.0)},
+        "stages": {"train": (100, 2.0)},
+        "work": {"full": 2, "fp32": 400},
         "predicted": dict(zip(FILES, predicted, strict=True)),
     }
 
