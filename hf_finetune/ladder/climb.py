@@ -31,14 +31,14 @@ from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
-from hf_finetune.ladder.start import as_passed, logits_at_start
+from hf_finetune.ladder.start import answers_at_start, as_passed
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
-from hf_finetune.tasks.scoring import score
+from hf_finetune.tasks.scoring import score_answers
 from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
-from hf_finetune.types import Candidate, PixelRows, Split
+from hf_finetune.types import Answers, Candidate, PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
@@ -48,11 +48,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Climbed:
-    """Where the climb ended: the model holds the best rung's weights; `logits` float32 [N, C] are validation's."""
+    """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows."""
 
     candidates: list[Candidate] = field(default_factory=list)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    logits: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    answers: Answers | None = None
     fit: Fit | None = None
     interrupted: bool = False
 
@@ -60,6 +60,13 @@ class Climbed:
     def best(self) -> Candidate:
         """The rung that was kept last."""
         return [candidate for candidate in self.candidates if candidate.kept][-1]
+
+    @property
+    def best_answers(self) -> Answers:
+        """Its answers to validation's rows."""
+        if self.answers is None:
+            raise ValueError("no rung was kept")
+        return self.answers
 
 
 class Climber:
@@ -137,13 +144,13 @@ class Climber:
         """The adapter that the run starts from answers these labels already: no rung may end below it."""
         started = time.monotonic()
         validation, names = self._rows["validation"], self._ready.index.labels.names
-        logits = logits_at_start(self._model, self._ready, validation)
-        metrics = score(logits, np.asarray(validation.labels), names, full=False)
+        answers = answers_at_start(self._model, self._ready, validation)
+        metrics = score_answers(answers, np.asarray(validation.labels), names, full=False)
         seconds = time.monotonic() - started
         self._keep(
             Candidate("start", _numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
             metrics,
-            logits,
+            answers,
         )
 
     def _probe(self) -> None:
@@ -166,16 +173,14 @@ class Climber:
         head = fit_head(passages.own["train"], train, len(labels.names), weights)
         self._install(head, passages)
         validation = self._rows["validation"]
-        logits = np.empty((len(validation), len(labels.names)), np.float32)
-        own = passages.own["validation"]
-        for where, part in processes.gather((own.rows, head.logits(own.features))):
-            logits[where] = part
-        metrics = score(logits, np.asarray(validation.labels), labels.names, full=False)
+        own, targets = passages.own["validation"], np.asarray(validation.labels)
+        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        metrics = score_answers(answers, targets, labels.names, full=False)
         note = f"λ {head.choice.penalty:g}, leave-one-out accuracy {head.choice.accuracy:.3f}"
         note += ", features from the cache" if passages.found else ""
         seconds = time.monotonic() - started
         candidate = Candidate("probe", _numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
-        self._keep(candidate, metrics, logits)
+        self._keep(candidate, metrics, answers)
 
     def _install(self, head: Head, passages: Passages) -> None:
         """Put the solution into the model's head; a head that does not say what it should is taken back."""
@@ -267,16 +272,16 @@ class Climber:
         note = ", ".join(each for each in notes if each)
         candidate = Candidate(rung, _numbers_of(fit.metrics), fit.seconds, 0, fit.best_step, False, forecast_s, note)
         self._result.fit = fit
-        self._keep(candidate, fit.metrics, fit.logits)
+        self._keep(candidate, fit.metrics, fit.answers)
 
-    def _keep(self, candidate: Candidate, metrics: Mapping[str, Any], logits: np.ndarray) -> None:
+    def _keep(self, candidate: Candidate, metrics: Mapping[str, Any], answers: Answers) -> None:
         """Note the candidate, and keep its weights if it is the best."""
         by = self._ready.recipe.train.best_by
         better = not self._result.candidates or is_better(metrics, self._result.metrics, by)
         peak = device_peak_bytes(self._ready.plan.device.value) or self._peak.anonymous_bytes
         self._result.candidates.append(replace(candidate, kept=better, peak_bytes=peak))
         if better:
-            self._result.metrics, self._result.logits = metrics, logits
+            self._result.metrics, self._result.answers = metrics, answers
             self._state = trained_state(self._model)
         spent = f"in {format_seconds(candidate.seconds)}" + ("" if better else ", not better: dropped")
         note = f" ({candidate.note})" if candidate.note else ""
