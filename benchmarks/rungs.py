@@ -36,7 +36,7 @@ from hf_finetune.peak import PeakMemory
 from hf_finetune.ready import Prepared, build_model, describe, make_ready
 from hf_finetune.recipe import load_recipe
 from hf_finetune.training.fit import FitFolders
-from hf_finetune.types import Candidate, PixelRows
+from hf_finetune.types import Answers, Candidate, PixelRows
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = "ladder=[probe,cached,full]"
@@ -52,8 +52,8 @@ class Watching(Chooser):
         super().__init__(*args)
         self._ready, self._test, self.seen = ready, test, {}
 
-    def keep(self, candidate: Candidate, metrics: Any, logits: np.ndarray) -> None:
-        super().keep(candidate, metrics, logits)
+    def keep(self, candidate: Candidate, metrics: Any, answers: Answers) -> None:
+        super().keep(candidate, metrics, answers)
         with low_memory_lora(self._model):
             found = predict_logits(self._model, self._test, self._ready.facts.preprocess, batch=32)
         accuracy = float((found.argmax(1) == self._test.labels).mean())

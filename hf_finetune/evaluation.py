@@ -35,11 +35,11 @@ def evaluate(
         index = scan_split(Data(name=data, **options), split)
     classifier = load(folder, base=base)
     rows = _score_rows(index, classifier, recipe.data, split)
-    from hf_finetune.inference import predict_logits
-    from hf_finetune.tasks.scoring import score
+    from hf_finetune.inference import predict_answers
+    from hf_finetune.tasks.scoring import score_answers
 
-    logits = predict_logits(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
-    return score(logits, rows.labels, classifier.labels.names, full=True)
+    answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
+    return score_answers(answers, rows.labels, classifier.labels.names, full=True)
 
 
 def _score_rows(index: Index, classifier: Classifier, data: Data, split: Split) -> PixelRows:

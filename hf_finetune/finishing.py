@@ -21,7 +21,7 @@ from hf_finetune.manifest import Manifest
 from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.report.clock import Clock
 from hf_finetune.run_folder import RunFolder, plan_as_dict
-from hf_finetune.types import PixelRows, RunReport, Split
+from hf_finetune.types import Answers, PixelRows, RunReport, Split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,9 +37,9 @@ PACKAGES = ("torch", "transformers", "peft", "timm", "accelerate", "datasets", "
 
 @dataclass(frozen=True)
 class Scored:
-    """A split's logits float32 [N, C] and its metrics."""
+    """What the result says of a split's rows, and its metrics."""
 
-    logits: np.ndarray
+    answers: Answers
     metrics: Mapping[str, Any]
 
 
@@ -82,23 +82,23 @@ def evaluate_splits(
     manifest: Manifest,
     ready: Prepared,
     rows: Mapping[Split, PixelRows],
-    validation: np.ndarray,
+    validation: Answers,
     verified: nn.Module | None,
 ) -> dict[Split, Scored]:
     """Load the staged result and score test; the rows are shared by the processes, each counted once.
 
-    `validation`: the winning rung's logits float32 [N, C], which chose it. The test is scored with float32 weights;
+    `validation`: the winning rung's answers, which chose it. The test is scored with float32 weights;
     under a time budget in the precision of training, by `verified`, where this process has it.
     """
     import torch
 
     from hf_finetune import processes
     from hf_finetune.adapters.low_memory import low_memory_lora
-    from hf_finetune.inference import predict_logits
+    from hf_finetune.inference import predict_answers
     from hf_finetune.loading import load_result, torch_dtype
-    from hf_finetune.tasks.scoring import score
+    from hf_finetune.tasks.scoring import score_answers
 
-    known = score(validation, rows["validation"].labels, manifest.labels, full=True)
+    known = score_answers(validation, rows["validation"].labels, manifest.labels, full=True)
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
@@ -110,15 +110,13 @@ def evaluate_splits(
         verified = load_result(staged, manifest, dtype, place)
     model = verified
     test = rows["test"]
-    own = np.arange(machine.rank, len(test), machine.world_size)
-    logits = np.empty((len(test), len(manifest.labels)), dtype=np.float32)
-    found = logits[:0]
+    own, found = np.arange(machine.rank, len(test), machine.world_size), None
     if len(own):
         with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
-            found = predict_logits(model, test, manifest.preprocess, batch=plan.eval_batch.value, indices=own.tolist())
-    for indices, part in processes.gather((own, found)):
-        logits[indices] = part
-    results["test"] = Scored(logits, score(logits, test.labels, manifest.labels, full=True))
+            batch = plan.eval_batch.value
+            found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist())
+    answers = processes.gather_answers(own, found)
+    results["test"] = Scored(answers, score_answers(answers, test.labels, manifest.labels, full=True))
     return results
 
 
@@ -227,7 +225,7 @@ def publish(
         split,
         rows[split].names,
         rows[split].labels,
-        results[split].logits,
+        results[split].answers,
         report.data["labels"],
     )
     write_report(report, folder.path)

@@ -174,7 +174,7 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
             del model
             processes.wait()
         with clock.stage("test"):
-            results = evaluate_splits(staged, manifest, ready, rows, climbed.logits, verified)
+            results = evaluate_splits(staged, manifest, ready, rows, climbed.best_answers, verified)
     report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
     if first:
         publish(staged, target, report, folder, results, rows)

@@ -6,8 +6,10 @@ import os
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
+
 from hf_finetune.errors import MachineError
-from hf_finetune.types import Machine
+from hf_finetune.types import Answers, Machine
 
 T = TypeVar("T")
 # A rank that is silent for longer is taken for dead; decoding a large dataset on rank 0 must fit in.
@@ -54,6 +56,12 @@ def gather(value: T) -> list[T]:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def gather_answers(own: np.ndarray, found: Answers | None) -> Answers:
+    """Every rank's answers to its rows `own` int64 [n] of one split (None: it has none), as answers to the split."""
+    parts = [(where, part) for where, part in gather((own, found)) if part is not None]
+    return Answers.joined([part for _, part in parts], [where for where, _ in parts])
 
 
 def wait() -> None:

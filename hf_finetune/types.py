@@ -5,7 +5,7 @@ A type lives here when more than one component needs it; what only one component
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -240,6 +240,38 @@ class Plan:
 
 
 # ------------------------------------------------------------------------------------------------------------- result
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What metrics and reports need of a model's logits on N rows: a few numbers a row, however many classes there are.
+
+    `top` int64 [N, k]: class ids by falling logit, ties by rising id, so `top[:, 0]` is the prediction;
+    `confidence` float64 [N]: softmax probability of the prediction; `loss` float64 [N]: cross-entropy in nats, NaN
+    where a logit is not finite.
+    """
+
+    top: np.ndarray
+    confidence: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 [N]."""
+        return self.top[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    @staticmethod
+    def joined(parts: Sequence[Answers], places: Sequence[np.ndarray] | None = None) -> Answers:
+        """One after another; with `places` int64 [n] of each part, every row at its place."""
+        order = np.argsort(np.concatenate(places)) if places is not None else slice(None)
+        return Answers(
+            np.concatenate([part.top for part in parts])[order],
+            np.concatenate([part.confidence for part in parts])[order],
+            np.concatenate([part.loss for part in parts])[order],
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,18 +15,18 @@ from hf_finetune.peak import PeakMemory, device_peak_bytes
 from hf_finetune.section import format_seconds
 from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit
-from hf_finetune.types import Candidate
+from hf_finetune.types import Answers, Candidate
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Climbed:
-    """Where the climb ended: the model holds the best rung's weights; `logits` float32 [N, C] are validation's."""
+    """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows."""
 
     candidates: list[Candidate] = field(default_factory=list)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    logits: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    answers: Answers | None = None
     fit: Fit | None = None
     interrupted: bool = False
 
@@ -35,6 +34,13 @@ class Climbed:
     def best(self) -> Candidate:
         """The rung that was kept last."""
         return [candidate for candidate in self.candidates if candidate.kept][-1]
+
+    @property
+    def best_answers(self) -> Answers:
+        """Its answers to validation's rows."""
+        if self.answers is None:
+            raise ValueError("no rung was kept")
+        return self.answers
 
 
 class Chooser:
@@ -45,14 +51,14 @@ class Chooser:
         self._state: Mapping[str, torch.Tensor] | None = None
         self.climbed = Climbed()
 
-    def keep(self, candidate: Candidate, metrics: Mapping[str, Any], logits: np.ndarray) -> None:
+    def keep(self, candidate: Candidate, metrics: Mapping[str, Any], answers: Answers) -> None:
         """Note the candidate that the model holds now, and keep its weights if it is the best so far."""
         so_far = self.climbed
         better = not so_far.candidates or is_better(metrics, so_far.metrics, self._by)
         peak = device_peak_bytes(self._device) or self._peak.anonymous_bytes
         so_far.candidates.append(replace(candidate, kept=better, peak_bytes=peak, at_s=self._spent()))
         if better:
-            so_far.metrics, so_far.logits = metrics, logits
+            so_far.metrics, so_far.answers = metrics, answers
             self._state = trained_state(self._model)
         took = f"in {format_seconds(candidate.seconds)}" + ("" if better else ", not better: dropped")
         note = f" ({candidate.note})" if candidate.note else ""

@@ -32,10 +32,10 @@ from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
-from hf_finetune.ladder.start import as_passed, logits_at_start
+from hf_finetune.ladder.start import answers_at_start, as_passed
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.section import format_seconds
-from hf_finetune.tasks.scoring import score
+from hf_finetune.tasks.scoring import score_answers
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
 from hf_finetune.types import Candidate, PixelRows, Split
 
@@ -119,13 +119,13 @@ class Climber:
         """The adapter that the run starts from answers these labels already: no rung may end below it."""
         started = time.monotonic()
         validation, names = self._rows["validation"], self._ready.index.labels.names
-        logits = logits_at_start(self._model, self._ready, validation)
-        metrics = score(logits, np.asarray(validation.labels), names, full=False)
+        answers = answers_at_start(self._model, self._ready, validation)
+        metrics = score_answers(answers, np.asarray(validation.labels), names, full=False)
         seconds = time.monotonic() - started
         self._chooser.keep(
             Candidate("start", numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
             metrics,
-            logits,
+            answers,
         )
 
     def _probe(self) -> None:
@@ -148,16 +148,14 @@ class Climber:
         head = fit_head(passages.own["train"], train, len(labels.names), weights)
         self._install(head, passages)
         validation = self._rows["validation"]
-        logits = np.empty((len(validation), len(labels.names)), np.float32)
-        own = passages.own["validation"]
-        for where, part in processes.gather((own.rows, head.logits(own.features))):
-            logits[where] = part
-        metrics = score(logits, np.asarray(validation.labels), labels.names, full=False)
+        own, targets = passages.own["validation"], np.asarray(validation.labels)
+        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        metrics = score_answers(answers, targets, labels.names, full=False)
         note = f"λ {head.choice.penalty:g}, leave-one-out accuracy {head.choice.accuracy:.3f}"
         note += ", features from the cache" if passages.found else ""
         seconds = time.monotonic() - started
         candidate = Candidate("probe", numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
-        self._chooser.keep(candidate, metrics, logits)
+        self._chooser.keep(candidate, metrics, answers)
 
     def _install(self, head: Head, passages: Passages) -> None:
         """Put the solution into the model's head; a head that does not say what it should is taken back."""
@@ -250,7 +248,7 @@ class Climber:
             rung, numbers_of(fit.metrics), fit.seconds, 0, fit.best_step, False, forecast_s, note, images=images
         )
         self._chooser.climbed.fit = fit
-        self._chooser.keep(candidate, fit.metrics, fit.logits)
+        self._chooser.keep(candidate, fit.metrics, fit.answers)
 
 
 def _patches_note(keep: float, dropper: TokenDropper | None) -> str:

@@ -20,11 +20,14 @@ from hf_finetune.errors import ModelError
 from hf_finetune.ladder.hidden import Kept
 from hf_finetune.ladder.ridge import Choice, Moments, choose, solve
 from hf_finetune.processes import gather
+from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.training.ranks import sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.types import Answers
 
 CHUNK_ROWS = 4096
 # Rows × classes whose leave-one-out predictions choose penalty and temperature; a part of the rows beyond that.
 MOST_CHOSEN_ON = 20_000_000
+MOST_LOGITS = 4_000_000  # held at once: 16 MB
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,13 @@ class Head:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 [n, d] → float32 [n, C]."""
         return (torch.from_numpy(np.array(features)) @ self.weight.T + self.bias).numpy()
+
+    def answers(self, features: np.ndarray, labels: np.ndarray) -> Answers | None:
+        """What it says of rows with features float32 [n, d] and labels int64 [n]; None where there are none."""
+        step = max(1, MOST_LOGITS // len(self.bias))
+        parts = [slice(start, start + step) for start in range(0, len(labels), step)]
+        found = [answers_of(self.logits(features[part]), labels[part]) for part in parts]
+        return Answers.joined(found) if found else None
 
 
 def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Head:

@@ -176,7 +176,9 @@ def _cross_entropies(outputs: Tensor, y: Tensor, scales: Sequence[float]) -> Ten
     """Cross-entropy float64 [n, scales] of outputs float64 [n, C] times each scale; the outputs are used up.
 
     Where a scale is twice an earlier one, the exponentials are the earlier one's squares: one product each instead of
-    an exponential, which takes most of the solve where classes are many.
+    an exponential, which takes most of the solve where classes are many. Sums are rounded to float32 before the
+    logarithm: a loss that training in float32 would see as 0 is 0 here, else rows that are all told apart would want
+    the largest scale there is, and leave the next rung no gradient.
     """
     outputs -= outputs.amax(1, keepdim=True)  # the largest is then 1 in every sum, which cannot overflow
     losses = torch.empty(len(y), len(scales), dtype=torch.float64)
@@ -188,5 +190,5 @@ def _cross_entropies(outputs: Tensor, y: Tensor, scales: Sequence[float]) -> Ten
         for column, scale in enumerate(scales):
             half = powers.pop(scale / 2, None)
             powers[scale] = half.square_() if half is not None else (gaps * scale).exp_()
-            losses[start : start + step, column] = powers[scale].sum(1).log() - scale * of_label
+            losses[start : start + step, column] = powers[scale].sum(1).float().log() - scale * of_label
     return losses

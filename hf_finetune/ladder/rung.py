@@ -12,7 +12,7 @@ from torch import nn
 from hf_finetune.adapters.low_memory import covers, low_memory_lora
 from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_state
 from hf_finetune.recipe import Recipe
-from hf_finetune.tasks.scoring import score
+from hf_finetune.tasks.scoring import answers_of, score_answers
 from hf_finetune.training.fit import Fit, FitFolders, WeightKeeper, fit
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
@@ -56,7 +56,8 @@ def train_rung(
             objective,
             train_rows=rows,
             validation_rows=validation,
-            score=lambda logits, targets: score(logits, targets, labels.names, full=False),
+            reduce=answers_of,
+            score=lambda answers, targets: score_answers(answers, targets, labels.names, full=False),
             name_rows=lambda numbers: [train.names[number] for number in numbers],
             frozen_norms=frozen_norms(model),
             folders=folders,

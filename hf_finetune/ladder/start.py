@@ -11,8 +11,8 @@ from torch import nn
 
 from hf_finetune import processes
 from hf_finetune.adapters.low_memory import low_memory_lora
-from hf_finetune.inference import predict_logits
-from hf_finetune.types import PixelRows
+from hf_finetune.inference import predict_answers
+from hf_finetune.types import Answers, PixelRows
 
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
@@ -32,16 +32,12 @@ def as_passed(model: nn.Module, ready: Prepared) -> AbstractContextManager[objec
     return nullcontext() if ready.start is None else low_memory_lora(model)
 
 
-def logits_at_start(model: nn.Module, ready: Prepared, rows: PixelRows) -> np.ndarray:
-    """What the untrained model says of all `rows`, float32 [N, C]; the processes share the work."""
+def answers_at_start(model: nn.Module, ready: Prepared, rows: PixelRows) -> Answers:
+    """What the untrained model says of all `rows`; the processes share the work."""
     machine = ready.machine
-    own = np.arange(machine.rank, len(rows), machine.world_size)
-    logits = np.empty((len(rows), len(ready.index.labels.names)), np.float32)
-    found = logits[:0]
+    own, found = np.arange(machine.rank, len(rows), machine.world_size), None
     if len(own):
         with as_started(model, ready):
             batch = ready.plan.eval_batch.value
-            found = predict_logits(model, rows, ready.facts.preprocess, batch=batch, indices=own.tolist())
-    for where, part in processes.gather((own, found)):
-        logits[where] = part
-    return logits
+            found = predict_answers(model, rows, ready.facts.preprocess, batch=batch, indices=own.tolist())
+    return processes.gather_answers(own, found)

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_finetune.types import Answers
+
 COLUMNS = ("split", "row", "label", "predicted", "probability")
 
 
 def write_predictions(
-    path: Path, split: str, names: Sequence[str], labels: np.ndarray, logits: np.ndarray, label_names: Sequence[str]
+    path: Path, split: str, names: Sequence[str], labels: np.ndarray, answers: Answers, label_names: Sequence[str]
 ) -> None:
-    """One line a row; logits float32 [N, C], labels int64 [N]."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    shares = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    """One line a row; labels int64 [N] and what the result answered."""
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for name, label, share in zip(names, labels, shares, strict=True):
-            best = int(share.argmax())
-            writer.writerow((split, name, label_names[int(label)], label_names[best], f"{share[best]:.6f}"))
+        rows = zip(names, labels.tolist(), answers.predicted.tolist(), answers.confidence.tolist(), strict=True)
+        for name, label, best, share in rows:
+            writer.writerow((split, name, label_names[label], label_names[best], f"{share:.6f}"))
     partial.replace(path)
 
 

@@ -7,11 +7,11 @@ Owns what each number means. Does not decide which are reported (`scoring.py`), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from hf_finetune.errors import DataError, TrainingError
+from hf_finetune.types import Answers
 
 ECE_BINS = 15
 RESAMPLES = 2_000
@@ -26,29 +26,12 @@ def no_rows() -> DataError:
     )
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """What the metrics need to know of a row's logits.
+def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> Answers:
+    """logits float [N, C], labels int64 [N] → `Answers`, in blocks of rows.
 
-    `top` int64 [N, k]: class ids by falling logit, ties by rising id, so `top[:, 0]` is the prediction;
-    `confidence` float64 [N]: softmax probability of the prediction; `loss` float64 [N]: cross-entropy in nats.
-    """
-
-    top: np.ndarray
-    confidence: np.ndarray
-    loss: np.ndarray
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """int64 [N]."""
-        return self.top[:, 0]
-
-
-def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> Reduced:
-    """logits float [N, C], labels int64 [N] → `Reduced`, in blocks of rows.
-
-    Raises DataError where there are no rows or a label is not in 0..C−1, TrainingError where a logit is not finite,
-    ValueError where the shapes do not fit.
+    Raises DataError where there are no rows or a label is not in 0..C−1, ValueError where the shapes do not fit. A
+    logit that is not finite makes the row's loss NaN and is for `check_finite`: in training every process must get
+    there, since an error on one of them would leave the others waiting.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits [N, C] and labels [N] are expected, got {logits.shape} and {labels.shape}")
@@ -66,29 +49,35 @@ def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> Reduced:
     step = max(1, _BLOCK // classes)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        _reduce_block(logits[part].astype(np.float64), labels[part], start, top[part], confidence[part], loss[part])
-    return Reduced(top, confidence, loss)
+        _reduce_block(logits[part].astype(np.float64), labels[part], top[part], confidence[part], loss[part])
+    return Answers(top, confidence, loss)
 
 
 def _reduce_block(
-    block: np.ndarray, labels: np.ndarray, first: int, top: np.ndarray, confidence: np.ndarray, loss: np.ndarray
+    block: np.ndarray, labels: np.ndarray, top: np.ndarray, confidence: np.ndarray, loss: np.ndarray
 ) -> None:
     """Fill `top`, `confidence` and `loss` (views) from `block`, which is used up."""
     finite = np.isfinite(block).all(axis=1)
-    if not finite.all():
-        raise TrainingError(
-            f"Finite logits are expected, found NaN or infinity in row {first + int(np.argmin(finite))} "
-            f"({int((~finite).sum())} of the {len(block)} rows looked at).",
-            "The weights or the pixels are not finite; use train.precision=fp32 or a lower train.learning_rate.",
-        )
+    block[~finite] = 0
     every = np.arange(len(block))
     highest = block.max(axis=1)
     log_sum = np.log(np.exp(block - highest[:, None]).sum(axis=1))  # of exp(logit − highest), so never overflows
-    loss[:] = log_sum + highest - block[every, labels]
+    loss[:] = np.where(finite, log_sum + highest - block[every, labels], np.nan)
     confidence[:] = np.exp(-log_sum)
     for column in range(top.shape[1]):
         top[:, column] = block.argmax(axis=1)
         block[every, top[:, column]] = -np.inf
+
+
+def check_finite(answers: Answers) -> None:
+    """Raises TrainingError where a logit was not finite."""
+    finite = np.isfinite(answers.loss)
+    if not finite.all():
+        raise TrainingError(
+            f"Finite logits are expected, found NaN or infinity in row {int(np.argmin(finite))} "
+            f"({int((~finite).sum())} of the {len(answers)} rows looked at).",
+            "The weights or the pixels are not finite; use train.precision=fp32 or a lower train.learning_rate.",
+        )
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:

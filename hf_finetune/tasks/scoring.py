@@ -12,27 +12,42 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.tasks import measures
-from hf_finetune.tasks.measures import Reduced, reduce_logits
+from hf_finetune.tasks.measures import reduce_logits
+from hf_finetune.types import Answers
 
 TOP_K = 5
 LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable
 MOST_PAIRS = 50
 
 
+def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
+    """logits float [N, C], labels int64 [N] → what `score_answers` takes; batch by batch, logits need never be whole.
+
+    Raises DataError (no rows, a label out of range).
+    """
+    return reduce_logits(logits, np.asarray(labels, np.int64), TOP_K)
+
+
 def score(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
-    """logits float [N, C], labels int64 [N], names of the C classes → the metrics, all plain Python values.
+    """`score_answers` of logits float [N, C]."""
+    if logits.ndim == 2 and logits.shape[1] != len(names):
+        raise ValueError(f"{len(names)} names are given for logits of {logits.shape[1]} classes")
+    return score_answers(answers_of(logits, labels), labels, names, full=full)
+
+
+def score_answers(reduced: Answers, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
+    """Answers and labels int64 [N], names of the C classes → the metrics, all plain Python values.
 
     Always: `rows`, `loss` (mean cross-entropy, nats), `accuracy`, `accuracy_low`, `accuracy_high` (95 % bootstrap
     interval), `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name → precision, recall, f1,
     support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes, `confusion` [C][C]
     (rows labels, columns predictions).
-    Raises DataError (no rows, a label out of range), TrainingError (a logit is not finite).
+    Raises DataError (no rows), TrainingError (a logit was not finite).
     """
-    classes = len(names)
-    if logits.ndim == 2 and logits.shape[1] != classes:
-        raise ValueError(f"{classes} names are given for logits of {logits.shape[1]} classes")
-    labels = np.asarray(labels, np.int64)
-    reduced = reduce_logits(logits, labels, TOP_K)
+    if not len(reduced):
+        raise measures.no_rows()
+    measures.check_finite(reduced)
+    classes, labels = len(names), np.asarray(labels, np.int64)
     shares = _by_evaluate(reduced, labels) if full else _directly(reduced, labels)
     low, high = measures.accuracy_interval(shares["accuracy"], len(labels))
     result: dict[str, Any] = {
@@ -51,7 +66,7 @@ def score(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, full:
     return result
 
 
-def _directly(reduced: Reduced, labels: np.ndarray) -> dict[str, float]:
+def _directly(reduced: Answers, labels: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": measures.accuracy(reduced.predicted, labels),
         "top_k": measures.top_k_accuracy(reduced.top, labels),
@@ -60,7 +75,7 @@ def _directly(reduced: Reduced, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _by_evaluate(reduced: Reduced, labels: np.ndarray) -> dict[str, float]:
+def _by_evaluate(reduced: Answers, labels: np.ndarray) -> dict[str, float]:
     from hf_finetune.tasks.metrics import load
 
     rows = {"predictions": reduced.predicted, "references": labels}

@@ -1,4 +1,4 @@
-"""Remembers the best evaluation of a run: its metrics, its logits and, where asked for, the weights."""
+"""Remembers the best evaluation of a run: its metrics, its answers and, where asked for, the weights."""
 
 from __future__ import annotations
 
@@ -9,37 +9,55 @@ import numpy as np
 import torch
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-Score = Callable[[np.ndarray, np.ndarray], dict[str, Any]]
+from hf_finetune.training.ranks import is_distributed
+from hf_finetune.types import Answers
+
+Score = Callable[[Answers, np.ndarray], dict[str, Any]]
+Reduce = Callable[[np.ndarray, np.ndarray], Answers]
 
 
 class KeepBest(TrainerCallback):
-    """`score` as the Trainer's compute_metrics, and the callback that compares. `by`: the metric's name.
+    """`reduce` and `score` as the Trainer's preprocess_logits_for_metrics and compute_metrics, and the callback that
+    compares. `by`: the metric's name.
 
     `take` copies the weights at each new best (None: checkpoints on disk do that).
     """
 
-    def __init__(self, score: Score, by: str, take: Callable[[], Mapping[str, torch.Tensor]] | None) -> None:
-        self._score, self._by, self._take = score, by, take
-        self._last: tuple[dict[str, Any], np.ndarray] | None = None
+    def __init__(
+        self, reduce: Reduce, score: Score, by: str, take: Callable[[], Mapping[str, torch.Tensor]] | None
+    ) -> None:
+        self._reduce, self._score, self._by, self._take = reduce, score, by, take
+        self._last: tuple[dict[str, Any], Answers] | None = None
         self.step: int | None = None
         self.metrics: dict[str, Any] = {}
-        self.logits: np.ndarray | None = None
+        self.answers: Answers | None = None
         self.state: Mapping[str, torch.Tensor] | None = None
+
+    def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A batch's logits [B, C] as what is kept of them: top [B, k], confidence [B] and loss [B].
+
+        The Trainer keeps what this gives of a whole split, where logits of many classes would not fit.
+        """
+        answers = self._reduce(logits.float().cpu().numpy(), labels.cpu().numpy())
+        top, confidence, loss = (torch.from_numpy(part) for part in (answers.top, answers.confidence, answers.loss))
+        if not is_distributed():
+            return top, confidence, loss
+        return top.to(logits.device), confidence.to(logits.device), loss.to(logits.device)  # NCCL gathers these only
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
         """The score of one evaluation."""
-        logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-        metrics = self._score(logits, labels)
-        self._last = (metrics, logits)
+        answers = Answers(*(np.asarray(part) for part in prediction.predictions))
+        metrics = self._score(answers, np.asarray(prediction.label_ids))
+        self._last = (metrics, answers)
         return metrics
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._last is None:
             return
-        metrics, logits = self._last
+        metrics, answers = self._last
         # Beside checkpoints the Trainer's own rule must hold, since it keeps the weights.
         if self.step is None or is_better(metrics, self.metrics, self._by, ties=self._take is not None):
-            self.step, self.metrics, self.logits = state.global_step, metrics, logits
+            self.step, self.metrics, self.answers = state.global_step, metrics, answers
             if self._take is not None:
                 self.state = self._take()
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
 from hf_finetune.errors import TrainingError
 from hf_finetune.training.arguments import training_arguments
-from hf_finetune.training.best import KeepBest, Score
+from hf_finetune.training.best import KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
 from hf_finetune.training.config import Train
 from hf_finetune.training.objective import Objective
@@ -23,13 +22,12 @@ from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
 from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
-from hf_finetune.types import Plan
+from hf_finetune.types import Answers, Plan
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What training did. The model holds the best weights; `metrics` and `logits` float32 [N, C] are their
-    validation's."""
+    """What training did. The model holds the best weights; `metrics` and `answers` are their validation's."""
 
     step: int
     best_step: int
@@ -38,7 +36,7 @@ class Fit:
     replays: int
     log: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, Any]
-    logits: np.ndarray
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ def fit(
     *,
     train_rows: BatchRows,
     validation_rows: Any,
+    reduce: Reduce,
     score: Score,
     name_rows: Callable[[Sequence[int]], list[str]],
     frozen_norms: Sequence[nn.Module],
@@ -85,14 +84,15 @@ def fit(
 ) -> Fit:
     """Train; afterwards the model holds the weights that were best on validation.
 
-    `score(logits float32 [N, C], labels int64 [N])` gives the validation metrics. With a `pace` (and a `keeper`) the
+    `reduce(logits float32 [B, C], labels int64 [B])` gives a batch's answers, `score(answers, labels)` the validation
+    metrics. With a `pace` (and a `keeper`) the
     run keeps to it and writes no checkpoints; without one it takes the plan's steps and can be resumed. `autocast`
     False: the model casts by itself. Raises TrainingError on a non-finite loss, MachineError where not even one image
     fits, Interrupted on Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
     dataset = ShuffledUpdates(train_rows, plan.effective_batch.value, train.seed)
-    best = KeepBest(score, train.best_by, keeper.take if keeper else None)
+    best = KeepBest(reduce, score, train.best_by, keeper.take if keeper else None)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
@@ -105,6 +105,7 @@ def fit(
         eval_dataset=validation_rows,
         data_collator=as_batch,
         compute_metrics=best.compute_metrics,
+        preprocess_logits_for_metrics=best.reduce,
         callbacks=_callbacks(train, folders, dataset, best, pace),
         optimizer_cls_and_kwargs=optimizer_of(train, plan.learning_rate.value, plan.device.value),
     )
@@ -121,7 +122,7 @@ def fit(
             trainer._load_best_model()
     else:
         if best.step is None or (keeper is None and best.step != trainer.state.best_global_step):
-            # Resumed after its best evaluation: the weights are there, their logits are not.
+            # Resumed after its best evaluation: the weights are there, their answers are not.
             best.step = None
             trainer.evaluate()
             best.step = trainer.state.best_global_step or trainer.state.global_step
@@ -149,7 +150,7 @@ def _callbacks(
 def _finished(trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | None, started: float) -> Fit:
     if keeper is not None and best.state is not None:
         keeper.restore(best.state)
-    if best.logits is None or best.step is None:
+    if best.answers is None or best.step is None:
         raise TrainingError("Training ended without an evaluation.")
     return Fit(
         step=trainer.state.global_step,
@@ -159,5 +160,5 @@ def _finished(trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | Non
         replays=trainer.replays,
         log=tuple(trainer.state.log_history),
         metrics=best.metrics,
-        logits=best.logits,
+        answers=best.answers,
     )

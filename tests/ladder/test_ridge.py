@@ -138,7 +138,25 @@ def test_the_losses_at_all_scales_are_torchs_cross_entropy(
     outputs = torch.randn(9, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     y = torch.arange(9)
     wanted = [torch.nn.functional.cross_entropy(outputs * scale, y, reduction="none") for scale in scales]
-    torch.testing.assert_close(ridge._cross_entropies(outputs.clone(), y, scales), torch.stack(wanted, 1))
+    found = ridge._cross_entropies(outputs.clone(), y, scales)
+    torch.testing.assert_close(found, torch.stack(wanted, 1), rtol=1e-6, atol=1e-6)
+
+
+def test_rows_that_are_all_told_apart_want_no_larger_scale_than_float32_sees() -> None:
+    y = torch.arange(60) % CLASSES
+    x = torch.nn.functional.one_hot(y, CLASSES).double() + 1e-3 * torch.randn(60, CLASSES, dtype=torch.float64)
+    weights = torch.ones(60)
+    solution = solve(moments_of(x, y, weights))
+    choice = choose(solution, [(x, y, weights)])
+    z = solution.project(x)
+
+    def loss(scale: float) -> float:
+        outputs = solution.leave_one_out(z, y, weights, choice.penalty).float() * scale
+        return float(torch.nn.functional.cross_entropy(outputs, y))
+
+    assert choice.accuracy == 1
+    assert choice.loss == loss(choice.scale) == 0
+    assert loss(choice.scale / 2**0.5) > 0
 
 
 def test_the_scales_go_from_a_sixteenth_to_256_and_each_is_twice_the_last_but_one() -> None:

@@ -12,7 +12,8 @@ from sklearn import metrics as reference
 
 from hf_finetune.errors import DataError, TrainingError
 from hf_finetune.tasks import measures
-from hf_finetune.tasks.scoring import paired, score
+from hf_finetune.tasks.scoring import answers_of, paired, score, score_answers
+from hf_finetune.types import Answers
 
 
 def random_rows(rows: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -208,3 +209,28 @@ def test_the_paired_interval_is_narrower_than_the_two_single_ones_when_models_ag
 def test_a_paired_comparison_without_rows_is_refused() -> None:
     with pytest.raises(DataError, match="found none"):
         paired(np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+def test_answers_batch_by_batch_score_like_all_logits_at_once() -> None:
+    logits, labels, names = random_rows(103, 12)
+    parts = [answers_of(logits[i : i + 10], labels[i : i + 10]) for i in range(0, 103, 10)]
+    assert score_answers(Answers.joined(parts), labels, names, full=True) == score(logits, labels, names, full=True)
+
+
+def test_answers_of_several_processes_are_put_at_their_rows() -> None:
+    logits, labels, _ = random_rows(11, 7)
+    places = [np.arange(rank, 11, 3) for rank in (2, 0, 1)]
+    joined = Answers.joined([answers_of(logits[place], labels[place]) for place in places], places)
+    whole = answers_of(logits, labels)
+    for name in ("top", "confidence", "loss"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
+
+def test_a_logit_that_is_not_finite_stops_the_score_and_not_a_batch_of_it() -> None:
+    """In training an error on one process alone would leave the others waiting for its rows."""
+    logits, labels, names = random_rows(30, 4)
+    logits[17, 2] = np.nan
+    joined = Answers.joined([answers_of(logits[i : i + 10], labels[i : i + 10]) for i in (0, 10, 20)])
+    assert np.flatnonzero(np.isnan(joined.loss)).tolist() == [17]
+    with pytest.raises(TrainingError, match=r"NaN or infinity in row 17 \(1 of the 30 rows looked at\)"):
+        score_answers(joined, labels, names, full=False)
