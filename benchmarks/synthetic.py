@@ -1,7 +1,8 @@
 """Photographs that cost little to make: smooth coloured noise as JPEG files in a folder per class.
 
 Owns what a synthetic image looks like, and its tree. A class is a colour and a pattern, so that there is something to
-learn; every image adds noise of its own, so that no two files are equal and none compresses to nothing.
+learn; every image has light and noise of its own, so that no two files are equal, none compresses to nothing, and
+classes overlap (gradients of data that is learnt at once are too small to cost what real ones do).
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ def write_tree(folder: Path, images: int, classes: int, seed: int = 0) -> Path:
         raise ValueError(f"at least one image a class is expected, got {images} images of {classes} classes")
     random = np.random.default_rng(seed)
     # A colour, and a pattern of light and dark: 51 numbers a class, so that 20,000 classes differ too.
-    colors = random.uniform(60, 195, (classes, 1, 1, 3)).astype(np.float32)
-    patterns = random.normal(0, 30, (classes, *GRID, 1)).astype(np.float32)
+    colors = random.uniform(90, 165, (classes, 1, 1, 3)).astype(np.float32)
+    patterns = random.normal(0, 8, (classes, *GRID, 1)).astype(np.float32)
     for label in range(classes):
         place = folder / class_name(label)
         place.mkdir(parents=True)
         count = len(range(label, images, classes))
-        noise = random.normal(0, 18, (count, *GRID, 3)).astype(np.float32)
-        fields = np.clip(colors[label] + patterns[label] + noise, 0, 255).astype(np.uint8)
+        light = random.normal(0, 25, (count, 1, 1, 3))
+        noise = random.normal(0, 30, (count, *GRID, 3))
+        fields = np.clip(colors[label] + patterns[label] + light + noise, 0, 255).astype(np.uint8)
         for number, field in enumerate(fields):
             photo = Image.fromarray(field).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
             photo.save(place / f"{number:06d}.jpg", quality=QUALITY)
