@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 
 OURS = {("as shipped", False): "tab:blue", ("as shipped", True): "tab:cyan", ("tuned", False): "tab:green"}
 OURS[("tuned", True)] = "limegreen"
+# The references': none of ours.
+COLOURS = ("tab:orange", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "black", "tab:gray") * 2
 
 
 def draw(results: Results, case: str, path: Path) -> None:
@@ -60,12 +62,14 @@ def _bar(rows: list[dict[str, Any]]) -> tuple[float, list[list[float]]]:
 
 
 def _references(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
-    markers = iter("sD^vP*Xphd<>")
+    markers, colours = iter("sD^vP*Xphd<>"), iter(COLOURS)
     for slug, method in METHODS.items():
         own = [row for row in rows if row["method"] == slug]
         if method.script and own:
             mean, bar = _bar(own)
-            axis.errorbar(_place(own, key), mean, yerr=bar, fmt=next(markers), capsize=2, label=method.title)
+            axis.errorbar(
+                _place(own, key), mean, yerr=bar, fmt=next(markers), color=next(colours), capsize=2, label=method.title
+            )
 
 
 def _ours(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
