@@ -13,6 +13,7 @@ from hf_finetune.ready import Prepared
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
+    from hf_finetune.data.pool import WorkerPool
     from hf_finetune.data.store import Store
     from hf_finetune.data.views import Geometry
 
@@ -28,22 +29,22 @@ class Images:
     rows: Mapping[Split, PixelRows]
 
 
-def open_images(ready: Prepared) -> tuple[Prepared, Images]:
+def open_images(ready: Prepared, pool: WorkerPool | None = None) -> tuple[Prepared, Images]:
     """The decoded images, built now or found from an earlier run, and the plan for those that can be read.
 
-    What is noteworthy about the data is logged. Training rows as `full` wants them wait until it asks where a time
-    budget may never let it.
+    `pool`: workers that may be at work already; they stay open. What is noteworthy about the data is logged. Training
+    rows as `full` wants them wait until it asks where a time budget may never let it.
     """
     rungs = ready.plan.rungs.value
     late = "probe" in rungs and ("full" not in rungs or ready.recipe.budget.time is not None)
-    store = _open_store(ready, None if late else ready.plan.train_side.value)
+    store = _open_store(ready, None if late else ready.plan.train_side.value, pool)
     for note in (*ready.index.notes, *store.notes):
         logger.info("%s", note)
     if not len(store.rows["train"]):
         raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
     ready = _without_rejected(ready, store)
     if not late:
-        return ready, Images(store, open_probe_rows(ready), store.rows)
+        return ready, Images(store, open_probe_rows(ready, pool), store.rows)
     from hf_finetune.data.late_rows import LateRows
 
     seen = store.rows["train"]
@@ -51,7 +52,7 @@ def open_images(ready: Prepared) -> tuple[Prepared, Images]:
     return ready, Images(store, seen, {**store.rows, "train": wanted})
 
 
-def _open_store(ready: Prepared, train_side: int | None) -> Store:
+def _open_store(ready: Prepared, train_side: int | None, pool: WorkerPool | None) -> Store:
     from tqdm import tqdm
 
     from hf_finetune.data.store import open_store
@@ -72,6 +73,7 @@ def _open_store(ready: Prepared, train_side: int | None) -> Store:
         limit_bytes=data.store_limit,
         max_bad_share=data.max_bad_share,
         max_pixels=data.max_pixels,
+        pool=pool,
         progress=show,
         processor=(ready.recipe.model.name, ready.facts.commit),
     )
@@ -79,14 +81,14 @@ def _open_store(ready: Prepared, train_side: int | None) -> Store:
     return store
 
 
-def open_probe_rows(ready: Prepared) -> PixelRows | None:
+def open_probe_rows(ready: Prepared, pool: WorkerPool | None = None) -> PixelRows | None:
     """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
     from hf_finetune.data.store import evaluation_geometry
 
     if "probe" not in ready.plan.rungs.value:
         return None
     return _open_train(
-        ready, evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit))
+        ready, evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit)), pool
     )
 
 
@@ -96,12 +98,12 @@ def _open_training_rows(ready: Prepared) -> PixelRows:
     return _open_train(ready, Squash(ready.plan.train_side.value, ready.facts.preprocess.resample))
 
 
-def _open_train(ready: Prepared, geometry: Geometry) -> PixelRows:
+def _open_train(ready: Prepared, geometry: Geometry, pool: WorkerPool | None = None) -> PixelRows:
     from hf_finetune.data.opening import Options, open_views
 
     data = ready.recipe.data
     options = Options(ready.plan.decode_workers.value, _cache_dir(ready), data.store_limit, data.max_pixels)
-    (view,) = open_views(ready.index, [("train", geometry)], options)
+    (view,) = open_views(ready.index, [("train", geometry)], options, pool=pool)
     return view.rows
 
 

@@ -30,6 +30,7 @@ from hf_finetune.run_folder import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.data.pool import WorkerPool
     from hf_finetune.hub.upload import Uploaded
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.loading import Classifier
@@ -152,11 +153,9 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
 
     first = ready.machine.rank == 0
     with PeakMemory() as peak:
-        with clock.stage("images"):
-            ready, images = open_images(ready)
-            store, rows = images.store, images.rows
+        ready, images, model = _open_and_build(ready, clock)
+        store, rows = images.store, images.rows
         with clock.stage("model"):
-            model = build_model(ready)
             manifest = describe(ready)
         with clock.stage("training"), full_disk_is_said(folder):
             climbed = _climb(ready, folder, images, model, manifest, clock, peak)
@@ -180,6 +179,31 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
         publish(staged, target, report, folder, results, rows)
     processes.wait()
     return Run(folder, read_report(folder.report))
+
+
+def _open_and_build(ready: Prepared, clock: Clock) -> tuple[Prepared, Images, nn.Module]:
+    """Images and model, at the same time: rows that cannot be read change counts in the plan, not the model.
+
+    A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
+    """
+
+    from hf_finetune.opening_ahead import ahead
+
+    def open_timed(pool: WorkerPool | None) -> tuple[Prepared, Images]:
+        with clock.stage("images"):
+            return open_images(ready, pool)
+
+    def build() -> nn.Module:
+        with clock.stage("model"):
+            return build_model(ready)
+
+    if ready.facts.preprocess.steps is None:
+        return *open_timed(None), build()
+    with ahead(open_timed, ready.plan.decode_workers.value) as opened:
+        model = build()
+        import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
+
+        return *opened(), model
 
 
 def _climb(
