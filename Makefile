@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
 	$(BIN)/hf-finetune predict runs/quickstart docs/digit.png
 
-# A worker for each core, four at the most: each holds torch and more (about 1 GB). A file's tests stay on one worker,
+# A worker for each core, four at the most: each holds torch and more (up to 2 GB). A file's tests stay on one worker,
 # since they share what a fixture trained; in the order of the folders, the short files come last and fill both ends.
 test: $(VENV)/.test-installed lint
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder

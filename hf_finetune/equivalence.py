@@ -1,6 +1,7 @@
-"""The proof that a folder, loaded by stock transformers alone, is the model that it was made from.
+"""The proof that a folder, loaded again or by stock transformers alone, is the model that it was made from.
 
-Owns the comparison of logits, labels and preprocessing. Does not own how either model came to be.
+Owns the comparison of logits (after a save, before a push, after a merge), of labels and of preprocessing. Does not own
+how either model came to be.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from hf_finetune.types import Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
-# float32 additions in another order: W x + B A x against (W + B A) x. A share of the logits' range.
-TOLERANCE = 1e-3
+# The share of the logits' range by which they may differ. With the same kernels: float additions in another order, such
+# as W x + B A x against (W + B A) x. With others: another kind of device; bitsandbytes' 4-bit weights, which stock code
+# repacks for a bfloat16 kernel on CPUs with AVX512-BF16 and this package keeps as they were trained.
+SAME_KERNELS, OTHER_KERNELS = 1e-3, 5e-2
+_NOT_THE_RESULT = "The whole model is not the result that it was made from"
+_PUBLISH_ALONE = "It was removed; publish the adapter alone, without merging. This is a bug: please report it."
 
 
 def generated_pixels(preprocess: Preprocess, count: int = 4) -> np.ndarray:
@@ -32,8 +37,11 @@ def generated_pixels(preprocess: Preprocess, count: int = 4) -> np.ndarray:
     return (share * fine + (1 - share) * coarse).astype(np.uint8)
 
 
-def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Logits float32 [N, C] of uint8 pixels [N, 3, H, W], four images at a time."""
+def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess, *, batch: int = 4) -> np.ndarray:
+    """Logits float32 [N, C] of uint8 pixels [N, 3, H, W], `batch` images at a time.
+
+    On a CPU an int8 layer's outputs depend on what else is in the batch: compare such models with the same one.
+    """
     import torch
 
     from hf_finetune.inference import Normaliser
@@ -42,8 +50,8 @@ def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess) -> n
     device = next(model.parameters()).device
     with torch.no_grad():
         parts = [
-            model(pixel_values=normalise({"pixel_values": torch.from_numpy(pixels[start : start + 4]).to(device)}))
-            for start in range(0, len(pixels), 4)
+            model(pixel_values=normalise({"pixel_values": torch.from_numpy(pixels[start : start + batch]).to(device)}))
+            for start in range(0, len(pixels), batch)
         ]
     return torch.cat([part.logits.float().cpu() for part in parts]).numpy()
 
@@ -65,21 +73,28 @@ def stock_logits(staged: Path, labels: tuple[str, ...], pixels: np.ndarray, prep
     return logits_of(model.eval(), pixels, preprocess)
 
 
-def compare(expected: np.ndarray, found: np.ndarray) -> float:
+def compare(expected: np.ndarray, found: np.ndarray, *, what: str, hint: str, tolerance: float = SAME_KERNELS) -> float:
     """The largest difference of logits [N, C].
 
-    Raises AdapterError above a thousandth of the range of `expected`, and where that holds NaN or infinity.
+    Raises AdapterError, which opens with `what` and has the remedy `hint`, above `tolerance` times the range of
+    `expected`, and for another shape; and where `expected` holds NaN or infinity.
     """
     if not np.isfinite(expected).all():
         raise AdapterError(
-            "The result answers with logits that are no finite numbers; no model was written.",
-            "Train it again, or copy its folder again.",
+            "The result answers with logits that are no finite numbers.", "Train it again, or copy its folder again."
         )
+    if found.shape != expected.shape:
+        raise AdapterError(f"{what}: logits of shape {found.shape}, {expected.shape} expected.", hint)
     difference = float(np.abs(found - expected).max())
-    allowed = TOLERANCE * float(np.ptp(expected))
+    allowed = tolerance * float(np.ptp(expected))
     if not difference <= allowed:  # NaN is caught too
-        raise _broken(f"its logits differ by {difference:.3g}, {allowed:.3g} allowed")
+        raise AdapterError(f"{what}: logits differ by {difference:.3g}, {allowed:.3g} allowed.", hint)
     return difference
+
+
+def compare_whole(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference of a result's logits [N, C] from the whole model's. Raises AdapterError as `compare`."""
+    return compare(expected, found, what=_NOT_THE_RESULT, hint=_PUBLISH_ALONE)
 
 
 def check_preprocessing(folder: Path, staged: Path, preprocess: Preprocess) -> None:
@@ -98,7 +113,4 @@ def check_preprocessing(folder: Path, staged: Path, preprocess: Preprocess) -> N
 
 
 def _broken(what: str) -> AdapterError:
-    return AdapterError(
-        f"The whole model is not the result that it was made from: {what}. It was removed.",
-        "Publish the adapter alone, without merging. This is a bug: please report it.",
-    )
+    return AdapterError(f"{_NOT_THE_RESULT}: {what}.", _PUBLISH_ALONE)

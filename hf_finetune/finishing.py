@@ -57,9 +57,10 @@ def save_verified(
     """
     from accelerate.utils import extract_model_from_parallel
 
+    from hf_finetune.equivalence import compare
     from hf_finetune.inference import predict_logits
     from hf_finetune.loading import load_result, torch_dtype
-    from hf_finetune.saving import stage, verify
+    from hf_finetune.saving import stage
 
     # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
     bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
@@ -71,7 +72,12 @@ def save_verified(
 
     again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
     found = predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
-    difference = verify(staged, expected, found)
+    difference = compare(
+        expected,
+        found,
+        what="The saved result answers differently from the trained model",
+        hint=f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
+    )
     logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
     write_held(folder.held, Held(rows.gather(np.asarray(held)), found, device.partition(":")[0]))
     return again

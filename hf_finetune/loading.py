@@ -142,18 +142,11 @@ def load_result(
     from pydantic import TypeAdapter
 
     from hf_finetune.adapters.attach import attach
-    from hf_finetune.backbones.fingerprint import fingerprint
     from hf_finetune.backbones.load import load_backbone
     from hf_finetune.quantizers import Quantizer
 
     source = base_of(folder, manifest, base)
-    found = fingerprint(source)
-    if found != manifest.fingerprint:
-        raise AdapterError(
-            f"{folder} was trained on other weights than {source.name} holds (fingerprint {manifest.fingerprint[:12]}, "
-            f"found {found[:12]}).",
-            "Give the right base model with `--base`, or restore those weights.",
-        )
+    check_base(source, manifest)
     quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
     quantization = quantizer.config(manifest.head)
     extra: dict[str, Any] = {}
@@ -193,6 +186,19 @@ def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:
 
     location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
     return Model(name=location, revision=manifest.revision if base is None else None)
+
+
+def check_base(base: Model, manifest: Manifest) -> None:
+    """Raise AdapterError unless `base` holds the weights that the manifest's result was trained on."""
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    found = fingerprint(base)
+    if found != manifest.fingerprint:
+        raise AdapterError(
+            f"The result was trained on other weights than {base.name} holds (fingerprint {manifest.fingerprint[:12]}, "
+            f"found {found[:12]}).",
+            "Give the right base model with `--base`, or restore those weights.",
+        )
 
 
 def short_sequence(preprocess: Preprocess) -> bool:

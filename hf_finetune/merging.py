@@ -10,7 +10,7 @@ import gc
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.equivalence import check_preprocessing, compare, generated_pixels, logits_of, stock_logits
+from hf_finetune.equivalence import check_preprocessing, compare_whole, generated_pixels, logits_of, stock_logits
 from hf_finetune.errors import AdapterError, MachineError, ModelError
 from hf_finetune.loading import base_of, find_result, load_result
 from hf_finetune.manifest import Manifest, read_manifest
@@ -49,7 +49,14 @@ class Merged:
     logits_range: float
 
 
-def write_merged(result: Path, target: Path, *, base: str | None = None, pixels: np.ndarray | None = None) -> Merged:
+def write_merged(
+    result: Path,
+    target: Path,
+    *,
+    base: str | None = None,
+    pixels: np.ndarray | None = None,
+    stock: Callable[[Path], np.ndarray] | None = None,
+) -> Merged:
     """Write the result (a run folder, or its adapter/ or model/ folder) as a whole model into `target`.
 
     `target` is empty or absent; it gets config.json with the labels, model.safetensors (in shards where the library
@@ -58,8 +65,9 @@ def write_merged(result: Path, target: Path, *, base: str | None = None, pixels:
     quantized result is read unquantized. A result of `adapter.kind=full` is a whole model already, copied as it is.
 
     Before the folder gets its name, stock code loads it, and its logits for `pixels` (uint8 [N, 3, H, W] at the
-    checkpoint's input size; default: generated) and its preprocessing are compared with the result's. `base` names the
-    base model where it has moved. Work is done on the CPU with one copy of the weights in memory at a time.
+    checkpoint's input size; default: generated) and its preprocessing are compared with the result's. `stock` gives
+    those logits, [N, C], for a folder; default: transformers in this process. `base` names the base model where it has
+    moved. Work is done on the CPU with one copy of the weights in memory at a time.
 
     Raises AdapterError where `target` is not empty, a weight cannot be merged, or the comparison fails; MachineError
     where the disk is full; and what `load_result` raises.
@@ -75,8 +83,8 @@ def write_merged(result: Path, target: Path, *, base: str | None = None, pixels:
         else:
             expected = _merge(folder, staged, manifest, pixels, base)
         gc.collect()  # modules of PEFT refer to one another; the next copy of the weights is about to be read
-        found = stock_logits(staged, manifest.labels, pixels, manifest.preprocess)
-        difference: float | None = compare(expected, found)
+        found = stock(staged) if stock else stock_logits(staged, manifest.labels, pixels, manifest.preprocess)
+        difference: float | None = compare_whole(expected, found)
         check_preprocessing(folder, staged, manifest.preprocess)
         if manifest.quantization != "none":
             difference = _quantized_difference(folder, manifest, base, pixels, found)

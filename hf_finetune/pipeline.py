@@ -63,12 +63,13 @@ class Run:
     def push(self, hub: Hub | None = None) -> list[Uploaded]:
         """Push the result to `hub.repo` (the recipe's, if None). Raises HubError; the run is safe in its folder."""
         from hf_finetune.hub.push import Push, push_run
+        from hf_finetune.hub.stage import finished_run
 
         hub = hub or load_recipe(self.report["recipe"]).hub
         if hub.repo is None:
             raise HubError("hub.repo: a repo to push to is expected, and the recipe names none", "set it: user/name")
         try:
-            return push_run(self.folder.path, Push(hub.repo, hub.private, hub.merged))
+            return push_run(finished_run(self.folder.path), Push(hub.repo, hub.private, hub.merged))
         except FinetuneError as error:
             kept = f"The run is finished and safe in {self.folder.path}; `hf-finetune push {self.folder.path}` goes on."
             raise type(error)(error.message, f"{error.hint}\n  {kept}") from error

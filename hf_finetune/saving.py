@@ -1,7 +1,7 @@
 """Writes a result that describes itself: weights, labels, preprocessing, base, recipe, card.
 
-Staged in a temporary folder, reloaded and compared logit for logit, then renamed into place: a folder that is there is
-whole and loads.
+Staged in a temporary folder, then renamed into place: a folder that is there is whole and loads. Does not own the
+comparison between the two (`equivalence`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hf_finetune.backbones.source import builtin_path
-from hf_finetune.errors import AdapterError
 from hf_finetune.manifest import Manifest, write_manifest
 from hf_finetune.stock import stock_processor
-
-# Same weights, same machine, same types: only the order of float additions may differ.
-LOGIT_TOLERANCE = 1e-3
 
 
 def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, recipe_yaml: str) -> None:
@@ -77,22 +72,6 @@ def _save_processor(manifest: Manifest, staged: Path) -> None:
     # timm's processor is its config.json, which is there already; its save_pretrained does nothing but warn.
     if type(processor).__name__ != "TimmWrapperImageProcessor":
         processor.save_pretrained(staged)
-
-
-def verify(staged: Path, expected: np.ndarray, found: np.ndarray, *, tolerance: float = LOGIT_TOLERANCE) -> float:
-    """Compare the logits [N, C] of the reloaded folder with `expected`; returns the largest difference.
-
-    Raises AdapterError where they differ by more than `tolerance` of the logits' range.
-    """
-    difference = float(np.abs(found - expected).max())
-    allowed = tolerance * max(1.0, float(np.abs(expected).max()))
-    if not difference <= allowed:  # NaN is caught too
-        raise AdapterError(
-            f"The saved result answers differently from the trained model: logits differ by {difference:.3g}, "
-            f"{allowed:.3g} allowed.",
-            f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
-        )
-    return difference
 
 
 def publish_locally(staged: Path, target: Path) -> Path:

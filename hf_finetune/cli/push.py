@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.hub.push import Push, dry_run, push_run
     from hf_finetune.hub.stage import finished_run
 
-    place = Path(options.run)
-    hub = finished_run(place).report.recipe.get("hub") or {}
+    finished = finished_run(Path(options.run))
+    hub = finished.report.recipe.get("hub") or {}
     repo = options.repo or hub.get("repo")
     if repo is None:
         raise HubError(
@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> int:
         replace_card=options.replace_card,
     )
     if options.dry_run:
-        _show(dry_run(place, wanted), private=wanted.private)
+        _show(dry_run(finished, wanted), private=wanted.private)
         return 0
-    for done in push_run(place, wanted):
+    for done in push_run(finished, wanted):
         print(render_uploaded(done))
     return 0
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from hf_finetune.errors import MachineError
 from hf_finetune.hub.access import connect, full_name
 from hf_finetune.hub.files import CARD, local_files
-from hf_finetune.hub.gate import pass_gate
+from hf_finetune.hub.gate import pass_gate, stock_answer
 from hf_finetune.hub.refusals import refusal
-from hf_finetune.hub.stage import FinishedRun, describe, finished_run, refuse_leaks, stage_run
+from hf_finetune.hub.stage import FinishedRun, describe, refuse_leaks, stage_run
 from hf_finetune.hub.upload import Uploaded, known_as, upload
 from hf_finetune.patience import Patience
 from hf_finetune.run_folder import locked
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from hf_finetune.backbones import Model
+    from hf_finetune.held import Held
     from hf_finetune.manifest import Manifest
     from hf_finetune.types import RunReport
 
@@ -57,12 +58,11 @@ class Parcel:
     card: str
 
 
-def push_run(place: Path, wanted: Push) -> list[Uploaded]:
-    """Push the run in a folder: one repo, and a second one with the merged model where that was asked for.
+def push_run(run: FinishedRun, wanted: Push) -> list[Uploaded]:
+    """Push a run: one repo, and a second one with the merged model where that was asked for.
 
     Raises AdapterError, HubError or MachineError with nothing lost here, and no half of a result there.
     """
-    run = finished_run(place)
     api = connect()
     wanted = replace(wanted, repo=_name_today(api, wanted))
     done = []
@@ -82,9 +82,9 @@ def push_run(place: Path, wanted: Push) -> list[Uploaded]:
     return done
 
 
-def dry_run(place: Path, wanted: Push) -> list[Parcel]:
+def dry_run(run: FinishedRun, wanted: Push) -> list[Parcel]:
     """Everything up to the upload; asks nothing of the Hub but what the base model's files need."""
-    with _staged(finished_run(place), wanted) as parcels:
+    with _staged(run, wanted) as parcels:
         return parcels
 
 
@@ -120,10 +120,9 @@ def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
         elif wanted.merged:
             merged_repo = f"{wanted.repo}-merged"
             whole = scratch / "merged"
-            merged = _merge(into, whole, manifest)
+            merged = _merge(into, whole, manifest, held, stock_snippet(report, merged=True))
             describe(whole, report, merged, merged_repo, merged=True)
             _refuse(run, whole, wanted)
-            pass_gate(whole, merged, held, stock_snippet(report, merged=True), merged=True)
             parcels.append(_parcel(merged_repo, whole))
         yield parcels
 
@@ -137,11 +136,13 @@ def _scratch(run: FinishedRun) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _merge(result: Path, whole: Path, manifest: Manifest) -> Manifest:
-    """The whole model, and the manifest that says so."""
+def _merge(result: Path, whole: Path, manifest: Manifest, held: Held, snippet: str) -> Manifest:
+    """The whole model, and the manifest that says so; the card's lines prove it, in a fresh process."""
     from hf_finetune.merging import write_merged
 
-    write_merged(result, whole)
+    write_merged(
+        result, whole, pixels=held.pixels, stock=lambda staged: stock_answer(staged, manifest, held.pixels, snippet)
+    )
     return replace(manifest, adapter={"kind": "full"}, quantization="none", dtype="fp32")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from hf_finetune.cli import main
 from tests.cli.photos import write_photos
+from tests.cli.recipes import write_recipe
 from tests.training.rows import save_tiny_vit
 
 
@@ -24,14 +25,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path, tiny: Path, photos: Path) -> Path:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"model: {{name: {tiny}}}\ndata: {{name: {photos}, validation_share: 0.2}}\n"
-        "train: {epochs: 4, effective_batch_size: 16, learning_rate: 0.01, evaluations: 2, decode_workers: 1}\n"
-        f"output: {{dir: {tmp_path / 'run'}}}\n",
-        encoding="utf-8",
-    )
-    return path
+    return write_recipe(tmp_path, model=tiny, data=photos, epochs=4, learning_rate=0.01)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from PIL import Image
 import hf_finetune
 from hf_finetune.cli import main
 from tests.cli.photos import CLASSES
+from tests.cli.recipes import write_recipe
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN_FILES = [
@@ -42,23 +42,41 @@ ADAPTER_FILES = [
 ]
 
 
-def stock_predictions(adapter: Path, images: list[Path], base: Path | None = None) -> list[str]:
-    """Run the model card's own Python in a fresh process that cannot import hf_finetune."""
-    (code,) = re.findall(r"```python\n(from transformers.*?)```", (adapter / "README.md").read_text("utf-8"), re.S)
-    code = code.replace("ADAPTER_PATH_OR_HUB_ID", str(adapter)).replace("MODEL_PATH_OR_HUB_ID", str(adapter))
-    code = code.replace("PATH_OF_THE_BASE_MODEL", str(base))
-    code = "import sys; sys.modules['hf_finetune'] = None\n" + code
-    code += (
-        "\nimport json, sys, torch\nfrom PIL import Image\n"
-        "images = [Image.open(path).convert('RGB') for path in sys.argv[1:]]\n"
-        "with torch.no_grad(): logits = model(**processor(images, return_tensors='pt')).logits\n"
-        "print(json.dumps([model.config.id2label[int(i)] for i in logits.argmax(-1)]))\n"
-    )
-    place = Path(tempfile.mkdtemp(dir=adapter.parent.parent))
+STOCK = """
+import json, sys
+sys.modules["hf_finetune"] = None  # an import would fail
+import torch
+from PIL import Image
+cards, images = json.loads(sys.argv[1])
+images = [Image.open(path).convert("RGB") for path in images]
+said = []
+for card in cards:
+    scope = {}
+    exec(card, scope)
+    with torch.no_grad():
+        logits = scope["model"](**scope["processor"](images, return_tensors="pt")).logits
+    said.append([scope["model"].config.id2label[int(i)] for i in logits.argmax(-1)])
+print(json.dumps(said))
+"""
+
+
+def stock_predictions(results: Sequence[Path], images: list[Path], base: Path | None, place: Path) -> list[list[str]]:
+    """What each model card's own Python makes of the images: one fresh process that cannot import hf_finetune."""
+    cards = []
+    for folder in results:
+        (code,) = re.findall(r"```python\n(from transformers.*?)```", (folder / "README.md").read_text("utf-8"), re.S)
+        code = code.replace("ADAPTER_PATH_OR_HUB_ID", str(folder)).replace("MODEL_PATH_OR_HUB_ID", str(folder))
+        cards.append(code.replace("PATH_OF_THE_BASE_MODEL", str(base)))
     shutil.copy(images[0], place / "photo.jpg")  # the card's lines end by opening it
-    done = subprocess.run([sys.executable, "-c", code, *map(str, images)], capture_output=True, text=True, cwd=place)
+    question = json.dumps([cards, [str(image) for image in images]])
+    done = subprocess.run([sys.executable, "-c", STOCK, question], capture_output=True, text=True, cwd=place)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def answers(run: Path) -> list[list[str]]:
+    """The rows of predictions.csv: number, name, label, predicted, …"""
+    return [line.split(",") for line in (run / "predictions.csv").read_text("utf-8").splitlines()[1:]]
 
 
 def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
@@ -73,7 +91,7 @@ def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cl
     assert report["test"]["accuracy"] > 0.9
     assert report["data"]["labels"] == sorted(name.replace("/", "⁄") for name in CLASSES)
     # predictions.csv holds every test row once, and its accuracy is the reported one
-    lines = [line.split(",") for line in (run / "predictions.csv").read_text("utf-8").splitlines()[1:]]
+    lines = answers(run)
     assert len({line[1] for line in lines}) == len(lines) == report["data"]["counts"]["test"] == 60
     assert sum(line[2] == line[3] for line in lines) / 60 == pytest.approx(report["test"]["accuracy"])
     # the same command again changes nothing
@@ -84,7 +102,7 @@ def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cl
     assert json.loads(out)["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=1e-6)  # rounded in run.json
     # stock libraries, alone, predict what was reported, row for row
     images = [photos / line[1] for line in lines]
-    assert stock_predictions(run / "adapter", images, tiny) == [line[3] for line in lines]
+    assert stock_predictions([run / "adapter"], images, tiny, tmp_path) == [[line[3] for line in lines]]
     # and so does hf_finetune.load, from another folder
     (run / "adapter").rename(tmp_path / "moved")
     classifier = hf_finetune.load(tmp_path / "moved")
@@ -94,28 +112,48 @@ def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cl
     assert sum(p["probability"] for p in answer["predictions"]) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["adapter.kind=head_only"],
-        ["adapter.kind=full", "train.learning_rate=0.003"],
-        ["quantization.kind=int8"],
-        ["quantization.kind=nf4"],
-        ["quantization.kind=int8", "adapter.kind=head_only"],
-        ["adapter.dora=true"],
-        ["adapter.rslora=true", "adapter.dropout=0.1", "train.precision=fp32", "train.checkpointing=true"],
-    ],
-    ids=lambda overrides: " ".join(overrides),
+WAYS = (
+    ("adapter.kind=head_only",),
+    ("adapter.kind=full", "train.learning_rate=0.003"),
+    ("quantization.kind=int8",),
+    ("quantization.kind=nf4",),
+    ("quantization.kind=int8", "adapter.kind=head_only"),
+    ("adapter.dora=true",),
+    ("adapter.rslora=true", "adapter.dropout=0.1", "train.precision=fp32", "train.checkpointing=true"),
 )
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
+    """The run folder of each of WAYS."""
+    runs = {}
+    for overrides in WAYS:
+        folder = tmp_path_factory.mktemp("way")
+        path = write_recipe(folder, model=tiny, data=photos, epochs=4, learning_rate=0.01)
+        assert main(["train", str(path), f"data.cache_dir={folder / 'cache'}", *overrides]) == 0, overrides
+        runs[overrides] = folder / "run"
+    return runs
+
+
+@pytest.fixture(scope="module")
+def stock(
+    trained: dict[tuple[str, ...], Path], tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, ...], list[str]]:
+    """What stock libraries predict for the test rows with each result, in the order of predictions.csv."""
+    results = [run / ("model" if "adapter.kind=full" in overrides else "adapter") for overrides, run in trained.items()]
+    images = [photos / row[1] for row in answers(trained[WAYS[0]])]
+    said = stock_predictions(results, images, tiny, tmp_path_factory.mktemp("stock"))
+    return dict(zip(trained, said, strict=True))
+
+
+@pytest.mark.parametrize("overrides", WAYS, ids=" ".join)
 def test_every_adapter_and_quantizer_arrives_in_stock_code(
-    overrides: list[str], recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cli: Cli
+    overrides: tuple[str, ...], trained: dict[tuple[str, ...], Path], stock: dict[tuple[str, ...], list[str]]
 ) -> None:
-    code, _, err = cli("train", recipe, *overrides)
-    assert code == 0, err
-    folder = tmp_path / "run" / ("model" if "adapter.kind=full" in overrides else "adapter")
-    lines = [line.split(",") for line in (tmp_path / "run" / "predictions.csv").read_text("utf-8").splitlines()[1:]]
-    predicted = stock_predictions(folder, [photos / line[1] for line in lines], tiny)
-    assert sum(a == line[3] for a, line in zip(predicted, lines, strict=True)) >= 59  # ties may fall either way
+    rows = answers(trained[overrides])
+    assert [row[1] for row in rows] == [row[1] for row in answers(trained[WAYS[0]])]
+    # ties may fall either way
+    assert sum(a == row[3] for a, row in zip(stock[overrides], rows, strict=True)) >= 59
 
 
 def test_a_built_in_base_travels_along(recipe: Path, tmp_path: Path, photos: Path, cli: Cli) -> None:
@@ -124,7 +162,7 @@ def test_a_built_in_base_travels_along(recipe: Path, tmp_path: Path, photos: Pat
     adapter = tmp_path / "run" / "adapter"
     assert (adapter / "base" / "model.safetensors").is_file()
     image = next(photos.rglob("*.jpg"))
-    (label,) = stock_predictions(adapter, [image])
+    ((label,),) = stock_predictions([adapter], [image], None, tmp_path)
     assert label == hf_finetune.load(adapter).predict([image])[0].label
 
 

@@ -49,8 +49,15 @@ def rungs(report: dict[str, Any]) -> list[str]:
     return [rung["rung"] for rung in report["rungs"]]
 
 
-def test_each_rung_is_kept_only_if_it_is_better(recipe: Path, tmp_path: Path) -> None:
-    report = train(recipe, tmp_path / "run")
+@pytest.fixture(scope="module")
+def uninterrupted(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of a run of the recipe as it is."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return train(recipe, folder / "run", f"data.cache_dir={folder / 'cache'}")
+
+
+def test_each_rung_is_kept_only_if_it_is_better(uninterrupted: dict[str, Any]) -> None:
+    report = uninterrupted
     assert rungs(report) == ["probe", "cached", "full"]
     best: dict[str, Any] | None = None
     for rung in report["rungs"]:
@@ -190,8 +197,9 @@ def test_an_interruption_leaves_the_best_rung_saved(recipe: Path, tmp_path: Path
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent in other ways there")
 @pytest.mark.parametrize("said", ["Reading data", r"probe  [01]\.\d+ validation", r"cached [01]\.\d+ validation"])
-def test_after_a_kill_the_same_command_ends_with_the_same_result(recipe: Path, tmp_path: Path, said: str) -> None:
-    whole = train(recipe, tmp_path / "whole")
+def test_after_a_kill_the_same_command_ends_with_the_same_result(
+    recipe: Path, uninterrupted: dict[str, Any], tmp_path: Path, said: str
+) -> None:
     process = start(recipe, tmp_path / "run")
     try:
         wait_for(process, said)
@@ -200,4 +208,4 @@ def test_after_a_kill_the_same_command_ends_with_the_same_result(recipe: Path, t
         process.communicate()
     report = train(recipe, tmp_path / "run")
     assert rungs(report) == ["probe", "cached", "full"]
-    assert report["test"]["accuracy"] == pytest.approx(whole["test"]["accuracy"], abs=0.05)
+    assert report["test"]["accuracy"] == pytest.approx(uninterrupted["test"]["accuracy"], abs=0.05)

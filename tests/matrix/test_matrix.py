@@ -17,7 +17,7 @@ from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.backbones import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
-from hf_finetune.equivalence import compare, generated_pixels, logits_of, stock_logits
+from hf_finetune.equivalence import compare_whole, generated_pixels, logits_of, stock_logits
 from hf_finetune.errors import AdapterError, ModelError
 from hf_finetune.merging import save_merged
 from hf_finetune.types import BackboneFacts, Labels
@@ -76,7 +76,7 @@ def check_merges(adapted: PeftModel, facts: BackboneFacts, folder: Path) -> None
     folder.mkdir()
     save_merged(adapted, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-    compare(expected, stock_logits(folder, LABELS.names, pixels, facts.preprocess))
+    compare_whole(expected, stock_logits(folder, LABELS.names, pixels, facts.preprocess))
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -98,7 +98,9 @@ def test_a_folder_whose_preprocessing_is_not_the_results_is_refused(result: Path
     for change in ({"image_mean": [0.1, 0.2, 0.3]}, {"resample": 0}, {"size": {"height": 16, "width": 16}}):
         path.write_text(json.dumps({**content, **change}))
         error = refused(result, tmp_path / "whole")
-        assert "the preprocessing in its preprocessor_config.json gives other pixels. It was removed." in error.message
+        assert error.message.endswith(": the preprocessing in its preprocessor_config.json gives other pixels.")
+        assert error.hint is not None
+        assert error.hint.startswith("It was removed; publish the adapter alone, without merging.")
 
 
 def test_weights_that_are_no_numbers_are_refused(result: Path, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_weights_that_are_no_numbers_are_refused(result: Path, tmp_path: Path) -
     weights["base_model.model.classifier.bias"][2] = float("inf")
     save_file(weights, path, metadata={"format": "pt"})
     error = refused(result, tmp_path / "whole")
-    assert error.message == "The result answers with logits that are no finite numbers; no model was written."
+    assert error.message == "The result answers with logits that are no finite numbers."
 
 
 def test_a_whole_model_whose_weights_are_damaged_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,38 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(recipe: Path, out: Path, processes: int, *overrides: str) -> dict[str, object]:
+RUNS = {
+    "none": ("quantization.kind=none",),
+    "int8": ("quantization.kind=int8",),
+    "still": ("train.learning_rate=1e-12", "train.weight_decay=0"),
+    "probe": ("ladder=[probe]", "augment={}"),
+}
+ONE_AFTER_ANOTHER = """
+import json, sys
+from hf_finetune.cli import main
+sys.exit(any([main(line) for line in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with each of RUNS, trained by one process: the same one for all, to import the libraries once."""
+    folder = tmp_path_factory.mktemp("alone")
+    lines = [
+        ["train", str(recipe), f"output.dir={folder / name}", f"data.cache_dir={folder / 'cache' / name}", *overrides]
+        for name, overrides in RUNS.items()
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def train(recipe: Path, out: Path, processes: int, *overrides: str) -> dict[str, Any]:
     launcher = [sys.executable, "-m", "hf_finetune"]
     if processes > 1:
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
@@ -48,6 +80,10 @@ def train(recipe: Path, out: Path, processes: int, *overrides: str) -> dict[str,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return report_of(out)
+
+
+def report_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "run.json").read_text("utf-8"))
 
 
@@ -56,30 +92,28 @@ def trained(out: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8"])
-def test_two_processes_train_like_one(recipe: Path, tmp_path: Path, quantization: str) -> None:
-    override = f"quantization.kind={quantization}"
-    one = train(recipe, tmp_path / "one", 1, override)
-    two = train(recipe, tmp_path / "two", 2, override)
-    assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)  # pyright: ignore[reportIndexIssue]
-    assert two["plan"]["steps"]["value"] == 20  # pyright: ignore[reportIndexIssue]
-    assert two["plan"]["micro_batch"]["value"] == 8  # pyright: ignore[reportIndexIssue]
-    for name, value in trained(tmp_path / "one").items():
+def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path, quantization: str) -> None:
+    one = report_of(alone / quantization)
+    two = train(recipe, tmp_path / "two", 2, *RUNS[quantization])
+    assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
+    assert two["plan"]["steps"]["value"] == 20
+    assert two["plan"]["micro_batch"]["value"] == 8
+    for name, value in trained(alone / quantization).items():
         # Relative for what is larger than 1: the closed-form head, where a solve magnifies the order of a sum.
         torch.testing.assert_close(value, trained(tmp_path / "two")[name], atol=1e-4, rtol=1e-4)
     # every row is scored once: the very same rows and answers
-    files = [(tmp_path / name / "predictions.csv").read_text("utf-8").splitlines() for name in ("one", "two")]
+    folders = (alone / quantization, tmp_path / "two")
+    files = [(folder / "predictions.csv").read_text("utf-8").splitlines() for folder in folders]
     answers = [[line.rpartition(",")[0] for line in file] for file in files]
     assert answers[0] == answers[1]
     assert len(answers[0]) == 1 + 72
 
 
-def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, tmp_path: Path) -> None:
+def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:
     """With a learning rate too small to matter, both runs hold the same weights at every evaluation."""
-    still = ["train.learning_rate=1e-12", "train.weight_decay=0"]
+    train(recipe, tmp_path / "two", 2, *RUNS["still"])
     metrics = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        train(recipe, out, processes, *still)
+    for out in (alone / "still", tmp_path / "two"):
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
         metrics.append([line for line in lines if "eval_loss" in line])
     names = ["eval_accuracy", "eval_macro_f1", "eval_ece"]
@@ -88,14 +122,12 @@ def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, 
         assert a["eval_loss"] == pytest.approx(b["eval_loss"], abs=1e-6)
 
 
-def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, tmp_path: Path) -> None:
-    heads = []
-    for processes in (1, 2):
-        report = train(recipe, tmp_path / str(processes), processes, "ladder=[probe]", "augment={}")
-        heads.append((report["rungs"][0]["note"], trained(tmp_path / str(processes))))  # pyright: ignore[reportIndexIssue]
-    assert heads[0][0] == heads[1][0]  # penalty and leave-one-out accuracy
-    for name, weight in heads[0][1].items():
-        torch.testing.assert_close(heads[1][1][name], weight, rtol=1e-4, atol=1e-4, msg=name)
+def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:
+    one, two = report_of(alone / "probe"), train(recipe, tmp_path / "two", 2, *RUNS["probe"])
+    assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalty and leave-one-out accuracy
+    heads = trained(alone / "probe"), trained(tmp_path / "two")
+    for name, weight in heads[0].items():
+        torch.testing.assert_close(heads[1][name], weight, rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_fewer_processes_than_asked_for_are_told() -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,16 @@ from tests.training.rows import save_tiny_vit
 
 @dataclass(frozen=True)
 class Trained:
-    """A run on a Hub base (`run`), one on a local copy of it (`local`), and one with an e-mail for a class (`mail`)."""
+    """A run on a Hub base (`run`), on a local copy of it (`local`), with an e-mail for a class (`mail`).
+
+    `whole`: every weight of the local copy trained.
+    """
 
     world: World
     run: Path
     local: Path
     mail: Path
+    whole: Path
 
     def sent(self) -> list[str]:
         """Every request so far that asked the Hub to write."""
@@ -55,22 +59,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
             ("run", "org/tiny", "photos"),
             ("local", folder / "weights", "photos"),
             ("mail", "org/tiny", "mail"),
+            ("whole", folder / "weights", "photos"),
         ):
             sections = {"model": {"name": str(base)}, "data": {"name": str(folder / data), "validation_share": 0.2}}
+            sections |= {"adapter": {"kind": "full"}} if name == "whole" else {}
             lines.append(["train", recipe(folder, name, sections)])
         for code, _, err in world.commands(*lines):
             assert code == 0, err
-        yield Trained(world, *(folder / "runs" / name for name in ("run", "local", "mail")))
+        yield Trained(world, *(folder / "runs" / name for name in ("run", "local", "mail", "whole")))
 
 
 def refused(trained: Trained, *words: object, **options: object) -> str:
     """What one command says that must fail with exit code 2 and send nothing."""
-    before = len(trained.sent())
-    ((code, out, err),) = trained.world.commands(words, **options)  # pyright: ignore[reportArgumentType]
-    assert (code, out) == (2, ""), err
-    assert trained.sent()[before:] == []
-    assert "Traceback" not in err
+    (err,) = all_refused(trained, words, **options)
     return err
+
+
+def all_refused(trained: Trained, *lines: Sequence[object], **options: object) -> list[str]:
+    """What each of some commands in one process says; all must fail with exit code 2 and send nothing."""
+    before = len(trained.sent())
+    said = trained.world.commands(*lines, **options)  # pyright: ignore[reportArgumentType]
+    for code, out, err in said:
+        assert (code, out) == (2, ""), err
+        assert "Traceback" not in err
+    assert trained.sent()[before:] == []
+    return [err for _, _, err in said]
 
 
 def test_without_a_token_or_with_one_that_only_reads(trained: Trained) -> None:
@@ -132,12 +145,13 @@ def test_a_result_that_answers_otherwise_than_the_run_recorded(trained: Trained,
 
 def test_a_local_base_is_refused_until_its_hub_copy_is_named(trained: Trained) -> None:
     push = ["push", trained.local, "--repo", "beans-of-local"]
-    said = refused(trained, *push)
-    assert "is a folder of this machine; nobody else could load an adapter for it" in said
-    assert "--base USER/BASE" in said
-    assert "org/other holds other weights than the adapter was trained on" in refused(
-        trained, *push, "--base", "org/other"
-    )
+    whole = ["push", trained.whole, "--repo", "whole-of-local"]
+    unnamed, *wrong = all_refused(trained, push, [*push, "--base", "org/other"], [*whole, "--base", "org/other"])
+    assert "is a folder of this machine; nobody else could load an adapter for it" in unnamed
+    assert "--base USER/BASE" in unnamed
+    for said in wrong:
+        assert "The result was trained on other weights than org/other holds (fingerprint " in said
+        assert str(trained.world.folder) not in said  # the copy of the run that was staged in it
     ((code, _, err),) = trained.world.commands([*push, "--base", "org/tiny"])
     assert code == 0, err
     there = trained.world.hub.folder / "models" / "loopback" / "beans-of-local"

@@ -88,7 +88,16 @@ class World:
         """The same Hub seen from a machine with a cache of its own."""
         return replace(self.hub, home=self.folder / name)
 
-    def ask(self, machine: str, code: str, question: Any, *, token: str | None = TOKEN, offline: bool = False) -> Any:
+    def ask(
+        self,
+        machine: str,
+        code: str,
+        question: Any,
+        *,
+        token: str | None = TOKEN,
+        offline: bool = False,
+        timeout_s: float = 500,
+    ) -> Any:
         """Run `code` there with `question` as JSON; its last line's JSON."""
         env = self.machine(machine).env(token=token, offline=offline)
         env |= {"PYTHONPATH": str(REPO), "HF_FINETUNE_CACHE": str(self.folder / machine / "cache")}
@@ -97,15 +106,16 @@ class World:
             env=env,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=timeout_s,
             cwd=self.folder,
         )
         assert process.returncode == 0, process.stderr[-4000:]
         return json.loads(process.stdout.splitlines()[-1])
 
     def commands(self, *lines: Sequence[object], machine: str = "author", **options: Any) -> list[list[Any]]:
-        """Exit code, stdout and stderr of each command line."""
-        return self.ask(machine, COMMANDS, [[str(word) for word in line] for line in lines], **options)
+        """Exit code, stdout and stderr of each command line; on a busy machine one may take a minute."""
+        question = [[str(word) for word in line] for line in lines]
+        return self.ask(machine, COMMANDS, question, timeout_s=500 + 100 * len(lines), **options)
 
 
 def recipe(folder: Path, name: str, sections: Mapping[str, Any]) -> Path:
