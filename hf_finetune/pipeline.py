@@ -188,7 +188,7 @@ def _open_and_build(ready: Prepared, clock: Clock) -> tuple[Prepared, Images, nn
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
 
-    from hf_finetune.opening_ahead import ahead
+    from hf_finetune.data.ahead import ahead
 
     def open_timed(pool: WorkerPool | None) -> tuple[Prepared, Images]:
         with clock.stage("images"):

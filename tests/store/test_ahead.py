@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from hf_finetune.data.ahead import ahead
 from hf_finetune.data.decode import Job, Task
 from hf_finetune.data.pool import WorkerPool
 from hf_finetune.data.views import Check
 from hf_finetune.errors import DataError, MachineError
-from hf_finetune.opening_ahead import ahead
 
 
 def test_the_result_is_there_when_it_is_asked_for_and_the_work_ran_elsewhere() -> None:
