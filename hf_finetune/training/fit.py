@@ -85,10 +85,9 @@ def fit(
     """Train; afterwards the model holds the weights that were best on validation.
 
     `reduce(logits float32 [B, C], labels int64 [B])` gives a batch's answers, `score(answers, labels)` the validation
-    metrics. With a `pace` (and a `keeper`) the
-    run keeps to it and writes no checkpoints; without one it takes the plan's steps and can be resumed. `autocast`
-    False: the model casts by itself. Raises TrainingError on a non-finite loss, MachineError where not even one image
-    fits, Interrupted on Ctrl-C once there is something to keep.
+    metrics. With a `pace` (and a `keeper`) the run keeps to it and writes no checkpoints; without one it takes the
+    plan's steps and can be resumed. `autocast` False: the model casts by itself. Raises TrainingError on a non-finite
+    loss, MachineError where not even one image fits, Interrupted on Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
     dataset = ShuffledUpdates(train_rows, plan.effective_batch.value, train.seed)
@@ -113,8 +112,15 @@ def fit(
     if pace is not None:
         optimizer = trainer.create_optimizer()
         trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
+    return _train(trainer, best, keeper, folders.resume, started)
+
+
+def _train(
+    trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | None, resume: Path | None, started: float
+) -> Fit:
+    """Run the trainer to its end, or to Ctrl-C; the model then holds the best weights. Raises Interrupted."""
     try:
-        trainer.train(resume_from_checkpoint=str(folders.resume) if folders.resume else None)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except KeyboardInterrupt:
         if best.step is None:
             raise
