@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from record import Record, arguments
-from transformers_example import accuracy, batch_of, image_folders, labelled_config, recording
+from transformers_example import pretrained, train
 
 # First match wins; each pair is (names of query and value, or the fused layer).
 QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("qkv",))
@@ -73,15 +73,11 @@ def training_arguments(options: Any) -> Any:
 def main() -> None:
     options = arguments(__doc__, learning_rate=5e-3, epochs=5)
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, set_seed
+    from transformers import Trainer  # noqa: F401  (counted as an import)
 
     record = Record(options.out)
     record.imported()
-    set_seed(options.seed)
-    processor = AutoImageProcessor.from_pretrained(options.model)
-    data = image_folders(options, processor)
-    config = labelled_config(options.model, data["train"].features["label"].names)
-    model = AutoModelForImageClassification.from_pretrained(options.model, config=config, ignore_mismatched_sizes=True)
+    processor, data, model = pretrained(options)
     lora = LoraConfig(
         r=16,
         lora_alpha=16,
@@ -90,18 +86,9 @@ def main() -> None:
         bias="none",
         modules_to_save=[head_of(model)],
     )
-    trainer = Trainer(
-        model=get_peft_model(model, lora),
-        args=training_arguments(options),
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        compute_metrics=accuracy,
-        data_collator=batch_of,
-        processing_class=processor,
-        callbacks=[recording(record)],
-    )
-    trainer.train()
-    trainer.save_model(f"{options.out}/model")
+    config = model.config
+    adapted = get_peft_model(model, lora)
+    train(adapted, training_arguments(options), data, processor, record, options.out)
     config.save_pretrained(f"{options.out}/model")
     record.saved()
 

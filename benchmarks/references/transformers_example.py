@@ -96,17 +96,43 @@ def recording(record: Record) -> Any:
     return Recording()
 
 
-def main() -> None:
-    options = arguments(__doc__, learning_rate=5e-5, epochs=3)
-    from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments, set_seed
+def pretrained(options: Any) -> tuple[Any, Any, Any]:
+    """Processor, data and model with a new head for the data's classes."""
+    from transformers import AutoImageProcessor, AutoModelForImageClassification, set_seed
 
-    record = Record(options.out)
-    record.imported()
     set_seed(options.seed)
     processor = AutoImageProcessor.from_pretrained(options.model)
     data = image_folders(options, processor)
     config = labelled_config(options.model, data["train"].features["label"].names)
     model = AutoModelForImageClassification.from_pretrained(options.model, config=config, ignore_mismatched_sizes=True)
+    return processor, data, model
+
+
+def train(model: Any, settings: Any, data: Any, processor: Any, record: Record, out: Any) -> None:
+    """The Trainer's own loop; OUT/model gets the best epoch."""
+    from transformers import Trainer
+
+    trainer = Trainer(
+        model=model,
+        args=settings,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        compute_metrics=accuracy,
+        data_collator=batch_of,
+        processing_class=processor,
+        callbacks=[recording(record)],
+    )
+    trainer.train()
+    trainer.save_model(f"{out}/model")
+
+
+def main() -> None:
+    options = arguments(__doc__, learning_rate=5e-5, epochs=3)
+    from transformers import Trainer, TrainingArguments  # noqa: F401  (counted as an import)
+
+    record = Record(options.out)
+    record.imported()
+    processor, data, model = pretrained(options)
     settings = TrainingArguments(
         f"{options.out}/checkpoints",
         per_device_train_batch_size=32,
@@ -121,18 +147,7 @@ def main() -> None:
         report_to="none",
         seed=options.seed,
     )
-    trainer = Trainer(
-        model=model,
-        args=settings,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        compute_metrics=accuracy,
-        data_collator=batch_of,
-        processing_class=processor,
-        callbacks=[recording(record)],
-    )
-    trainer.train()
-    trainer.save_model(f"{options.out}/model")
+    train(model, settings, data, processor, record, options.out)
     record.saved()
 
 
