@@ -133,6 +133,7 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
             photos = make_case(case, options.data, options.out / "cases")
         except NoDataError as reason:
             results.set_aside(case, None, str(reason))
+            print(f"{case}: not run: {reason}", flush=True)
             continue
         results.set_truth(case, sorted(path.parent.name + "/" + path.name for path in (photos / "test").glob("*/*")))
         for seed in options.seeds:

@@ -91,6 +91,10 @@ class Results:
                 return row["reason"]
         return None
 
+    def reasons(self) -> list[str]:
+        """Why cases or methods were not run, each once."""
+        return list(dict.fromkeys(row["reason"] for row in self._content["aside"]))
+
     def holds(self, case: str, method: str, seed: int) -> bool:
         return any((row["case"], row["method"], row["seed"]) == (case, method, seed) for row in self._content["runs"])
 
@@ -124,7 +128,9 @@ class Results:
         self._write(row["case"])
 
     def set_aside(self, case: str, method: str | None, reason: str) -> None:
-        """A method, or with None every method, that cannot run on a case."""
+        """A method, or with None every method, that cannot run on a case; runs that are there stay as they are."""
+        if method is None and any(row["case"] == case for row in self._content["runs"]):
+            return
         row = {"case": case, "method": method, "reason": reason}
         others = [each for each in self._content["aside"] if (each["case"], each["method"]) != (case, method)]
         self._content["aside"] = [*others, row]

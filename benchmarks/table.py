@@ -130,6 +130,9 @@ def _title(method: Method, rows: Sequence[dict[str, Any]]) -> str:
 def section(results: Results) -> str:
     """Everything between the two comments."""
     dates = sorted({row["date"] for row in results.runs})
+    if not dates:
+        reasons = results.reasons() or ["not yet"]
+        return "Not run: " + "; ".join(reasons) + "."
     lines = []
     for about in results.about:
         versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)

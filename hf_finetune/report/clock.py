@@ -15,7 +15,11 @@ def process_start() -> float:
 
 
 class Clock:
-    """Seconds of each stage; `total` counts from `started` (as `time.time()`; None: from now)."""
+    """Seconds of each stage; `total` counts from `started` (as `time.time()`; None: from now).
+
+    Stages of different threads may run at the same time (images decode while the model is built), so that their sum
+    can be more than the total.
+    """
 
     def __init__(self, started: float | None = None) -> None:
         self.seconds: dict[str, float] = {}

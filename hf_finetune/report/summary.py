@@ -126,9 +126,12 @@ def rung_text(rung: Candidate, by: str) -> str:
 
 
 def time_text(report: RunReport) -> str:
-    """Total and stages."""
-    stages = [f"{name} {format_seconds(spent)}" for name, spent in report.seconds.items() if name != "total"]
-    return f"{format_seconds(report.seconds['total'])} ({', '.join(stages)})"
+    """Total and stages, which may overlap."""
+    total = report.seconds["total"]
+    spent = {name: seconds for name, seconds in report.seconds.items() if name != "total"}
+    stages = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in spent.items())
+    beside = "; some at the same time" if sum(spent.values()) > total else ""
+    return f"{format_seconds(total)} ({stages}{beside})"
 
 
 def memory_text(report: RunReport) -> str:

@@ -28,13 +28,6 @@ def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
     return reduce_logits(logits, np.asarray(labels, np.int64), TOP_K)
 
 
-def score(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
-    """`score_answers` of logits float [N, C]."""
-    if logits.ndim == 2 and logits.shape[1] != len(names):
-        raise ValueError(f"{len(names)} names are given for logits of {logits.shape[1]} classes")
-    return score_answers(answers_of(logits, labels), labels, names, full=full)
-
-
 def score_answers(reduced: Answers, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
     """Answers and labels int64 [N], names of the C classes → the metrics, all plain Python values.
 

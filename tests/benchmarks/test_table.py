@@ -109,6 +109,17 @@ def test_a_run_without_some_predictions_is_refused(results: Results) -> None:
         results.add(fresh)
 
 
+def test_without_any_run_the_section_says_why(tmp_path: Path) -> None:
+    found = Results(tmp_path / "bench-small", ABOUT)
+    found.set_aside(CASE, None, "no weights in the data folder")
+    assert section(found) == "Not run: no weights in the data folder."
+
+
+def test_a_missing_data_folder_does_not_hide_the_runs_that_are_there(results: Results) -> None:
+    results.set_aside(CASE, None, "no weights in the data folder")
+    assert "no weights" not in section(results)
+
+
 def test_only_what_stands_between_the_comments_is_replaced(tmp_path: Path) -> None:
     document = tmp_path / "RESULTS.md"
     document.write_text("# before\n", encoding="utf-8")

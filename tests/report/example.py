@@ -10,7 +10,7 @@ import numpy as np
 from hf_finetune.recipe import load_recipe
 from hf_finetune.report.fields import DataFields, MachineFields, ModelFields, PeakFields
 from hf_finetune.run_folder import plan_as_dict
-from hf_finetune.tasks.scoring import score
+from hf_finetune.tasks.scoring import answers_of, score_answers
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
 
 TRASHNET = ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
@@ -67,7 +67,7 @@ def scores(names: list[str], rows: int, seed: int, strength: float = 3.0) -> dic
     labels = rng.integers(0, len(names), rows)
     logits = rng.normal(size=(rows, len(names)))
     logits[np.arange(rows), labels] += strength
-    return score(logits, labels, names, full=True)
+    return score_answers(answers_of(logits, labels), labels, names, full=True)
 
 
 def example(
