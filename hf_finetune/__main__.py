@@ -1,8 +1,6 @@
 """`python -m hf_finetune`: what `accelerate launch -m hf_finetune` starts."""
 
-import sys
-
-from hf_finetune.cli import main
+from hf_finetune.cli.process import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -58,27 +58,26 @@ def _open_store(ready: Prepared, train_side: int | None, pool: WorkerPool | None
     from hf_finetune.data.store import open_store
 
     data = ready.recipe.data
-    bar = tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=ready.machine.rank != 0, delay=1)
+    off = ready.machine.rank != 0
+    with tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=off, delay=1) as bar:
 
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    store = open_store(
-        ready.index,
-        ready.facts.preprocess,
-        train_side=train_side,
-        workers=ready.plan.decode_workers.value,
-        cache_dir=_cache_dir(ready),
-        limit_bytes=data.store_limit,
-        max_bad_share=data.max_bad_share,
-        max_pixels=data.max_pixels,
-        pool=pool,
-        progress=show,
-        processor=(ready.recipe.model.name, ready.facts.commit),
-    )
-    bar.close()
-    return store
+        return open_store(
+            ready.index,
+            ready.facts.preprocess,
+            train_side=train_side,
+            workers=ready.plan.decode_workers.value,
+            cache_dir=_cache_dir(ready),
+            limit_bytes=data.store_limit,
+            max_bad_share=data.max_bad_share,
+            max_pixels=data.max_pixels,
+            pool=pool,
+            progress=show,
+            processor=(ready.recipe.model.name, ready.facts.commit),
+        )
 
 
 def open_probe_rows(ready: Prepared, pool: WorkerPool | None = None) -> PixelRows | None:

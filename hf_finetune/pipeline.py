@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_finetune.collector import collect_as_usual
 from hf_finetune.errors import DataError, FinetuneError, HubError
 from hf_finetune.hub import Hub
 from hf_finetune.images import Images, cache_of, open_images
@@ -155,6 +156,7 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
     first = ready.machine.rank == 0
     with PeakMemory() as peak:
         ready, images, model = _open_and_build(ready, clock)
+        collect_as_usual()
         store, rows = images.store, images.rows
         with clock.stage("model"):
             manifest = describe(ready)

@@ -24,7 +24,7 @@ LAYERS = (
     ("types", "section"),
     ("fetching", "patience", "pixels", "stock"),
     ("recipe_errors", "recipe_yaml", "recipe"),
-    ("allocator", "machine", "memory", "plan", "processes"),
+    ("allocator", "collector", "machine", "memory", "plan", "processes"),
     COMPONENTS,
     (
         "checkpoints",
