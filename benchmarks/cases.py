@@ -58,7 +58,7 @@ def make_case(name: str, data: Path, folder: Path) -> Path:
     shutil.rmtree(tree, ignore_errors=True)
     splits = READERS[case.dataset](data / "datasets" / case.dataset)
     if case.size is not None:
-        splits["train"], _ = _cut(splits["train"], case.size / len(splits["train"]))
+        splits["train"], _ = by_class(splits["train"], case.size / len(splits["train"]))
     for split, photos in splits.items():
         for label, file, source in photos:
             target = tree / "photos" / split / label / file
@@ -71,13 +71,13 @@ def make_case(name: str, data: Path, folder: Path) -> Path:
     return tree / "photos"
 
 
-def _cut(photos: list[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
-    """`share` of each class, at least one photo, and the rest; seed 0."""
+def by_class(photos: list[Photo], share: float, seed: int = 0) -> tuple[list[Photo], list[Photo]]:
+    """`share` of each class, at least one photo, and the rest."""
     taken: list[Photo] = []
     rest: list[Photo] = []
     for label in sorted({photo[0] for photo in photos}):
         own = sorted((photo for photo in photos if photo[0] == label), key=lambda photo: photo[1])
-        random.Random(0).shuffle(own)
+        random.Random(seed).shuffle(own)
         count = max(1, round(share * len(own)))
         taken += own[:count]
         rest += own[count:]
@@ -107,7 +107,7 @@ def _trashnet(root: Path) -> Splits:
 
 
 def _hymenoptera(root: Path) -> Splits:
-    validation, train = _cut(_folder(root / "train"), 0.2)
+    validation, train = by_class(_folder(root / "train"), 0.2)
     return {"train": train, "validation": validation, "test": _folder(root / "val")}
 
 
@@ -126,8 +126,8 @@ def _houses(root: Path) -> Splits:
         label = "low" if price < low else "middle" if price < high else "high"
         path = root / row["image"]
         photos.append((label, path.name, path))
-    rest, test = _cut(photos, 0.8)
-    train, validation = _cut(rest, 0.8)
+    rest, test = by_class(photos, 0.8)
+    train, validation = by_class(rest, 0.8)
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -144,8 +144,8 @@ def _digits(_: Path) -> Splits:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         photos.append((str(target), f"{number:04d}.png", buffer.getvalue()))
-    rest, test = _cut(photos, 0.85)
-    train, validation = _cut(rest, 0.82)
+    rest, test = by_class(photos, 0.85)
+    train, validation = by_class(rest, 0.82)
     return {"train": train, "validation": validation, "test": test}
 
 

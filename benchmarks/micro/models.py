@@ -1,7 +1,7 @@
-"""The small ViT that the benchmarks train, as the product prepares it and as stock libraries do.
+"""ViTs with random weights that the benchmarks train, as the product prepares them and as stock libraries do.
 
-ViT-Tiny's width, tokens (197) and heads with four blocks and random weights: a block costs what it costs in the real
-one. Both sides adapt the same modules with the same rank and train the same head.
+The micro-benchmarks' has ViT-Tiny's width, tokens (197) and heads with four blocks: a block costs what it costs in the
+real one. Both sides adapt the same modules with the same rank and train the same head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import timm
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForImageClassification
@@ -44,29 +44,31 @@ class Ours:
         return self.model.get_base_model()  # pyright: ignore[reportCallIssue]
 
 
-def write_checkpoint(folder: Path, depth: int) -> Path:
-    """Random weights in the layout of timm's Hub folders."""
+def write_checkpoint(folder: Path, depth: int | None = None, architecture: str = ARCHITECTURE) -> Path:
+    """Random weights in the layout of timm's Hub folders; `depth` None: the architecture's own."""
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    model = timm.create_model(ARCHITECTURE, depth=depth, num_classes=len(CLASSES))
+    own = {} if depth is None else {"depth": depth}
+    model = timm.create_model(architecture, num_classes=len(CLASSES), **own)
     about = {
-        "architecture": ARCHITECTURE,
+        "architecture": architecture,
         "num_classes": len(CLASSES),
         "num_features": model.num_features,
         "pretrained_cfg": {"input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3},
-        "model_args": {"depth": depth},
+        "model_args": own,
     }
     (folder / "config.json").write_text(json.dumps(about))
     save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def prepare_ours(checkpoint: Path, photos: Path, folder: Path) -> Ours:
+def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Ours:
     """What `train` does before its first rung, in bfloat16."""
     content: dict[str, Any] = {
         "model": {"name": str(checkpoint)},
         "data": {"name": str(photos), "cache_dir": str(folder / "cache")},
         "adapter": {"kind": "lora", "rank": RANK},
+        "quantization": {"kind": quantization},
         "train": {"precision": "bf16", "effective_batch_size": BATCH, "decode_workers": 1},
         "ladder": ["probe", "cached", "full"],
         "output": {"dir": str(folder / "run")},
@@ -75,11 +77,25 @@ def prepare_ours(checkpoint: Path, photos: Path, folder: Path) -> Ours:
     return Ours(ready, images, build_model(ready))
 
 
-def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
-    """The same modules adapted as PEFT's documentation does it: a float32 backbone, bfloat16 left to autocast."""
-    model = AutoModelForImageClassification.from_pretrained(
-        checkpoint, num_labels=len(CLASSES), ignore_mismatched_sizes=True
+def stock_model(checkpoint: Path, **loading: Any) -> Any:
+    """As transformers loads it, with a head for the classes."""
+    return AutoModelForImageClassification.from_pretrained(
+        checkpoint, num_labels=len(CLASSES), ignore_mismatched_sizes=True, **loading
     )
+
+
+def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
+    """The same modules adapted as PEFT's documentation does it: a float32 backbone, bfloat16 left to autocast.
+
+    A quantized one is prepared by PEFT's own function, without checkpointing, which ours does not do here either.
+    """
+    kind, device = ready.recipe.quantization, ready.plan.device.value
+    quantization = kind.config(ready.facts.head)
+    if quantization is None:
+        model = stock_model(checkpoint).to(device)
+    else:
+        model = stock_model(checkpoint, quantization_config=quantization, device_map={"": device})
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         r=RANK,
         lora_alpha=2 * RANK,
@@ -92,18 +108,21 @@ def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
         return get_peft_model(model, config)
 
 
-def plain_step(model: nn.Module, *, autocast: bool) -> Step:
-    """Forward, backward and update on normalised pixels that are there already."""
-    pixels = torch.randn(BATCH, 3, 224, 224)
-    labels = torch.arange(BATCH) % len(CLASSES)
+def plain_step(model: nn.Module, *, autocast: bool, batch: int = BATCH) -> Step:
+    """Forward, backward and update on normalised pixels that are on the model's device; done when it returns."""
+    device = next(model.parameters()).device
+    pixels = torch.randn(batch, 3, 224, 224, device=device)
+    labels = torch.arange(batch, device=device) % len(CLASSES)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-4)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             loss = nn.functional.cross_entropy(model(pixel_values=pixels).logits, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     model.train()
     return step

@@ -1,0 +1,174 @@
+"""Settings of the trained rungs, compared on photos that are held out of training and validation; no test is looked at.
+
+    python benchmarks/settings.py DATA OUT RUNG [--only trashnet …] [--cuts 0 1 2] --settings epochs=4,batch=32 …
+
+Training and validation photos of a data set are pooled and cut anew, by class, with the number of the cut. Every
+setting starts from the probe of that cut (RUNG full: from the cached rung that the plan makes of it) and passes over
+the same photos; what is scored are the last weights, not the best of several evaluations. A setting is a list of
+`epochs` (passes), `batch`, `rate`, `smoothing`, `keep` (share of the patches); what is left out is as in a recipe with
+nothing set. Writes OUT/settings.json and prints a markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cases import CASES, make_case
+from peft import PeftModel
+
+from hf_finetune.adapters.trained import restore_state, trained_state
+from hf_finetune.allocator import keep_freed_memory
+from hf_finetune.images import cache_of, open_images
+from hf_finetune.ladder.cached import Cut, HiddenRows, run_cached
+from hf_finetune.ladder.choose import Chooser
+from hf_finetune.ladder.climb import Climber
+from hf_finetune.ladder.full import run_full
+from hf_finetune.ladder.hidden import identity_of
+from hf_finetune.ladder.patches import Patches
+from hf_finetune.peak import PeakMemory
+from hf_finetune.plan import make_plan
+from hf_finetune.ready import build_model, describe, make_ready
+from hf_finetune.recipe import load_recipe
+from hf_finetune.training.fit import FitFolders
+from hf_finetune.training.pace import Pace
+
+HERE = Path(__file__).resolve().parent
+RECIPE = HERE / "recipes" / "shipped.yaml"
+DATASETS = ("trashnet", "hymenoptera", "houses", "digits")
+KEYS = {
+    "batch": "train.effective_batch_size",
+    "rate": "train.learning_rate",
+    "smoothing": "task.label_smoothing",
+    "keep": "train.patches_kept",
+}
+
+
+def cut_anew(name: str, cut: int, data: Path, out: Path) -> Path:
+    """A tree of the case's training and validation photos, cut by class with the seed `cut`; the test is left out."""
+    from cases import by_class
+
+    source, tree = make_case(name, data, out / "cases"), out / "cuts" / f"{name}-{cut}"
+    if (tree / "complete").is_file():
+        return tree / "photos"
+    shutil.rmtree(tree, ignore_errors=True)
+    splits = {split: sorted((source / split).glob("*/*")) for split in ("train", "validation")}
+    pool = [(path.parent.name, path.name, path) for paths in splits.values() for path in paths]
+    train, held_out = by_class(pool, len(splits["train"]) / len(pool), cut)
+    for split, photos in (("train", train), ("validation", held_out)):
+        for label, file, path in photos:
+            target = tree / "photos" / split / label / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    (tree / "complete").touch()
+    return tree / "photos"
+
+
+class Bench:
+    """One cut of one data set: its probe, and training from there."""
+
+    def __init__(self, name: str, cut: int, rung: str, options: argparse.Namespace) -> None:
+        photos = cut_anew(name, cut, options.data, options.out)
+        self._rung, self._cut_seed = rung, cut
+        self._fixed = [f"model.name={options.data / 'weights' / options.model}", f"data.name={photos}"]
+        self._fixed += [f"train.seed={cut}", "data.test_split=null", "data.test_share=0", *options.set]
+        self._fixed += [f"data.cache_dir={options.out / 'cache'}", f"output.dir={options.out / 'run'}"]
+        self._fixed += ["ladder=[probe,cached,full]"] + ([] if CASES[name].flip else ["augment.flip=0"])
+        self._ready, self._images = open_images(make_ready(load_recipe(RECIPE, self._fixed)))
+        self._model = build_model(self._ready)
+        self._folders = FitFolders(options.out / "checkpoints", options.out / "metrics.jsonl", lambda _: None, None)
+        with PeakMemory() as peak:
+            chooser = Chooser(self._model, "accuracy", "cpu", peak, time.monotonic)
+            identity = identity_of(describe(self._ready), self._ready.plan, None)
+            cache, rows = cache_of(self._ready), self._images.rows
+            climber = Climber(
+                self._model, self._ready, rows, self._images.probe_rows, self._folders, cache, identity, None, chooser
+            )
+            climber._probe()
+            self.start = chooser.climbed.metrics
+            if rung == "full":
+                climber._cached()
+                self.start = chooser.climbed.candidates[-1].validation
+        self._passages: Any = climber._passages
+        self._state = {name: weight.clone() for name, weight in trained_state(self._model).items()}
+
+    def accuracy(self, setting: dict[str, str]) -> tuple[float, float]:
+        """Accuracy on what is held out, of the last weights; and seconds."""
+        restore_state(self._model, self._state)
+        changes = [f"{KEYS[key]}={value}" for key, value in setting.items() if key != "epochs"]
+        recipe = load_recipe(RECIPE, [*self._fixed, *changes])
+        old = self._ready
+        plan = make_plan(recipe, old.machine, old.facts, old.index, old.plan.trainable_parameters.value)
+        rows = self._images.rows
+        pace = Pace(max(1, round(float(setting["epochs"]) * len(rows["train"]) / plan.effective_batch.value)))
+        assert isinstance(self._model, PeftModel)
+        backbone: Any = self._model.get_base_model()
+        patches = Patches(backbone, old.facts)
+        dropper = patches.dropper(plan.patches_kept.value)
+        started = time.monotonic()
+        common: dict[str, Any] = {"train": rows["train"], "folders": self._folders, "pace": pace, "dropper": dropper}
+        if self._rung == "cached":
+            plan = replace(plan, learning_rate=plan.suffix_learning_rate)
+            size = (old.facts.preprocess.height, old.facts.preprocess.width)
+            cut = Cut(backbone, old.facts.blocks, self._passages.entry, size)
+            kept = {s: HiddenRows(self._passages.all[s], rows[s].labels) for s in ("train", "validation")}
+            common.update(rows=kept["train"], validation=kept["validation"])
+            fit = run_cached(self._model, recipe, plan, old.index.labels, cut, **common)
+        else:
+            common.update(validation=rows["validation"], first_block=patches.first_block())
+            fit = run_full(self._model, recipe, plan, old.facts.preprocess, old.index.labels, **common)
+        return fit.metrics["accuracy"], time.monotonic() - started
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    lines = [f"| setting | {' | '.join(names)} | mean |", "|---" * (2 + len(names)) + "|"]
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        means = []
+        for name in names:
+            found = [row["accuracy"] for row in rows if (row["data"], row["setting"]) == (name, setting)]
+            means.append(statistics.mean(found) if found else float("nan"))
+        cells = [f"{mean:.3f}" for mean in (*means, statistics.mean(means))]
+        lines.append(f"| {setting} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("data", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("rung", choices=("cached", "full"))
+    parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--size", default="all", help="training photos of the case: all, 100, 500")
+    parser.add_argument("--model", default="vit_tiny_timm", help="a folder of DATA/weights")
+    parser.add_argument("--cuts", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--settings", nargs="+", required=True)
+    parser.add_argument("--set", nargs="*", default=[], help="section.key=value for every setting")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.data, options.out = options.data.resolve(), options.out.resolve()
+    keep_freed_memory()
+    path = options.out / "settings.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    for name in options.only:
+        for cut in options.cuts:
+            bench = Bench(f"{name}-{options.size}", cut, options.rung, options)
+            common = {"rung": options.rung, "data": f"{name}-{options.size}", "cut": cut, "set": options.set}
+            rows.append({**common, "setting": "start", "accuracy": bench.start["accuracy"], "seconds": 0})
+            for text in options.settings:
+                accuracy, seconds = bench.accuracy(dict(part.split("=") for part in text.split(",")))
+                rows.append({**common, "setting": text, "accuracy": accuracy, "seconds": seconds})
+                print(json.dumps(rows[-1]), flush=True)
+                path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The comparison of settings: what it trains on and holds out, and what its table says."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/settings.py` has it
+
+from cases import by_class  # noqa: E402
+from settings import cut_anew, table  # noqa: E402
+
+
+def photo_names(folder: Path) -> set[str]:
+    return {f"{path.parent.name}/{path.name}" for path in folder.glob("*/*")}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """hymenoptera's layout: ten photos a class in train, four in val, which is the test."""
+    for split, count in (("train", 10), ("val", 4)):
+        for name in ("ants", "bees"):
+            folder = tmp_path / "data" / "datasets" / "hymenoptera" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (20, 20), (number, number, number)).save(folder / f"{split}{number}.jpg")
+    return tmp_path / "data"
+
+
+def test_a_cut_holds_out_training_and_validation_photos_alone_and_follows_its_number(
+    data: Path, tmp_path: Path
+) -> None:
+    cuts = [cut_anew("hymenoptera-all", number, data, tmp_path / "out") for number in (0, 1)]
+    pool = photo_names(data / "datasets" / "hymenoptera" / "train")
+    held_out = []
+    for photos in cuts:
+        train, validation = photo_names(photos / "train"), photo_names(photos / "validation")
+        assert train | validation == pool and not train & validation
+        assert len(validation) == 4 and {name.split("/")[0] for name in validation} == {"ants", "bees"}
+        held_out.append(validation)
+    assert held_out[0] != held_out[1]
+    assert cut_anew("hymenoptera-all", 0, data, tmp_path / "again") != cuts[0]
+    assert photo_names(tmp_path / "again" / "cuts" / "hymenoptera-all-0" / "photos" / "validation") == held_out[0]
+
+
+def test_a_cut_by_class_takes_one_photo_of_the_rarest_and_does_not_care_for_the_order() -> None:
+    photos = [("rare", "0.jpg", b""), *(("common", f"{number}.jpg", b"") for number in range(20))]
+    taken, rest = by_class(photos, 0.1, seed=3)
+    assert sorted(label for label, *_ in taken) == ["common", "common", "rare"]
+    assert sorted(taken + rest) == sorted(photos)
+    random.Random(1).shuffle(photos)
+    assert by_class(photos, 0.1, seed=3) == (taken, rest)
+
+
+def test_the_table_has_a_mean_over_cuts_for_each_setting_and_over_data_sets_behind_them() -> None:
+    rows = [
+        {"data": data, "cut": cut, "setting": setting, "accuracy": accuracy}
+        for data, setting, cut, accuracy in (
+            ("a", "start", 0, 0.5),
+            ("a", "start", 1, 0.7),
+            ("b", "start", 0, 0.8),
+            ("a", "batch=32", 0, 0.9),
+            ("b", "batch=32", 0, 1.0),
+        )
+    ]
+    assert table(rows).splitlines()[2:] == ["| start | 0.600 | 0.800 | 0.700 |", "| batch=32 | 0.900 | 1.000 | 0.950 |"]

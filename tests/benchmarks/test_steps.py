@@ -1,0 +1,48 @@
+"""The benchmark of training steps: a way trains and is measured, and what failed is said in the table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/steps.py` has it
+
+from steps import table  # noqa: E402
+
+
+def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "steps.py"), str(tmp_path)]
+    command += [
+        "--architectures",
+        "vit_tiny_patch16_224",
+        "--batches",
+        "1",
+        "--quantizations",
+        "none",
+        "--seconds",
+        "0",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "steps.json").read_text())["rows"]
+    assert [(row["way"], row["batch"]) for row in rows] == [("ours", 1), ("ours", 2)]
+    for row in rows:
+        assert row["step"]["seconds"] > row["forward"]["seconds"] > 0, row
+        assert row["step"]["bytes"] > 10_000_000 and 0 < row["share"] < 1, row
+    assert done.stdout.splitlines()[2].startswith("| ours | ")
+
+
+def test_a_way_that_ran_out_of_memory_or_failed_says_so_in_its_place() -> None:
+    measured = {"seconds": 0.5, "bytes": 2_500_000_000}
+    rows = [
+        {"way": "ours", "quantization": "none", "batch": 1, "step": measured, "forward": measured, "share": 0.25},
+        {"way": "ours", "quantization": "none", "batch": 4, "reason": "out of memory"},
+        {"way": "peft", "quantization": "int8", "batch": 0, "reason": "RuntimeError: no kernel"},
+    ]
+    assert table("vit", rows, (1, 4)).splitlines()[2:] == [
+        "| ours | 2 images/s, 25%, 2.50 GB; forward 2 | out of memory |",
+        "| peft, int8 | RuntimeError: no kernel | RuntimeError: no kernel |",
+    ]
