@@ -56,7 +56,7 @@ bench-environments: $(VENV)/.test-installed
 # After a comparison of the case has made its photos.
 bench-tune: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/tune.py --model $(DATA)/weights/vit_tiny_timm --data $(SCRATCH)/cases/trashnet-500/photos \
-		--out $(SCRATCH)/tuning --into benchmarks/tuned/trashnet.json
+		--environments $(SCRATCH)/environments --out $(SCRATCH)/tuning --into benchmarks/tuned/trashnet.json
 
 bench: $(VENV)/.test-installed
 	$(COMPARE) docs/results/bench-small --cases hymenoptera-100 --small

@@ -21,7 +21,7 @@ from typing import Any
 
 from cases import CASES, NoDataError, make_case
 from environments import environment, versions_of
-from methods import METHODS, SMALL, Method, command_of, first, result_of, told_by
+from methods import METHODS, NO_LIMIT, SMALL, Method, command_of, first, in_order, result_of, told_by
 from process_tree import Usage, watch
 from results import Results, about_machine
 from work import work_of
@@ -62,13 +62,20 @@ def nameless(text: str, options: argparse.Namespace) -> str:
     return text
 
 
-def with_budget(method: Method, reference_s: float | None) -> Method:
-    """A method whose budget is a share of the first reference's seconds gets it in seconds. Raises NoDataError."""
-    if method.share is None:
-        return method
-    if reference_s is None:
-        raise NoDataError("its budget is a share of what the transformers example takes, which was not run")
-    return replace(method, budget=round(method.share * reference_s, 1))
+def with_budget(method: Method, case: str, seed: int, results: Results) -> Method:
+    """The method, its budget in seconds where it is a share of what the first reference took with the same seed.
+
+    Raises NoDataError where that was not run, and for a budget that the ladder would not use up.
+    """
+    if method.share is not None:
+        reference_s = results.seconds(case, first(), seed)
+        if reference_s is None:
+            raise NoDataError("its budget is a share of what the transformers example takes, which was not run")
+        method = replace(method, budget=round(method.share * reference_s, 1))
+    whole_s = results.seconds(case, NO_LIMIT, seed)
+    if whole_s is not None and method.budget and method.budget > whole_s:
+        raise NoDataError(f"without a limit the ladder ends sooner ({METHODS[NO_LIMIT].title})")
+    return method
 
 
 def predictions_of(method: Method, out: Path, photos: Path) -> dict[str, str]:
@@ -141,7 +148,7 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
                 if results.holds(case, slug, seed):
                     continue
                 try:
-                    method = with_budget(METHODS[slug], results.seconds(case, first(), seed))
+                    method = with_budget(METHODS[slug], case, seed, results)
                     row = measure(method, case, seed, photos, options)
                 except (NoDataError, RuntimeError) as reason:
                     results.set_aside(case, slug, nameless(str(reason), options))
@@ -162,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     options.data, options.out = options.data.resolve(), options.out.resolve()
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
-    options.methods = list(SMALL) if options.small else options.methods
+    options.methods = in_order(SMALL if options.small else options.methods)
     results = Results(options.results.resolve(), about_machine())
     if (options.data / "weights" / MODEL).is_dir():
         options.work = work_of(options.data / "weights" / MODEL)

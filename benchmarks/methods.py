@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def _ours(variant: str = "as shipped") -> list[Method]:
     return [*probe, *found, *shares, Method("ours, no limit", variant)]
 
 
+NO_LIMIT = Method("ours, no limit").slug
 METHODS: dict[str, Method] = {
     method.slug: method for method in (*_references(False), *_ours(), *_references(True), *_ours("tuned"))
 }
@@ -94,8 +95,13 @@ METHODS: dict[str, Method] = {
 SMALL = tuple(
     slug
     for slug, method in METHODS.items()
-    if method.variant == "as shipped" and (method.script or method.budget in {0, 15, 30})
+    if method.variant == "as shipped" and (method.script or method.budget in {0, 15, 30} or method.slug == NO_LIMIT)
 )
+
+
+def in_order(slugs: Iterable[str]) -> list[str]:
+    """The order to run them in: budgets last, after the runs that say how long they can be."""
+    return sorted(slugs, key=lambda slug: METHODS[slug].share is not None or bool(METHODS[slug].budget))
 
 
 def first() -> str:

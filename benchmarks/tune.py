@@ -5,7 +5,8 @@
 Every value is one run of the reference's script with a seed of its own (100, which no reported run uses); only
 progress.jsonl is read, never the test. The file maps each reference to its learning rate and to the validation accuracy
 of each value; of equals the one nearest to the documented value wins. A value whose run has finished in SCRATCH is not
-run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves).
+run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves); one
+whose environment is not there is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from environments import environment
+from methods import METHODS
+
 REFERENCES = Path(__file__).resolve().parent / "references"
 SEED = 100
 # script -> learning rates, the documented one first
@@ -27,6 +31,8 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "transformers_example": (5e-5, 2e-5, 1e-4, 3e-4),
     "peft_example": (5e-3, 5e-4, 1.5e-3, 1.5e-2),
     "timm_script": (1e-4, 3e-5, 3e-4, 1e-3),
+    "fastai_fine_tune": (2e-3, 5e-4, 1e-3, 5e-3),
+    "autogluon_multimodal": (3e-3, 3e-4, 1e-3, 1e-2),
 }
 
 
@@ -41,13 +47,15 @@ def validation_of(out: Path) -> float | None:
     return max(line["validation"] for line in lines if "validation" in line)
 
 
-def run(name: str, learning_rate: float, model: Path, data: Path, out: Path) -> float:
+def run(name: str, learning_rate: float, python: str, options: argparse.Namespace) -> float:
+    """The best validation accuracy with this rate, of a run now or of one that has finished in SCRATCH."""
+    out: Path = options.out / name / f"{learning_rate:g}"
     found = validation_of(out)
     if found is not None:
         return found
     shutil.rmtree(out, ignore_errors=True)  # what a killed run left
     out.mkdir(parents=True)
-    command = [sys.executable, str(REFERENCES / f"{name}.py"), "--model", str(model), "--data", str(data)]
+    command = [python, str(REFERENCES / f"{name}.py"), "--model", str(options.model), "--data", str(options.data)]
     command += ["--out", str(out), "--seed", str(SEED), "--learning-rate", repr(learning_rate)]
     with (out / "log.txt").open("wb") as log:
         done = subprocess.run(
@@ -58,9 +66,15 @@ def run(name: str, learning_rate: float, model: Path, data: Path, out: Path) -> 
         raise SystemExit(
             f"{name} with learning rate {learning_rate:g} failed ({done.returncode}); see {out / 'log.txt'}"
         )
-    for weights in ("model", "checkpoints", "cache"):
+    for weights in ("model", "backbone", "checkpoints", "cache"):
         shutil.rmtree(out / weights, ignore_errors=True)
     return found
+
+
+def python_of(name: str, environments: Path) -> tuple[str | None, str | None]:
+    """The interpreter that a reference needs, or None and why there is none."""
+    own = next(method.environment for method in METHODS.values() if method.script == f"{name}.py")
+    return environment(environments, own) if own else (sys.executable, None)
 
 
 def best_of(grid: tuple[float, ...], validation: dict[float, float]) -> float:
@@ -71,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "data", "out", "into"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--environments", type=Path, default=Path("environments"), help="of environments.py")
     parser.add_argument("--only", nargs="+", choices=GRIDS, default=list(GRIDS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -78,9 +93,13 @@ def main() -> None:
     written.parent.mkdir(parents=True, exist_ok=True)
     tuned: dict[str, Any] = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
     for name in options.only:
+        python, reason = python_of(name, options.environments)
+        if python is None:
+            print(f"{name}: not tuned: {reason}", flush=True)
+            continue
         validation = {}
         for rate in GRIDS[name]:
-            validation[rate] = run(name, rate, options.model, options.data, options.out / name / f"{rate:g}")
+            validation[rate] = run(name, rate, python, options)
             print(f"{name} {rate:g}: validation {validation[rate]:.4f}", flush=True)
         accuracies = {f"{rate:g}": accuracy for rate, accuracy in sorted(validation.items())}
         tuned[name] = {"learning_rate": best_of(GRIDS[name], validation), "validation": accuracies}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from hf_finetune import rates
 from hf_finetune.errors import MachineError
 from hf_finetune.memory import Forecast, forecast
 from hf_finetune.recipe import Recipe
@@ -52,11 +53,11 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         epochs=epochs,
         steps=Decision(steps, f"{rows} rows // {batch.value} = {steps_per_epoch} updates an epoch"),
         warmup_steps=Decision(round(train.warmup_share * steps), f"train.warmup_share {train.warmup_share:g}"),
-        learning_rate=_learning_rate(recipe, batch.value),
+        learning_rate=rates.learning_rate(recipe, batch.value),
         trainable_parameters=Decision(trainable, f"{trainable / facts.parameters:.1%} of the backbone's"),
         rungs=_rungs(recipe),
         suffix_blocks=_suffix_blocks(facts),
-        suffix_learning_rate=_suffix_learning_rate(recipe, batch.value),
+        suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value),
         patches_kept=_patches_kept(recipe),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
@@ -78,7 +79,20 @@ def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:
     return Decision("fp32", "no bfloat16 in hardware")
 
 
-def _effective_batch(wanted: int, rows: int, world_size: int) -> Decision[int]:
+# Images an update. Short runs are short of updates: on held-out photos of TrashNet, two passes of the cached rung gave
+# .888 with updates of 64, .904 with 32; five passes no difference (.939, .939), and no clear one on three smaller data
+# sets (benchmarks/settings.py, docs/RESULTS.md, 2026-11-25). With many rows larger updates use a device better.
+SMALL_BATCH, LARGE_BATCH = 32, 64
+MANY_ROWS = 5_000  # assumption
+
+
+def _effective_batch(wanted: int | str, rows: int, world_size: int) -> Decision[int]:
+    if isinstance(wanted, str):
+        planned = SMALL_BATCH if rows < MANY_ROWS else LARGE_BATCH
+        wanted = math.ceil(planned / world_size) * world_size
+        reason = f"over all processes; {SMALL_BATCH} below {MANY_ROWS:,} training rows, else {LARGE_BATCH}"
+    else:
+        reason = "train.effective_batch_size, over all processes"
     if wanted % world_size:
         below = wanted // world_size * world_size
         raise MachineError(
@@ -86,11 +100,11 @@ def _effective_batch(wanted: int, rows: int, world_size: int) -> Decision[int]:
             f"Set it to {below or world_size} or {below + world_size}.",
         )
     if rows >= wanted:
-        return Decision(wanted, "train.effective_batch_size, over all processes")
+        return Decision(wanted, reason)
     fitting = rows // world_size * world_size
     if fitting == 0:
         raise MachineError(f"{rows} training rows cannot be shared by {world_size} processes.", "Use fewer processes.")
-    return Decision(fitting, f"train.effective_batch_size is {wanted}, but there are only {rows} training rows")
+    return Decision(fitting, f"an update of {wanted} is wanted, but there are only {rows} training rows")
 
 
 def _micro_batch(
@@ -154,19 +168,6 @@ def _suffix_blocks(facts: BackboneFacts) -> Decision[int]:
     return Decision(count, f"the last of {len(facts.blocks)} blocks, for the cached rung")
 
 
-# Times the planned rate. On cuts of TrashNet's training and validation photos (last 6 of 12 blocks of ViT-Tiny, batches
-# of 32, six runs each, 2026-11-23): after 110 updates 2e-3 .902, 4e-3 .916, 8e-3 .876; after 220 2e-3 and 5e-3 .927.
-SUFFIX_RATE = 4.0
-
-
-def _suffix_learning_rate(recipe: Recipe, batch: int) -> Decision[float]:
-    planned = _learning_rate(recipe, batch)
-    if recipe.train.learning_rate != "auto":
-        return planned
-    rate = float(f"{SUFFIX_RATE * planned.value:.3g}")
-    return Decision(rate, f"{SUFFIX_RATE:g} × {planned.value:g}: short runs on the last blocks bear and need it")
-
-
 def _patches_kept(recipe: Recipe) -> Decision[float]:
     wanted = recipe.train.patches_kept
     if not isinstance(wanted, str):
@@ -200,30 +201,3 @@ def _store_bytes(index: Index, facts: BackboneFacts) -> int:
     side = _train_side(facts).value
     seen = 3 * facts.preprocess.height * facts.preprocess.width
     return sum(len(rows) * (3 * side * side if split == "train" else seen) for split, rows in index.splits.items())
-
-
-# Learning rates at 64 images an update. LoRA wants about ten times the rate of full fine-tuning ("LoRA Without
-# Regret", Thinking Machines Lab, 2025-09); the full rate is the usual 1e-4 to 5e-5 for ViTs with AdamW (Steiner et al.
-# 2021, arXiv 2106.10270, fine-tune with SGD); values checked on TrashNet, see docs/RESULTS.md.
-BASE_RATES = {
-    "adamw": {"lora": 1e-3, "head_only": 3e-3, "full": 1e-4},
-    "sgd": {"lora": 1e-1, "head_only": 1e-1, "full": 1e-2},
-    # Lion's sign updates are larger: a third to a tenth of AdamW's rate (Chen et al. 2023, arXiv 2302.06675).
-    "lion": {"lora": 2e-4, "head_only": 5e-4, "full": 2e-5},
-}
-SOURCES = {
-    # Adaptive methods: square root (arXiv 2205.10287); SGD: linear (arXiv 1706.02677).
-    "sqrt": "× √(batch/64), Malladi et al. 2022",
-    "linear": "× batch/64, Goyal et al. 2017",
-}
-
-
-def _learning_rate(recipe: Recipe, batch: int) -> Decision[float]:
-    if recipe.train.learning_rate != "auto":
-        return Decision(recipe.train.learning_rate, "as the recipe says")
-    family = {"adam": "adamw", "adamw_8bit": "adamw"}.get(recipe.train.optimizer, recipe.train.optimizer)
-    base = BASE_RATES[family][recipe.adapter.kind]
-    rule = "linear" if family == "sgd" else "sqrt"
-    ratio = batch / 64
-    rate = base * (ratio if rule == "linear" else math.sqrt(ratio))
-    return Decision(float(f"{rate:.3g}"), f"{base:g} for {recipe.adapter.kind} with {family} {SOURCES[rule]}")

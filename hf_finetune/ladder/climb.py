@@ -7,7 +7,6 @@ is choose.py's.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +22,6 @@ from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
 from hf_finetune.ladder.choose import Chooser, Climbed, numbers_of
 from hf_finetune.ladder.full import run_full
 from hf_finetune.ladder.last_block import short_last_block
@@ -33,6 +31,7 @@ from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
 from hf_finetune.ladder.rung import class_counts
 from hf_finetune.ladder.start import answers_at_start, as_passed
+from hf_finetune.ladder.suffix import Suffix
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score_answers
@@ -171,47 +170,17 @@ class Climber:
             raise
 
     def _cached(self) -> None:
-        passages, recipe, labels = self._passages, self._ready.recipe, self._ready.index.labels
-        if passages is None or passages.entry is None or passages.state is None:
-            raise ModelError("no hidden states were watched")
-        if any(part.hidden is None for part in passages.all["train"]):
-            raise ModelError("no hidden states were kept")
-        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-            raise ModelError("FSDP shards a model once, for one rung")
+        suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)
         self._chooser.restore()  # a probe that is no better leaves its head behind
-        facts = self._ready.facts
-        cut = Cut(self._backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-        with as_passed(self._model, self._ready):
-            check_cut(self._model, cut, passages.inputs, passages.state, self._autocast)
-        rows = HiddenRows(passages.all["train"], np.asarray(self._rows["train"].labels))
-        validation = HiddenRows(passages.all["validation"], np.asarray(self._rows["validation"].labels))
-
-        def update_s(keep: float) -> float:
-            parts = cached_objective(recipe, labels, rows, self._rows["train"], self._patches.dropper(keep))
-            with cut.suffix():
-                return self._times.of(*parts)
-
-        suffix = 1 - facts.blocks.index(passages.entry) / len(facts.blocks)
-        turn = self._time.cached(update_s, self._times.full, suffix * self._share("validation"))
+        suffix.check(self._autocast)
+        self._time.keep_at_least(suffix.least_share(self._autocast))
+        evaluated = suffix.share * self._share("validation")
+        turn = self._time.cached(lambda keep: suffix.update_s(self._times, keep), self._times.full, evaluated)
         if turn is None or turn.pace is None:
             return
-        dropper = self._patches.dropper(turn.keep)
-        plan = self._ready.plan
-        fit = run_cached(
-            self._model,
-            recipe,
-            replace(plan, learning_rate=plan.suffix_learning_rate),
-            labels,
-            cut,
-            rows=rows,
-            train=self._rows["train"],
-            validation=validation,
-            folders=replace(self._folders, resume=None),
-            pace=turn.pace,
-            dropper=dropper,
-        )
-        note = f"last {len(facts.blocks) - facts.blocks.index(passages.entry)} of {len(facts.blocks)} blocks"
-        self._keep_fit("cached", fit, turn.forecast_s, note, _patches_note(turn.keep, dropper))
+        fit = suffix.run(turn.pace, turn.keep, self._folders)
+        note = f"last {suffix.blocks} of {len(self._ready.facts.blocks)} blocks"
+        self._keep_fit("cached", fit, turn.forecast_s, note, _patches_note(turn.keep, self._patches.dropper(turn.keep)))
 
     def _full(self) -> None:
         self._chooser.restore()

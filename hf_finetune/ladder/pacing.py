@@ -52,6 +52,7 @@ class TimeSharing:
         self._epoch_updates = max(1, rows // plan.effective_batch.value)
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
+        self._least_share = 0.0
 
     @property
     def limited(self) -> bool:
@@ -72,9 +73,23 @@ class TimeSharing:
                 format_seconds(self._image_s * images),
             )
 
+    def keep_at_least(self, share: float) -> None:
+        """Training needs this share of the patches."""
+        self._least_share = share
+
+    @property
+    def _share(self) -> float:
+        """Of the patches, where the time is enough for some passes."""
+        return max(self._plan.patches_kept.value, self._least_share)
+
+    @property
+    def _short_share(self) -> float:
+        """Of the patches, where it is not."""
+        return max(SHORT_KEEP, self._least_share)
+
     def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float) -> Turn | None:
         """The cached rung's turn; `images`: whole forward passes that one evaluation costs. None: it does not fit."""
-        keep = self._plan.patches_kept.value
+        keep = self._share
         whole = CACHED_EPOCHS * self._epoch_updates
         evaluation_s = images * self._image_s
         if not self.limited:
@@ -100,12 +115,12 @@ class TimeSharing:
 
     def full(self, update_s: UpdateSeconds, images: float) -> Turn | None:
         """The full rung's; no pace without a budget, where the plan's steps hold and checkpoints are written."""
-        keep, steps, evaluation_s = self._plan.patches_kept.value, self._plan.steps.value, images * self._image_s
+        keep, steps, evaluation_s = self._share, self._plan.steps.value, images * self._image_s
         if not self.limited:
             evaluations = min(steps, self._recipe.train.evaluations)
             return Turn(None, keep, steps * update_s(keep) + evaluations * evaluation_s)
         left = self.left_s() - evaluation_s
-        if left < LEAST_UPDATES * self._least_update_s(min(keep, SHORT_KEEP)):
+        if left < LEAST_UPDATES * self._least_update_s(min(keep, self._short_share)):
             left = 0.0
         return self._limited("full", update_s, left, steps, evaluation_s)
 
@@ -113,11 +128,12 @@ class TimeSharing:
         self, rung: str, update_s: UpdateSeconds, seconds: float, most: int, evaluation_s: float
     ) -> Turn | None:
         """As many updates as fit into `seconds`, of which measuring takes its part; at most `most`."""
-        keep, steps, each, started = self._plan.patches_kept.value, 0, 0.0, time.monotonic()
+        keep, steps, each, started = self._share, 0, 0.0, time.monotonic()
         if seconds > 0:
             each = update_s(keep)
-            if seconds / each < FEW_EPOCHS * self._epoch_updates and keep < 1 and self._is_auto():
-                keep, each = SHORT_KEEP, update_s(SHORT_KEEP)
+            few = seconds / each < FEW_EPOCHS * self._epoch_updates
+            if few and self._short_share < keep < 1 and self._recipe.train.patches_kept == "auto":
+                keep, each = self._short_share, update_s(self._short_share)
             seconds -= processes.agree(time.monotonic() - started)
             steps = max(0, int(seconds / each))
         if steps < min(LEAST_UPDATES, most):
@@ -125,6 +141,3 @@ class TimeSharing:
             return None
         # The clock decides; 1.5 times the forecast's updates is only a bound.
         return Turn(Pace(min(round(1.5 * steps), most), seconds), keep, min(steps, most) * each + evaluation_s)
-
-    def _is_auto(self) -> bool:
-        return self._recipe.train.patches_kept == "auto"

@@ -16,7 +16,7 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 class Train(Section):
     """How the weights are fitted. What is `auto` is planned from the machine and the data, with a printed reason."""
 
-    effective_batch_size: int = Field(default=64, ge=1, description="images per update, over all processes")
+    effective_batch_size: Auto | Positive = Field(default="auto", description="images per update, over all processes")
     epochs: Auto | Annotated[float, Field(gt=0)] = Field(default="auto", description="passes over the training rows")
     optimizer: Literal["adamw", "adam", "sgd", "adamw_8bit", "lion"] = "adamw"
     learning_rate: Auto | Rate = "auto"

@@ -24,7 +24,7 @@ LAYERS = (
     ("types", "section"),
     ("fetching", "patience", "pixels", "stock"),
     ("recipe_errors", "recipe_yaml", "recipe"),
-    ("allocator", "collector", "machine", "memory", "plan", "processes"),
+    ("allocator", "collector", "machine", "memory", "plan", "processes", "rates"),
     COMPONENTS,
     (
         "checkpoints",
@@ -120,7 +120,7 @@ def test_only_the_command_line_and_the_package_itself_import_the_pipeline() -> N
     assert found == []
 
 
-@pytest.mark.parametrize("module", ["recipe", "plan", "machine", "memory", "processes"])
+@pytest.mark.parametrize("module", ["recipe", "plan", "rates", "machine", "memory", "processes"])
 def test_what_runs_before_torch_imports_sections_from_components_and_nothing_else(module: str) -> None:
     """The section classes are what a component's folder exports."""
     targets = {name for target, name, _ in imports(ROOT / f"{module}.py") if target in COMPONENTS}

@@ -67,7 +67,7 @@ def test_precision_follows_the_hardware(machine: Machine, precision: str) -> Non
 @pytest.mark.parametrize("world_size", [1, 2, 8])
 def test_micro_batches_times_accumulation_times_processes_is_the_effective_batch(memory: int, world_size: int) -> None:
     machine = replace(GPU, device_memory_bytes=memory * 10**9, world_size=world_size)
-    plan = plan_of({}, machine)
+    plan = plan_of({"train": {"effective_batch_size": 64}}, machine)
     assert plan.micro_batch.value * plan.accumulation.value * world_size == 64
     assert sum(plan.memory_bytes.values()) <= memory * 10**9
 
@@ -96,10 +96,17 @@ def test_quantized_weights_count_less() -> None:
 
 
 def test_a_batch_larger_than_the_data_becomes_the_data() -> None:
-    plan = plan_of({}, rows=40)
+    plan = plan_of({"train": {"effective_batch_size": 64}}, rows=40)
     assert plan.effective_batch.value == 40
-    assert plan.effective_batch.reason == "train.effective_batch_size is 64, but there are only 40 training rows"
+    assert plan.effective_batch.reason == "an update of 64 is wanted, but there are only 40 training rows"
     assert plan.steps.value == math.ceil(plan.epochs.value)
+
+
+def test_the_batch_grows_with_the_data_and_is_shared_by_all_processes() -> None:
+    assert [plan_of({}, rows=rows).effective_batch.value for rows in (4_999, 5_000)] == [32, 64]
+    planned = plan_of({}, replace(GPU, world_size=3)).effective_batch
+    assert planned.value == 33
+    assert planned.reason == "over all processes; 32 below 5,000 training rows, else 64"
 
 
 def test_processes_that_cannot_share_the_batch_are_refused() -> None:
@@ -121,10 +128,11 @@ def test_a_fraction_of_an_epoch_is_some_steps() -> None:
 @pytest.mark.parametrize(
     ("recipe", "rate"),
     [
-        ({}, 1e-3),
+        ({}, 7.07e-4),
+        ({"train": {"effective_batch_size": 64}}, 1e-3),
         ({"train": {"effective_batch_size": 256}}, 2e-3),
         ({"train": {"effective_batch_size": 256, "optimizer": "sgd"}}, 0.4),
-        ({"adapter": {"kind": "full"}}, 1e-4),
+        ({"adapter": {"kind": "full"}, "train": {"effective_batch_size": 64}}, 1e-4),
         ({"train": {"learning_rate": 0.007}}, 0.007),
     ],
 )
@@ -133,7 +141,8 @@ def test_the_learning_rate_follows_adapter_optimizer_and_batch(recipe: dict[str,
 
 
 def test_the_auto_rate_names_its_source() -> None:
-    assert plan_of({}).suffix_learning_rate.value == pytest.approx(4e-3)
+    for batch, rate in ((16, 4e-3), (64, 4e-3), (256, 8e-3)):
+        assert plan_of({"train": {"effective_batch_size": batch}}).suffix_learning_rate.value == pytest.approx(rate)
     assert plan_of({"train": {"learning_rate": 0.007}}).suffix_learning_rate.value == 0.007
     assert plan_of({}).learning_rate.reason == "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022"
 
