@@ -70,27 +70,26 @@ def _references(tuned: bool) -> list[Method]:
     return found
 
 
-def _ours(variant: str = "as shipped") -> list[Method]:
+def _ours() -> list[Method]:
+    """Nothing is set but model, data and budget: there is no tuned variant."""
     found = []
     for title, budget in (("15 s", 15), ("30 s", 30), ("1 min", 60), ("2 min", 120), ("5 min", 300)):
-        found += [Method(f"ours, {title}", variant, budget=budget, warm=warm) for warm in (False, True)]
+        found += [Method(f"ours, {title}", budget=budget, warm=warm) for warm in (False, True)]
     passed = {"probe": ("forward", "bf16")}
     probe = [
-        Method("ours, probe alone", variant, budget=0, work=passed),
-        Method("ours, probe alone", variant, budget=0, warm=True),
+        Method("ours, probe alone", budget=0, work=passed),
+        Method("ours, probe alone", budget=0, warm=True),
     ]
     shares = [
-        Method("ours, 1/5 of the example's time", variant, share=1 / 5),
-        Method("ours, 1/8 of the example's time", variant, share=1 / 8, warm=True),
-        Method("ours, 1/3 of the example's time", variant, share=1 / 3),
+        Method("ours, 1/5 of the example's time", share=1 / 5),
+        Method("ours, 1/8 of the example's time", share=1 / 8, warm=True),
+        Method("ours, 1/3 of the example's time", share=1 / 3),
     ]
-    return [*probe, *found, *shares, Method("ours, no limit", variant)]
+    return [*probe, *found, *shares, Method("ours, no limit")]
 
 
 NO_LIMIT = Method("ours, no limit").slug
-METHODS: dict[str, Method] = {
-    method.slug: method for method in (*_references(False), *_ours(), *_references(True), *_ours("tuned"))
-}
+METHODS: dict[str, Method] = {method.slug: method for method in (*_references(False), *_ours(), *_references(True))}
 # What `make bench` runs: minutes. The longer budgets are never used up on a hundred photos.
 SMALL = tuple(
     slug
@@ -139,8 +138,8 @@ def command_of(
         command = [python, str(HERE / "references" / method.script), "--model", str(model), "--data", str(photos)]
         command += ["--out", str(out), "--seed", str(seed), *method.arguments]
         return command + (["--learning-rate", str(settings["learning_rate"])] if "learning_rate" in settings else [])
-    recipe = HERE / "recipes" / ("shipped.yaml" if method.variant == "as shipped" else "tuned.yaml")
-    command = [sys.executable, "-m", "hf_finetune", "train", str(recipe), f"model.name={model}", f"data.name={photos}"]
+    command = [sys.executable, "-m", "hf_finetune", "train", str(HERE / "recipes" / "shipped.yaml")]
+    command += [f"model.name={model}", f"data.name={photos}"]
     command += [f"data.cache_dir={cache}", f"output.dir={out / 'run'}", f"train.seed={seed}"]
     command += [] if flip else ["augment.flip=0"]
     return command + ([] if method.budget is None else [f"budget.time={method.budget:g}s"])

@@ -15,8 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-OURS = {("as shipped", False): "tab:blue", ("as shipped", True): "tab:cyan", ("tuned", False): "tab:green"}
-OURS[("tuned", True)] = "limegreen"
+OURS = {False: "tab:blue", True: "tab:cyan"}  # by whether caches are warm
 # The references': none of ours.
 COLOURS = ("tab:orange", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "black", "tab:gray") * 2
 
@@ -73,17 +72,17 @@ def _references(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
 
 
 def _ours(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
-    for (variant, warm), colour in OURS.items():
+    for warm, colour in OURS.items():
         points = []
         for slug, method in METHODS.items():
             own = [row for row in rows if row["method"] == slug]
-            if not method.script and (method.variant, method.warm) == (variant, warm) and own:
+            if not method.script and method.warm == warm and own:
                 points.append((_place(own, key), *_bar(own)))
         if not points:
             continue
         points.sort(key=lambda point: point[0])
         places, means = [point[0] for point in points], [point[1] for point in points]
         low, high = [point[2][0][0] for point in points], [point[2][1][0] for point in points]
-        title = f"ours, {'warm' if warm else 'cold'} caches" + (", tuned" if variant == "tuned" else "")
+        title = f"ours, {'warm' if warm else 'cold'} caches"
         line = "-" if key == "seconds" else ""
         axis.errorbar(places, means, yerr=[low, high], fmt=f"o{line}", color=colour, capsize=2, label=title)

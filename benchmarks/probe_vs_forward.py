@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ROOT / "benchmarks" / "recipes" / "tuned.yaml"
+RECIPE = ROOT / "benchmarks" / "recipes" / "shipped.yaml"
 BARE = """
 import sys, time, numpy, timm, torch
 from PIL import Image
