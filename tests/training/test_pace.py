@@ -99,6 +99,28 @@ def test_what_cannot_fit_is_not_even_measured() -> None:
     assert spent.full(measured, 0) is None
 
 
+def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureFixture) -> None:
+    alone, after = sharing(102.5, plan()), sharing(102.5, plan())
+    assert after.cached(lambda _: 0.1, lambda _: 1.0, 0) is not None
+    turns = [each.full(lambda _: 0.5, 0) for each in (alone, after)]  # 200 updates, two passes
+    assert turns[0] is not None
+    assert turns[1] is None
+    with caplog.at_level("INFO"):
+        assert after.full(lambda _: 0.3, 0) is not None  # 333 updates
+        assert after.full(lambda _: 0.4, 0) is None
+    assert [record.getMessage() for record in caplog.records] == ["full: 1 min 40 s are left, too few; not run"]
+
+
+def test_a_head_that_needs_more_patches_gets_them_however_short_the_time() -> None:
+    for least, short, long in ((0.25, 0.25, 0.5), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)):
+        brief, ample = sharing(102.5, plan()), sharing(10_000, plan(("probe", "cached")))
+        for each, share in ((brief, short), (ample, long)):
+            each.keep_at_least(least)
+            turn = each.cached(lambda keep: keep, lambda _: 1.0, 0)
+            assert turn is not None
+            assert turn.keep == share
+
+
 def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
     turn = sharing(10_000, plan(("probe", "cached"))).cached(lambda _: 0.1, lambda _: 1.0, 0)
     assert turn is not None
