@@ -75,6 +75,20 @@ def test_a_budget_of_nothing_is_the_probe_alone(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_a_budget_that_the_probe_alone_exceeds_is_said_and_the_probe_is_all_that_runs(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = train(recipe, tmp_path / "run", "budget.time=1s", f"data.cache_dir={tmp_path / 'cache'}")
+    assert rungs(report) == ["probe"]
+    said = re.search(
+        r"probe: the pass over (\d+) images alone takes about .*, more than the budget; it is all",
+        capfd.readouterr().err,
+    )
+    assert said is not None
+    assert int(said[1]) == report["data"]["counts"]["train"] + report["data"]["counts"]["validation"]
+    assert report["test"]["accuracy"] > 0.5
+
+
 def test_the_cached_rung_has_a_learning_rate_of_its_own(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(recipe, out, "ladder=[probe,cached]", "train.learning_rate=auto")
