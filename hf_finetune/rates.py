@@ -34,9 +34,9 @@ def learning_rate(recipe: Recipe, batch: int) -> Decision[float]:
     return Decision(float(f"{rate:.3g}"), f"{base:g} for {recipe.adapter.kind} with {family} {SOURCES[rule]}")
 
 
-# Times the base rate, at any batch up to 64: on held-out photos (last 6 of 12 blocks of ViT-Tiny, two and five passes)
-# updates of 32 and of 64 both did best with about 4e-3; 64 with 5.7e-3 lost 2 to 8 points on small data, 32 with 2.8e-3
-# was no better (benchmarks/settings.py, docs/RESULTS.md, 2026-11-23 and -25).
+# Times the base rate, at any batch up to 64. On held-out photos (last 6 of 12 blocks of ViT-Tiny, docs/RESULTS.md),
+# updates of 32, 110 in all: 2e-3 .902, 4e-3 .916, 8e-3 .876 (TrashNet, six runs, 2026-11-23); with updates of 64, two
+# passes: 5.6e-3 instead of 4e-3 lost 3 and 5 points on small data, after five it won one set of three (2026-11-25).
 SUFFIX_RATE = 4.0
 
 

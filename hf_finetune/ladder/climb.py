@@ -173,7 +173,8 @@ class Climber:
         suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)
         self._chooser.restore()  # a probe that is no better leaves its head behind
         suffix.check(self._autocast)
-        self._time.keep_at_least(suffix.least_share(self._autocast))
+        if self._time.left_s() > 0:
+            self._time.keep_at_least(suffix.least_share(self._autocast))
         evaluated = suffix.share * self._share("validation")
         turn = self._time.cached(lambda keep: suffix.update_s(self._times, keep), self._times.full, evaluated)
         if turn is None or turn.pace is None:
