@@ -105,7 +105,8 @@ def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureF
     turns = [each.full(lambda _: 0.5, 0) for each in (alone, after)]  # 200 updates, two passes
     assert turns[0] is not None
     assert turns[1] is None
-    with caplog.at_level("INFO"):
+    caplog.clear()  # an earlier test may have left logging at INFO
+    with caplog.at_level("INFO", logger="hf_finetune.ladder.pacing"):
         assert after.full(lambda _: 0.3, 0) is not None  # 333 updates
         assert after.full(lambda _: 0.4, 0) is None
     assert [record.getMessage() for record in caplog.records] == ["full: 1 min 40 s are left, too few; not run"]
