@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,12 +11,18 @@ from pydantic.fields import FieldInfo
 
 from hf_finetune.recipe_yaml import LineNumbers
 
+EXPECTED = " is expected"
+
 
 def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
     """One sentence per problem, in the order of the recipe."""
     merged: dict[tuple[str, ...], list[str]] = {}
-    for problem in error.errors(include_url=False):
-        path, section = _resolve(problem, root)
+    problems = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+    placed = [(problem, *_resolve(problem, root)) for problem in problems]
+    for problem, path, section in placed:
+        # `auto` or a list, found a list with a wrong item: the item is the problem.
+        if problem["type"] == "literal_error" and any(other[: len(path)] == path != other for _, other, _ in placed):
+            continue
         if path:
             merged.setdefault(path, []).append(_sentence(problem, path, section))
         else:  # a cross-field check: its message already names the paths
@@ -25,12 +31,19 @@ def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNu
                 merged.setdefault(tuple(name.split(".")), []).append(sentence)
     rendered = []
     for path, sentences in merged.items():
-        # A union reports once per member; one path is one problem for the reader.
-        expected = list(dict.fromkeys(sentence.partition("; found ")[0] for sentence in sentences))
-        found = sentences[0].partition("; found ")[1] + sentences[0].partition("; found ")[2]
         line = f"line {lines[path]}: " if path in lines else ""
-        rendered.append(f"{line}{'.'.join(path)}: {' or '.join(expected)}{found}")
+        rendered.append(f"{line}{'.'.join(path)}: {_either(sentences)}")
     return rendered
+
+
+def _either(sentences: Sequence[str]) -> str:
+    """A union reports once per member; one path is one problem for the reader."""
+    expected = list(dict.fromkeys(sentence.partition("; found ")[0] for sentence in sentences))
+    _, semicolon, found = sentences[0].partition("; found ")
+    if all(EXPECTED in text for text in expected):
+        names = " or ".join(text.partition(EXPECTED)[0] for text in expected)
+        return f"{names}{EXPECTED}{expected[-1].partition(EXPECTED)[2]}{semicolon}{found}"
+    return f"{' or '.join(expected)}{semicolon}{found}"
 
 
 def _resolve(problem: Mapping[str, Any], root: type[BaseModel]) -> tuple[tuple[str, ...], type[BaseModel]]:
@@ -59,7 +72,8 @@ def _keys(section: type[BaseModel]) -> dict[str, FieldInfo]:
 def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | None:
     """The class of `section`'s union whose kind is `tag`."""
     for member in get_args(root.model_fields[section].annotation):
-        if member.model_fields["kind"].default == tag:
+        is_section = isinstance(member, type) and issubclass(member, BaseModel)
+        if is_section and member.model_fields["kind"].default == tag:
             return member
     return None
 
@@ -83,7 +97,9 @@ def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[B
         return "a value is missing"
     if kind == "value_error":  # our own validators already say what is expected
         return f"{message}; found {found!r}"
-    return f"{message} is expected; found {found!r}"
+    message = "a list" if kind == "tuple_type" else message
+    of = "a number " if kind.startswith(("greater_than", "less_than")) else ""
+    return f"{of}{message}{EXPECTED}; found {found!r}"
 
 
 def _close(written: str, known: Iterable[str]) -> str:

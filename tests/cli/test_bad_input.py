@@ -28,7 +28,7 @@ def refused(result: tuple[int, str, str]) -> str:
     ("override", "said"),
     [
         ("adapter.rnak=3", "adapter.rnak: unknown key; did you mean rank?"),
-        ("train.epochs=many", "train.epochs: auto is expected or a valid number is expected; found 'many'"),
+        ("train.epochs=many", "train.epochs: auto or a valid number is expected; found 'many'"),
         ("budget.time=2", "budget.time: a unit is expected, such as 150s or 2m"),
         ("data.name=nowhere/photos", "data.name"),
         ("data.test_split=tset", "data.test_split"),

@@ -44,12 +44,26 @@ def test_all_problems_come_at_once_with_line_path_and_close_match(tmp_path: Path
     assert refused(path) == (
         f"{path} is not a valid recipe:\n"
         "  - line 3: adapter.rnak: unknown key; did you mean rank?\n"
-        "  - line 6: train.epochs: auto is expected or a valid number is expected; found 'many'\n"
+        "  - line 6: train.epochs: auto or a valid number is expected; found 'many'\n"
         "  - line 7: train.optimizer: one of adamw, adam, sgd, adamw_8bit, lion is expected; found 'adamm'; "
         "did you mean adam?\n"
-        "  - line 8: train.micro_batch: auto is expected or greater than or equal to 1 is expected; found 0\n"
+        "  - line 8: train.micro_batch: auto or a number greater than or equal to 1 is expected; found 0\n"
         "  - line 10: budget.memory: a unit is expected, such as 4GB or 512MiB; found 4\n"
         "  - line 4: trian: unknown key; did you mean train?"
+    )
+
+
+def test_a_wrong_item_of_a_list_is_named_and_not_the_word_that_could_stand_for_the_list() -> None:
+    assert refused({"ladder": ["probe", "ful"]}) == (
+        "recipe is not a valid recipe:\n"
+        "  - ladder.1: one of probe, cached, full is expected; found 'ful'; did you mean full?"
+    )
+    assert "ladder: auto or a list is expected; found 'probe'" in refused({"ladder": "probe"})
+
+
+def test_a_default_that_follows_from_a_wrong_value_is_no_second_problem() -> None:
+    assert refused({"adapter": {"rank": 0}}) == (
+        "recipe is not a valid recipe:\n  - adapter.rank: a number greater than or equal to 1 is expected; found 0"
     )
 
 
