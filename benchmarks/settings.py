@@ -21,18 +21,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, make_case
+from cases import CASES, by_class, make_case
 from peft import PeftModel
 
 from hf_finetune.adapters.trained import restore_state, trained_state
 from hf_finetune.allocator import keep_freed_memory
 from hf_finetune.images import cache_of, open_images
-from hf_finetune.ladder.cached import Cut, HiddenRows, run_cached
 from hf_finetune.ladder.choose import Chooser
 from hf_finetune.ladder.climb import Climber
 from hf_finetune.ladder.full import run_full
 from hf_finetune.ladder.hidden import identity_of
 from hf_finetune.ladder.patches import Patches
+from hf_finetune.ladder.suffix import Suffix
 from hf_finetune.peak import PeakMemory
 from hf_finetune.plan import make_plan
 from hf_finetune.ready import build_model, describe, make_ready
@@ -53,8 +53,6 @@ KEYS = {
 
 def cut_anew(name: str, cut: int, data: Path, out: Path) -> Path:
     """A tree of the case's training and validation photos, cut by class with the seed `cut`; the test is left out."""
-    from cases import by_class
-
     source, tree = make_case(name, data, out / "cases"), out / "cuts" / f"{name}-{cut}"
     if (tree / "complete").is_file():
         return tree / "photos"
@@ -76,7 +74,7 @@ class Bench:
 
     def __init__(self, name: str, cut: int, rung: str, options: argparse.Namespace) -> None:
         photos = cut_anew(name, cut, options.data, options.out)
-        self._rung, self._cut_seed = rung, cut
+        self._rung = rung
         self._fixed = [f"model.name={options.data / 'weights' / options.model}", f"data.name={photos}"]
         self._fixed += [f"train.seed={cut}", "data.test_split=null", "data.test_share=0", *options.set]
         self._fixed += [f"data.cache_dir={options.out / 'cache'}", f"output.dir={options.out / 'run'}"]
@@ -91,12 +89,10 @@ class Bench:
             climber = Climber(
                 self._model, self._ready, rows, self._images.probe_rows, self._folders, cache, identity, None, chooser
             )
-            climber._probe()
-            self.start = chooser.climbed.metrics
-            if rung == "full":
-                climber._take("cached")  # which a backbone may refuse
-                self.start = chooser.climbed.candidates[-1].validation
-        self._passages: Any = climber._passages
+            for taken in ("probe",) if rung == "cached" else ("probe", "cached"):  # a backbone may refuse the latter
+                climber.take(taken)
+        self.start = chooser.climbed.candidates[-1].validation
+        self._passages = climber.passages
         self._state = {name: weight.clone() for name, weight in trained_state(self._model).items()}
 
     def accuracy(self, setting: dict[str, str]) -> tuple[float, float]:
@@ -106,24 +102,29 @@ class Bench:
         recipe = load_recipe(RECIPE, [*self._fixed, *changes])
         old = self._ready
         plan = make_plan(recipe, old.machine, old.facts, old.index, old.plan.trainable_parameters.value)
-        rows = self._images.rows
+        rows, folders, facts = self._images.rows, self._folders, old.facts
         pace = Pace(max(1, round(float(setting["epochs"]) * len(rows["train"]) / plan.effective_batch.value)))
         assert isinstance(self._model, PeftModel)
         backbone: Any = self._model.get_base_model()
-        patches = Patches(backbone, old.facts)
-        dropper = patches.dropper(plan.patches_kept.value)
+        patches, keep = Patches(backbone, facts), plan.patches_kept.value
         started = time.monotonic()
-        common: dict[str, Any] = {"train": rows["train"], "folders": self._folders, "pace": pace, "dropper": dropper}
         if self._rung == "cached":
-            plan = replace(plan, learning_rate=plan.suffix_learning_rate)
-            size = (old.facts.preprocess.height, old.facts.preprocess.width)
-            cut = Cut(backbone, old.facts.blocks, self._passages.entry, size)
-            kept = {s: HiddenRows(self._passages.all[s], rows[s].labels) for s in ("train", "validation")}
-            common.update(rows=kept["train"], validation=kept["validation"])
-            fit = run_cached(self._model, recipe, plan, old.index.labels, cut, **common)
+            ready = replace(old, recipe=recipe, plan=plan)
+            fit = Suffix(self._model, backbone, ready, self._passages, rows, patches).run(pace, keep, folders)
         else:
-            common.update(validation=rows["validation"], first_block=patches.first_block())
-            fit = run_full(self._model, recipe, plan, old.facts.preprocess, old.index.labels, **common)
+            fit = run_full(
+                self._model,
+                recipe,
+                plan,
+                facts.preprocess,
+                old.index.labels,
+                train=rows["train"],
+                validation=rows["validation"],
+                folders=folders,
+                pace=pace,
+                dropper=patches.dropper(keep),
+                first_block=patches.first_block(),
+            )
         return fit.metrics["accuracy"], time.monotonic() - started
 
 

@@ -79,7 +79,7 @@ class Climber:
             if self._ready.start is not None and self._ready.start.keeps_head:
                 self._start()
             for rung in self._ready.plan.rungs.value:
-                self._take(rung)
+                self.take(rung)
                 if self._chooser.climbed.interrupted:
                     break
         if not self._chooser.climbed.candidates and self._refused:
@@ -95,7 +95,12 @@ class Climber:
         self._chooser.restore()
         return self._chooser.climbed
 
-    def _take(self, rung: str) -> None:
+    @property
+    def passages(self) -> Passages | None:
+        """What the pass over the frozen backbone left, once the probe was taken."""
+        return self._passages
+
+    def take(self, rung: str) -> None:
         """One rung; one that this backbone cannot take is left out, if another is left."""
         try:
             {"probe": self._probe, "cached": self._cached, "full": self._full}[rung]()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from PIL import Image
+from timm.models import save_for_hf
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/settings.py` has it
@@ -69,3 +74,20 @@ def test_the_table_has_a_mean_over_cuts_for_each_setting_and_over_data_sets_behi
         )
     ]
     assert table(rows).splitlines()[2:] == ["| start | 0.600 | 0.800 | 0.700 |", "| batch=32 | 0.900 | 1.000 | 0.950 |"]
+
+
+@pytest.mark.parametrize("rung", ["cached", "full"])
+def test_each_setting_trains_from_the_rung_before_and_is_scored_on_what_is_held_out(
+    data: Path, tmp_path: Path, rung: str
+) -> None:
+    torch.manual_seed(0)
+    save_for_hf(timm.create_model("test_vit"), data / "weights" / "tiny", safe_serialization=True)
+    command = [sys.executable, str(ROOT / "benchmarks" / "settings.py"), str(data), str(tmp_path / "out"), rung]
+    command += ["--only", "hymenoptera", "--cuts", "0", "--model", "tiny"]
+    command += ["--settings", "epochs=2", "epochs=2,rate=1e-9", "epochs=1,batch=4,keep=0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["setting"]: row for row in json.loads((tmp_path / "out" / "settings.json").read_text("utf-8"))}
+    assert list(rows) == ["start", "epochs=2", "epochs=2,rate=1e-9", "epochs=1,batch=4,keep=0.5"]
+    assert rows["epochs=2,rate=1e-9"]["accuracy"] == rows["start"]["accuracy"]
+    assert all(row["accuracy"] * 4 in range(5) and row["rung"] == rung for row in rows.values())
