@@ -17,12 +17,14 @@ from typing import Any
 from cases import CASES
 from methods import METHODS, Method, first
 from results import Results
+from summary import summary
 
 MARGIN = 0.005
 SEEDS = 3
 COLUMNS = (
     ("test accuracy (each seed)", "accuracy"),
     ("s to saved", "seconds"),
+    ("s to exit", "process_seconds"),
     ("s to target", "target"),
     ("MB above imports", "above"),
     ("MB resident", "resident"),
@@ -88,7 +90,7 @@ def cells_of(rows: Sequence[dict[str, Any]], target: float | None) -> list[str]:
     above = _megabytes(lambda row: row["anonymous_bytes"] - row["baseline_bytes"] if row["baseline_bytes"] else None)
     return [
         _accuracy(rows),
-        f"{statistics.median(row['seconds'] for row in rows):.0f}",
+        *(f"{statistics.median(row[key] for row in rows):.0f}" for key in ("seconds", "process_seconds")),
         _target(rows, target),
         above(rows),
         _megabytes(lambda row: row["resident_bytes"])(rows),
@@ -111,6 +113,8 @@ def case_table(case: str, results: Results) -> list[str]:
     for slug, method in METHODS.items():
         own = [row for row in rows if row["method"] == slug]
         reason = results.aside(case, slug)
+        if reason is None and method.script and method.variant == "as shipped":
+            reason = "not yet"
         if own:
             lines.append(f"| {_title(method, own)} | {' | '.join(cells_of(own, target))} |")
         elif reason is not None:
@@ -144,6 +148,7 @@ def section(results: Results) -> str:
         f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on: " + " / ".join(dict.fromkeys(lines)),
         "",
     ]
+    lines += summary(results)
     for case in CASES:
         if any(row["case"] == case for row in results.runs) or results.aside(case, ""):
             lines += case_table(case, results)

@@ -6,6 +6,8 @@ blocks cost less: such stages have no share here; the micro-benchmarks count exa
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,20 @@ BATCH = 8
 
 def work_of(model: Path) -> dict[str, float]:
     """GFLOP an image by kind, and GFLOP/s of square products by precision, all of this machine's threads."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports; it misses kernels of no use here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        return _work_of(model)
+
+
+def _work_of(model: Path) -> dict[str, float]:
     import torch
     from matmul import count_flops, matmul_rate
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForImageClassification
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
     def load() -> Any:
         return AutoModelForImageClassification.from_pretrained(model, dtype="float32")

@@ -1,0 +1,39 @@
+"""Every case beside every other: one row a method, accuracy and seconds, the best accuracy of a case in bold."""
+
+from __future__ import annotations
+
+import statistics
+
+from methods import METHODS
+from results import Results
+
+
+def summary(results: Results) -> list[str]:
+    """A Markdown table of mean test accuracy and median seconds to saved; none for a single case."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in results.runs:
+        found.setdefault((row["method"], row["case"]), []).append((row["accuracy"], row["seconds"]))
+    cases = list(dict.fromkeys(row["case"] for row in results.runs))
+    if len(cases) < 2:
+        return []
+    means = {key: statistics.mean(accuracy for accuracy, _ in values) for key, values in found.items()}
+    best = {case: max(mean for (_, other), mean in means.items() if other == case) for case in cases}
+
+    def cell(slug: str, case: str) -> str:
+        if (slug, case) not in found:
+            return ""
+        mean, seconds = means[slug, case], statistics.median(spent for _, spent in found[slug, case])
+        accuracy = f"**{mean:.3f}**" if mean == best[case] else f"{mean:.3f}"
+        return f"{accuracy} in {seconds:.0f} s"
+
+    lines = [
+        "### All cases",
+        "",
+        "Mean test accuracy in median seconds to saved; the best accuracy of a case is bold.",
+        "",
+    ]
+    lines += [f"| method | {' | '.join(cases)} |", "|---" * (1 + len(cases)) + "|"]
+    for slug, method in METHODS.items():
+        if any((slug, case) in found for case in cases):
+            lines.append(f"| {method.title} | {' | '.join(cell(slug, case) for case in cases)} |")
+    return [*lines, ""]
