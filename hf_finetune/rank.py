@@ -64,7 +64,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
     from hf_finetune.images import cache_of, open_probe_rows
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.ladder.passage import pass_over
-    from hf_finetune.ladder.probe import fit_head
+    from hf_finetune.ladder.probe import fit_heads
     from hf_finetune.ladder.rung import class_counts
     from hf_finetune.ready import build_model, describe, make_ready
 
@@ -86,7 +86,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
     )
     labels = ready.index.labels
     weights = recipe.task.weights_for(class_counts(rows, labels))
-    choice = fit_head(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights).choice
+    choice = fit_heads(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights).choice
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return Ranked(
         model=recipe.model.name,

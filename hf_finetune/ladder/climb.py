@@ -28,15 +28,16 @@ from hf_finetune.ladder.last_block import short_last_block
 from hf_finetune.ladder.pacing import TimeSharing
 from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
-from hf_finetune.ladder.probe import Head, check_installed, fit_head, install
+from hf_finetune.ladder.probe import Head, check_installed, fit_heads, install
 from hf_finetune.ladder.rung import class_counts
 from hf_finetune.ladder.start import answers_at_start, as_passed
 from hf_finetune.ladder.suffix import Suffix
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score_answers
+from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
-from hf_finetune.types import Candidate, PixelRows, Split
+from hf_finetune.types import Answers, Candidate, PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
@@ -149,17 +150,26 @@ class Climber:
         labels = self._ready.index.labels
         weights = self._ready.recipe.task.weights_for(class_counts(self._probe_rows, labels))
         train = np.asarray(self._probe_rows.labels)
-        head = fit_head(passages.own["train"], train, len(labels.names), weights)
+        fitted = fit_heads(passages.own["train"], train, len(labels.names), weights)
+        closed, refined = fitted.closed_form(), fitted.logistic()
+        head, (answers, metrics) = closed, self._score(closed, passages)
+        if refined is not None:
+            found = self._score(refined, passages)
+            if is_better(found[1], metrics, self._ready.recipe.train.best_by):
+                head, (answers, metrics) = refined, found
         self._install(head, passages)
-        validation = self._rows["validation"]
-        own, targets = passages.own["validation"], np.asarray(validation.labels)
-        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
-        metrics = score_answers(answers, targets, labels.names, full=False)
-        note = f"λ {head.choice.penalty:g}, leave-one-out accuracy {head.choice.accuracy:.3f}"
+        note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}"
+        note += ", then logistic regression" if head is refined else ""
         note += ", features from the cache" if passages.found else ""
         seconds = time.monotonic() - started
         candidate = Candidate("probe", numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
         self._chooser.keep(candidate, metrics, answers)
+
+    def _score(self, head: Head, passages: Passages) -> tuple[Answers, dict[str, Any]]:
+        """What a head says of validation's features, from all processes."""
+        own, targets = passages.own["validation"], np.asarray(self._rows["validation"].labels)
+        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        return answers, score_answers(answers, targets, self._ready.index.labels.names, full=False)
 
     def _install(self, head: Head, passages: Passages) -> None:
         """Put the solution into the model's head; a head that does not say what it should is taken back."""

@@ -1,12 +1,12 @@
-"""The `probe` rung: one forward pass, then a head in closed form.
+"""The `probe` rung: one forward pass, then a head in closed form, and logistic regression from there where it is cheap.
 
-Owns putting the solution of ridge.py into the head of a model, and checking that the model then says what the solution
-says. The forward pass and its cache are hidden.py's.
+Owns fitting heads on what the pass kept (ridge.py, logistic.py), putting one into a model, and checking that the model
+then says what the head says. The forward pass and its cache are hidden.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.hidden import Kept
-from hf_finetune.ladder.ridge import Choice, Moments, choose, solve
+from hf_finetune.ladder.logistic import MOST_WORK, refine
+from hf_finetune.ladder.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.processes import gather
 from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.training.ranks import sum_over_ranks, sum_tensors_over_ranks
@@ -32,11 +33,10 @@ MOST_LOGITS = 4_000_000  # held at once: 16 MB
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head on the backbone's features: weight float32 [C, d], bias [C], and how it was chosen."""
+    """A linear head on the backbone's features: weight float32 [C, d], bias [C]."""
 
     weight: Tensor
     bias: Tensor
-    choice: Choice
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 [n, d] → float32 [n, C]."""
@@ -50,7 +50,7 @@ class Head:
         return Answers.joined(found) if found else None
 
 
-def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Head:
+def fit_heads(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out.
 
     labels int64 [N] of the whole split; the result is the same on every process up to rounding.
@@ -69,7 +69,34 @@ def fit_head(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequen
     step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))
     chosen = [(_rows(kept, part), own[part], weights[part]) for part in _parts(len(own), step)]
     choice = choose(solution, chosen, total=sum_over_ranks)
-    return Head(*solution.folded(choice.penalty, choice.scale), choice)
+    return Fitted(kept, own, weights, solution, choice, len(labels))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The solution on this process's rows `kept` with their class ids and weights [n]; `count`: rows of the split."""
+
+    kept: Kept
+    labels: Tensor
+    weights: Tensor
+    solution: Solution
+    choice: Choice
+    count: int
+
+    def closed_form(self) -> Head:
+        return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
+
+    def logistic(self) -> Head | None:
+        """Logistic regression from there on; None where it would take long, or nothing is left to do."""
+        if self.count * self.solution.projected.numel() > MOST_WORK:
+            return None
+
+        def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for part in _parts(len(self.labels)):
+                yield _rows(self.kept, part), self.labels[part], self.weights[part]
+
+        found = refine(self.solution, self.choice, rows)
+        return None if found is None else Head(*found)
 
 
 def _rows(kept: Kept, part: slice) -> Tensor:

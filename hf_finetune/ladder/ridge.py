@@ -87,12 +87,19 @@ class Solution:
             return fitted / (1 - leverage)
         return (fitted - leverage * y.double()) / (1 - leverage)
 
+    def standard(self, penalty: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """weight float64 [C, d] and bias [C] on standardised features, outputs times `scale`."""
+        weight = self.vectors @ (self.projected / (self.values + penalty)[:, None])  # [d, C]
+        return (weight.T * scale).contiguous(), self.bias * scale
+
+    def unstandardised(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The same head as float32 [C, d] and [C] on raw features."""
+        raw = weight * self.inverse_std
+        return raw.float(), (bias - raw @ self.mean).float()
+
     def folded(self, penalty: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """weight float32 [C, d] and bias [C] on raw features, standardisation folded in, outputs times `scale`."""
-        on_standard = self.vectors @ (self.projected / (self.values + penalty)[:, None])  # [d, C]
-        weight = (on_standard * self.inverse_std[:, None]).T * scale
-        bias = self.bias * scale - weight @ self.mean
-        return weight.float(), bias.float()
+        return self.unstandardised(*self.standard(penalty, scale))
 
 
 def solve(moments: Moments) -> Solution:

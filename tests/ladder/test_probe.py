@@ -13,10 +13,7 @@ from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.split import Watch
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.probe import Head, check_installed, install
-from hf_finetune.ladder.ridge import Choice
 from tests.training.rows import SIDE, adapted, save_tiny_vit, tiny_recipe
-
-CHOICE = Choice(0.1, 4.0, 0.5, 0.9)
 
 
 @pytest.mark.parametrize("adapter", [Lora(), HeadOnly(), Full()], ids=lambda each: each.kind)
@@ -27,7 +24,7 @@ def test_the_model_says_what_the_head_says(tmp_path: Path, adapter: Lora | HeadO
     watch = Watch([base.get_submodule(name) for name in facts.head], None)  # pyright: ignore[reportAttributeAccessIssue]
     with torch.no_grad(), watch:
         model.eval()(pixel_values=pixels)
-    head = Head(torch.randn(3, 64), torch.randn(3), CHOICE)
+    head = Head(torch.randn(3, 64), torch.randn(3))
     expected = head.logits(watch.features.numpy())
     with pytest.raises(ModelError, match="differ by"):
         check_installed(model, pixels, expected, None)
@@ -40,4 +37,4 @@ def test_the_model_says_what_the_head_says(tmp_path: Path, adapter: Lora | HeadO
 def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
     model, facts = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny")))
     with pytest.raises(ModelError, match="takes 64 features, but 70 were seen"):
-        install(model, facts.head, Head(torch.randn(3, 70), torch.randn(3), CHOICE))
+        install(model, facts.head, Head(torch.randn(3, 70), torch.randn(3)))

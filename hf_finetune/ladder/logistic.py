@@ -1,0 +1,97 @@
+"""Multinomial logistic regression on the pass's features, begun at the head in closed form.
+
+Ridge's squared loss is only a stand-in for cross-entropy; following it down usually gains a point where each class has
+many images, and can lose some where it has few, so that validation chooses (climb.py). Nothing is searched: the penalty
+is the one under which the scale that leave-one-out chose for ridge's outputs would not change,
+λ = −⟨∇L(W), W⟩ / ‖W‖² with the mean cross-entropy L of the training rows, in standardised features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hf_finetune import processes
+from hf_finetune.ladder.ridge import Choice, Solution
+from hf_finetune.training.ranks import sum_tensors_over_ranks
+
+# Rows × features × classes, of all processes: beyond it the evaluations below would take more than some seconds.
+MOST_WORK = 300_000_000
+EVALUATIONS = 60  # of loss and gradient; what is gained later is nothing a validation split could show
+HISTORY = 10
+
+Rows = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Loss and gradient over `rows()`: this process's (features [n, d], class ids [n], weights [n]), in pieces."""
+
+    solution: Solution
+    rows: Rows
+
+    def loss(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted mean cross-entropy of everybody's rows, and its gradients by weight [C, d] and bias [C]."""
+        sums = [torch.zeros((), dtype=torch.float64), torch.zeros_like(weight), torch.zeros_like(bias)]
+        for x, y, weights in self.rows():
+            standard = (x.double() - self.solution.mean) * self.solution.inverse_std
+            share = weights.double() / self.solution.weight
+            logits = standard @ weight.T + bias
+            sums[0] += share @ cross_entropy(logits, y, reduction="none")
+            surplus = logits.softmax(1)
+            surplus[torch.arange(len(y)), y] -= 1
+            surplus *= share[:, None]
+            sums[1] += surplus.T @ standard
+            sums[2] += surplus.sum(0)
+        sum_tensors_over_ranks(sums)
+        return sums[0], sums[1], sums[2]
+
+
+@torch.no_grad()
+def refine(solution: Solution, choice: Choice, rows: Rows) -> tuple[Tensor, Tensor] | None:
+    """weight float32 [C, d] and bias [C] on raw features, the same on every process.
+
+    None where the closed form leaves no penalty to go by. Rank 0 goes down and the others are asked for their sums at
+    each point: were each to search on its own, rounding could make one stop where another asks for more.
+    """
+    descent = Descent(solution, rows)
+    if not processes.is_first():
+        nothing = cast("tuple[Tensor, Tensor] | None", None)
+        while (point := processes.agree(nothing)) is not None:
+            descent.loss(*point)
+        return processes.agree(nothing)
+
+    def loss(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return descent.loss(*processes.agree((weight, bias)))
+
+    found = _go_down(loss, *solution.standard(choice.penalty, choice.scale))
+    processes.agree(None)
+    return processes.agree(solution.unstandardised(*found) if found is not None else None)
+
+
+def _go_down(loss: Callable[..., tuple[Tensor, Tensor, Tensor]], weight: Tensor, bias: Tensor) -> Any:
+    """The minimum of loss and penalty near (weight, bias), which are moved there; None without a penalty."""
+    _, of_weight, _ = loss(weight, bias)
+    penalty = float(-(of_weight * weight).sum() / weight.square().sum())
+    if not 0 < penalty < float("inf"):
+        return None
+    optimizer = torch.optim.LBFGS(
+        [weight.requires_grad_(), bias.requires_grad_()],
+        max_iter=EVALUATIONS,
+        max_eval=EVALUATIONS,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        value, of_weight, of_bias = loss(weight.detach(), bias.detach())
+        weight.grad, bias.grad = of_weight + penalty * weight.detach(), of_bias
+        return value + penalty / 2 * weight.detach().square().sum()
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType] - torch calls it with gradients on, and wants a tensor
+    return weight.detach(), bias.detach()
