@@ -1,30 +1,61 @@
-"""The head in closed form, beside scikit-learn's ridge classifier with the same leave-one-out errors."""
+"""The probe's heads beside scikit-learn's: ridge with the same leave-one-out errors, logistic regression."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import RidgeClassifierCV
+import torch
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.ladder.hidden import Kept
-from hf_finetune.ladder.probe import fit_head
+from hf_finetune.ladder.probe import Fitted, fit_heads
 from hf_finetune.ladder.ridge import LAMBDAS
 
 ROWS, WIDTH, CLASSES = 2000, 192, 10
 
 
-def test_probe_solve(micro: Any) -> None:
+def rows() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     labels = random.integers(CLASSES, size=ROWS)
     centers = random.standard_normal((CLASSES, WIDTH))
-    features = (0.3 * centers[labels] + random.standard_normal((ROWS, WIDTH))).astype(np.float32)
-    kept = Kept(np.arange(ROWS), features, None, False)
+    return (0.3 * centers[labels] + random.standard_normal((ROWS, WIDTH))).astype(np.float32), labels
+
+
+def fit(features: np.ndarray, labels: np.ndarray) -> Fitted:
+    return fit_heads(Kept(np.arange(ROWS), features, None, False), labels, CLASSES, None)
+
+
+def test_probe_solve(micro: Any) -> None:
+    features, labels = rows()
     # Ours is relative to the mean over the rows, theirs to the sum.
     rival = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=[ROWS * each for each in LAMBDAS]))
-    head = fit_head(kept, labels, CLASSES, None)
+    head = fit(features, labels).closed_form()
     agree = head.logits(features).argmax(1) == rival.fit(features, labels).predict(features)
     assert agree.mean() > 0.95  # the same problem, or the ratio means nothing
-    micro.compare("probe_solve", lambda: fit_head(kept, labels, CLASSES, None), lambda: rival.fit(features, labels))
+    micro.compare("probe_solve", lambda: fit(features, labels).closed_form(), lambda: rival.fit(features, labels))
+
+
+def test_probe_logistic(micro: Any) -> None:
+    features, labels = rows()
+    fitted = fit(features, labels)
+    head = fitted.logistic()
+    assert head is not None
+    rival = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (ROWS * penalty_of(fitted)), max_iter=1000))
+    expected = rival.fit(features, labels).predict_proba(features)
+    found = torch.from_numpy(head.logits(features)).softmax(1).numpy()
+    assert np.abs(found - expected).max() < 0.02  # the same problem
+    micro.compare("probe_logistic", fitted.logistic, lambda: rival.fit(features, labels))
+
+
+def penalty_of(fitted: Fitted) -> float:
+    """What logistic.py derives: the penalty under which the scale of the closed form would not change."""
+    weight, bias = fitted.solution.standard(fitted.choice.penalty, fitted.choice.scale)
+    features = torch.from_numpy(fitted.kept.features).double()
+    logits = ((features - fitted.solution.mean) * fitted.solution.inverse_std) @ weight.T
+    stretch = torch.ones((), dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.cross_entropy(stretch * logits + bias, fitted.labels).backward()
+    assert stretch.grad is not None
+    return float(-stretch.grad / weight.square().sum())

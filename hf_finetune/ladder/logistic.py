@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from hf_finetune import processes
 from hf_finetune.ladder.ridge import Choice, Solution
@@ -24,6 +23,8 @@ from hf_finetune.training.ranks import sum_tensors_over_ranks
 MOST_WORK = 300_000_000
 EVALUATIONS = 60  # of loss and gradient; what is gained later is nothing a validation split could show
 HISTORY = 10
+# Largest entry of the gradient, and change of loss or weights, at which the descent ends.
+TOLERANCES = (1e-5, 1e-7)
 
 Rows = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
 
@@ -36,20 +37,25 @@ class Descent:
     rows: Rows
 
     def loss(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted mean cross-entropy of everybody's rows, and its gradients by weight [C, d] and bias [C]."""
+        """Weighted mean cross-entropy of everybody's rows, and its gradients by weight [C, d] and bias [C].
+
+        Both are of standardised features; the rows stay as they are, since standardising them each time took longer.
+        """
+        raw = weight * self.solution.inverse_std
+        offset = bias - raw @ self.solution.mean
         sums = [torch.zeros((), dtype=torch.float64), torch.zeros_like(weight), torch.zeros_like(bias)]
         for x, y, weights in self.rows():
-            standard = (x.double() - self.solution.mean) * self.solution.inverse_std
-            share = weights.double() / self.solution.weight
-            logits = standard @ weight.T + bias
-            sums[0] += share @ cross_entropy(logits, y, reduction="none")
-            surplus = logits.softmax(1)
+            share, x = weights.double() / self.solution.weight, x.double()
+            logs = torch.addmm(offset, x, raw.T).log_softmax(1)
+            sums[0] -= share @ logs.gather(1, y[:, None])[:, 0]
+            surplus = logs.exp_()
             surplus[torch.arange(len(y)), y] -= 1
             surplus *= share[:, None]
-            sums[1] += surplus.T @ standard
+            sums[1] += surplus.T @ x
             sums[2] += surplus.sum(0)
         sum_tensors_over_ranks(sums)
-        return sums[0], sums[1], sums[2]
+        of_weight = (sums[1] - torch.outer(sums[2], self.solution.mean)) * self.solution.inverse_std
+        return sums[0], of_weight, sums[2]
 
 
 @torch.no_grad()
@@ -84,6 +90,8 @@ def _go_down(loss: Callable[..., tuple[Tensor, Tensor, Tensor]], weight: Tensor,
         [weight.requires_grad_(), bias.requires_grad_()],
         max_iter=EVALUATIONS,
         max_eval=EVALUATIONS,
+        tolerance_grad=TOLERANCES[0],
+        tolerance_change=TOLERANCES[1],
         history_size=HISTORY,
         line_search_fn="strong_wolfe",
     )
