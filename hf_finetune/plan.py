@@ -57,7 +57,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         trainable_parameters=Decision(trainable, f"{trainable / facts.parameters:.1%} of the backbone's"),
         rungs=_rungs(recipe),
         suffix_blocks=_suffix_blocks(facts),
-        suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value),
+        suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
         patches_kept=_patches_kept(recipe),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.pacing import LEAST_UPDATES, MOST_CACHED_EPOCHS, SHORT_KEEP, TimeSharing, Turn
+from hf_finetune.ladder.pacing import ALONE, CACHED_EPOCHS, LEAST_UPDATES, SHORT_KEEP, TimeSharing, Turn
 from hf_finetune.recipe import load_recipe
 from hf_finetune.training.best import is_better
 from hf_finetune.training.pace import Pace
@@ -46,9 +46,9 @@ def plan(rungs: tuple[str, ...] = ("probe", "cached", "full"), keep: float = 0.5
     return replace(base, rungs=Decision(rungs, ""), patches_kept=Decision(keep, ""), suffix_blocks=Decision(6, ""))
 
 
-def sharing(seconds: float | None, plan: Plan) -> TimeSharing:
+def sharing(seconds: float | None, plan: Plan, rows: int = 3200) -> TimeSharing:
     budget = None if seconds is None else Budget(seconds, lambda: 0.0, 0.0, 0)
-    return TimeSharing(plan, load_recipe({}), 3200, budget)  # 100 updates an epoch
+    return TimeSharing(plan, load_recipe({}), rows, budget)  # 100 updates an epoch
 
 
 def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
@@ -126,7 +126,7 @@ def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
     turn = sharing(10_000, plan(("probe", "cached"))).cached(lambda _: 0.1, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert turn.pace.steps == MOST_CACHED_EPOCHS * 100
+    assert turn.pace.steps == ALONE * CACHED_EPOCHS * 100
 
 
 def test_without_a_budget_the_plan_holds() -> None:
@@ -150,3 +150,13 @@ def test_equal_scores_are_told_apart_by_the_loss() -> None:
     assert not is_better(a, b, "accuracy", ties=False)
     assert is_better(a, b, "loss")
     assert is_better({"accuracy": 0.91, "loss": 9.0}, a, "accuracy")
+
+
+@pytest.mark.parametrize(("rows", "updates"), [(100, 90), (500, 180), (1_500, 184), (3_200, 400)])
+def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, updates: int) -> None:
+    turn = sharing(None, plan(), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
+    assert turn is not None and turn.pace is not None
+    assert turn.pace.steps == updates
+    alone = sharing(1e6, plan(("probe", "cached")), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
+    assert alone is not None and alone.pace is not None
+    assert alone.pace.steps == 2 * updates
