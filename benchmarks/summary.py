@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from cases import CASES
 from methods import METHODS
 from results import Results
 
@@ -13,7 +14,7 @@ def summary(results: Results) -> list[str]:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in results.runs:
         found.setdefault((row["method"], row["case"]), []).append((row["accuracy"], row["seconds"]))
-    cases = list(dict.fromkeys(row["case"] for row in results.runs))
+    cases = [case for case in CASES if any(row["case"] == case for row in results.runs)]
     if len(cases) < 2:
         return []
     means = {key: statistics.mean(accuracy for accuracy, _ in values) for key, values in found.items()}
