@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.ladder.hidden import Kept
+from hf_finetune.ladder.logistic import Descent, stationary_penalty
 from hf_finetune.ladder.probe import Fitted, fit_heads
 from hf_finetune.ladder.ridge import LAMBDAS
 
@@ -43,19 +44,11 @@ def test_probe_logistic(micro: Any) -> None:
     fitted = fit(features, labels)
     head = fitted.logistic()
     assert head is not None
-    rival = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (ROWS * penalty_of(fitted)), max_iter=1000))
+    weight, bias = fitted.solution.standard(fitted.choice.penalty, fitted.choice.scale)
+    _, slope, _ = Descent(fitted.solution, fitted.pieces).loss(weight, bias)
+    penalty = stationary_penalty(weight, slope)
+    rival = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (ROWS * penalty), max_iter=1000))
     expected = rival.fit(features, labels).predict_proba(features)
     found = torch.from_numpy(head.logits(features)).softmax(1).numpy()
     assert np.abs(found - expected).max() < 0.02  # the same problem
     micro.compare("probe_logistic", fitted.logistic, lambda: rival.fit(features, labels))
-
-
-def penalty_of(fitted: Fitted) -> float:
-    """What logistic.py derives: the penalty under which the scale of the closed form would not change."""
-    weight, bias = fitted.solution.standard(fitted.choice.penalty, fitted.choice.scale)
-    features = torch.from_numpy(fitted.kept.features).double()
-    logits = ((features - fitted.solution.mean) * fitted.solution.inverse_std) @ weight.T
-    stretch = torch.ones((), dtype=torch.float64, requires_grad=True)
-    torch.nn.functional.cross_entropy(stretch * logits + bias, fitted.labels).backward()
-    assert stretch.grad is not None
-    return float(-stretch.grad / weight.square().sum())

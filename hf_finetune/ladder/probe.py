@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.hidden import Kept
-from hf_finetune.ladder.logistic import MOST_WORK, refine
+from hf_finetune.ladder.logistic import MOST_WORK, Piece, refine
 from hf_finetune.ladder.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.processes import gather
 from hf_finetune.tasks.scoring import answers_of
@@ -59,16 +59,15 @@ def fit_heads(kept: Kept, labels: np.ndarray, classes: int, class_weights: Seque
     weights = torch.ones(len(own)) if class_weights is None else torch.tensor(class_weights)[own]
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, classes)
-    for part in _parts(len(own)):
-        moments.add(_rows(kept, part), own[part], weights[part])
+    for piece in _pieces(kept, own, weights):
+        moments.add(*piece)
     sum_tensors_over_ranks(moments.tensors())
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
     # Every n-th row, so that all classes are in it.
     step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))
-    chosen = [(_rows(kept, part), own[part], weights[part]) for part in _parts(len(own), step)]
-    choice = choose(solution, chosen, total=sum_over_ranks)
+    choice = choose(solution, list(_pieces(kept, own, weights, step)), total=sum_over_ranks)
     return Fitted(kept, own, weights, solution, choice, len(labels))
 
 
@@ -84,6 +83,7 @@ class Fitted:
     count: int
 
     def closed_form(self) -> Head:
+        """The ridge solution, its outputs scaled to be logits."""
         return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
 
     def logistic(self) -> Head | None:
@@ -91,21 +91,19 @@ class Fitted:
         if self.count * self.solution.projected.numel() > MOST_WORK:
             return None
 
-        def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-            for part in _parts(len(self.labels)):
-                yield _rows(self.kept, part), self.labels[part], self.weights[part]
-
-        found = refine(self.solution, self.choice, rows)
+        found = refine(self.solution, self.choice, self.pieces)
         return None if found is None else Head(*found)
 
+    def pieces(self) -> Iterator[Piece]:
+        """The rows, some thousands at a time."""
+        return _pieces(self.kept, self.labels, self.weights)
 
-def _rows(kept: Kept, part: slice) -> Tensor:
-    """A copy in memory of some rows of the kept features."""
-    return torch.from_numpy(np.array(kept.features[part]))
 
-
-def _parts(rows: int, step: int = 1) -> list[slice]:
-    return [slice(start, min(start + CHUNK_ROWS * step, rows), step) for start in range(0, rows, CHUNK_ROWS * step)]
+def _pieces(kept: Kept, labels: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
+    """Copies in memory of the kept features, with their labels and weights; of every `step`-th row."""
+    for start in range(0, len(labels), CHUNK_ROWS * step):
+        part = slice(start, min(start + CHUNK_ROWS * step, len(labels)), step)
+        yield torch.from_numpy(np.array(kept.features[part])), labels[part], weights[part]
 
 
 @torch.no_grad()
