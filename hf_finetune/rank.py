@@ -62,9 +62,9 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
     from hf_finetune.images import cache_of, open_probe_rows
+    from hf_finetune.ladder.heads import fit_heads
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.ladder.passage import pass_over
-    from hf_finetune.ladder.probe import fit_heads
     from hf_finetune.ladder.rung import class_counts
     from hf_finetune.ready import build_model, describe, make_ready
 

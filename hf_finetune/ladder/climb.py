@@ -17,8 +17,6 @@ import numpy as np
 from peft import PeftModel
 from torch import nn
 
-from hf_finetune import processes
-from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
@@ -28,16 +26,14 @@ from hf_finetune.ladder.last_block import short_last_block
 from hf_finetune.ladder.pacing import TimeSharing
 from hf_finetune.ladder.passage import Passages, pass_over
 from hf_finetune.ladder.patches import Patches
-from hf_finetune.ladder.probe import Head, check_installed, fit_heads, install
-from hf_finetune.ladder.rung import class_counts
-from hf_finetune.ladder.start import answers_at_start, as_passed
+from hf_finetune.ladder.probe import run_probe
+from hf_finetune.ladder.start import answers_at_start
 from hf_finetune.ladder.suffix import Suffix
 from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score_answers
-from hf_finetune.training.best import is_better
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
-from hf_finetune.types import Answers, Candidate, PixelRows, Split
+from hf_finetune.types import Candidate, PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
@@ -147,42 +143,11 @@ class Climber:
             self._autocast,
             announce=self._time.announce_probe,
         )
-        labels = self._ready.index.labels
-        weights = self._ready.recipe.task.weights_for(class_counts(self._probe_rows, labels))
-        train = np.asarray(self._probe_rows.labels)
-        fitted = fit_heads(passages.own["train"], train, len(labels.names), weights)
-        closed, refined = fitted.closed_form(), fitted.logistic()
-        head, (answers, metrics) = closed, self._score(closed, passages)
-        if refined is not None:
-            found = self._score(refined, passages)
-            if is_better(found[1], metrics, self._ready.recipe.train.best_by):
-                head, (answers, metrics) = refined, found
-        self._install(head, passages)
-        note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}"
-        note += ", then logistic regression" if head is refined else ""
-        note += ", features from the cache" if passages.found else ""
+        probed = run_probe(self._model, self._ready, splits, passages, self._autocast)
+        note = probed.note + (", features from the cache" if passages.found else "")
         seconds = time.monotonic() - started
-        candidate = Candidate("probe", numbers_of(metrics), seconds, 0, 0, False, passages.forecast_s, note)
-        self._chooser.keep(candidate, metrics, answers)
-
-    def _score(self, head: Head, passages: Passages) -> tuple[Answers, dict[str, Any]]:
-        """What a head says of validation's features, from all processes."""
-        own, targets = passages.own["validation"], np.asarray(self._rows["validation"].labels)
-        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
-        return answers, score_answers(answers, targets, self._ready.index.labels.names, full=False)
-
-    def _install(self, head: Head, passages: Passages) -> None:
-        """Put the solution into the model's head; a head that does not say what it should is taken back."""
-        heads = [trained_module(self._model, name) for name in self._ready.facts.head]
-        before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
-        try:
-            install(self._model, self._ready.facts.head, head)
-            with as_passed(self._model, self._ready):
-                check_installed(self._model, passages.inputs, head.logits(passages.features), self._autocast)
-        except ModelError:
-            for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
-                weight.data.copy_(fresh)
-            raise
+        candidate = Candidate("probe", numbers_of(probed.metrics), seconds, 0, 0, False, passages.forecast_s, note)
+        self._chooser.keep(candidate, probed.metrics, probed.answers)
 
     def _cached(self) -> None:
         suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)

@@ -1,109 +1,93 @@
-"""The `probe` rung: one forward pass, then a head in closed form, and logistic regression from there where it is cheap.
+"""The `probe` rung: heads fitted on the features of one forward pass; validation chooses, and the model then says it.
 
-Owns fitting heads on what the pass kept (ridge.py, logistic.py), putting one into a model, and checking that the model
-then says what the head says. The forward pass and its cache are hidden.py's.
+The pass and its cache are passage.py's and hidden.py's, fitting is heads.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_finetune import processes
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.hidden import Kept
-from hf_finetune.ladder.logistic import MOST_WORK, Piece, refine
-from hf_finetune.ladder.ridge import Choice, Moments, Solution, choose, solve
-from hf_finetune.processes import gather
-from hf_finetune.tasks.scoring import answers_of
-from hf_finetune.training.ranks import sum_over_ranks, sum_tensors_over_ranks
-from hf_finetune.types import Answers
+from hf_finetune.ladder.heads import Head, fit_heads
+from hf_finetune.ladder.passage import Passages
+from hf_finetune.ladder.rung import class_counts
+from hf_finetune.ladder.start import as_passed
+from hf_finetune.tasks.scoring import score_answers
+from hf_finetune.training.best import is_better
+from hf_finetune.types import Answers, PixelRows, Split
 
-CHUNK_ROWS = 4096
-# Rows × classes whose leave-one-out predictions choose penalty and temperature; a part of the rows beyond that.
-MOST_CHOSEN_ON = 20_000_000
-MOST_LOGITS = 4_000_000  # held at once: 16 MB
+if TYPE_CHECKING:
+    from hf_finetune.ready import Prepared
 
 
 @dataclass(frozen=True)
-class Head:
-    """A linear head on the backbone's features: weight float32 [C, d], bias [C]."""
+class Probed:
+    """A head, and what it says of all validation rows."""
 
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """float32 [n, d] → float32 [n, C]."""
-        return (torch.from_numpy(np.array(features)) @ self.weight.T + self.bias).numpy()
-
-    def answers(self, features: np.ndarray, labels: np.ndarray) -> Answers | None:
-        """What it says of rows with features float32 [n, d] and labels int64 [n]; None where there are none."""
-        step = max(1, MOST_LOGITS // len(self.bias))
-        parts = [slice(start, start + step) for start in range(0, len(labels), step)]
-        found = [answers_of(self.logits(features[part]), labels[part]) for part in parts]
-        return Answers.joined(found) if found else None
+    head: Head
+    answers: Answers
+    metrics: dict[str, Any]
+    note: str
 
 
-def fit_heads(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Fitted:
-    """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out.
+def run_probe(
+    model: nn.Module,
+    ready: Prepared,
+    rows: Mapping[Split, PixelRows],
+    passages: Passages,
+    autocast: torch.dtype | None,
+) -> Probed:
+    """The better of the two heads on validation, installed in the model; the same on every process.
 
-    labels int64 [N] of the whole split; the result is the same on every process up to rounding.
+    Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
     """
-    own = torch.from_numpy(labels[kept.rows])
-    weights = torch.ones(len(own)) if class_weights is None else torch.tensor(class_weights)[own]
-    width = max(gather(kept.features.shape[1]))
-    moments = Moments(width, classes)
-    for piece in _pieces(kept, own, weights):
-        moments.add(*piece)
-    sum_tensors_over_ranks(moments.tensors())
-    if not bool(torch.isfinite(moments.xx).all()):
-        raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
-    solution = solve(moments)
-    # Every n-th row, so that all classes are in it.
-    step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))
-    choice = choose(solution, list(_pieces(kept, own, weights, step)), total=sum_over_ranks)
-    return Fitted(kept, own, weights, solution, choice, len(labels))
+    probed = _better_head(ready, rows, passages)
+    _install_checked(model, ready, probed.head, passages, autocast)
+    return probed
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """The solution on this process's rows `kept` with their class ids and weights [n]; `count`: rows of the split."""
+def _better_head(ready: Prepared, rows: Mapping[Split, PixelRows], passages: Passages) -> Probed:
+    labels, train = ready.index.labels, np.asarray(rows["train"].labels)
+    weights = ready.recipe.task.weights_for(class_counts(rows["train"], labels))
+    fitted = fit_heads(passages.own["train"], train, len(labels.names), weights)
+    targets, own = np.asarray(rows["validation"].labels), passages.own["validation"]
 
-    kept: Kept
-    labels: Tensor
-    weights: Tensor
-    solution: Solution
-    choice: Choice
-    count: int
+    def probed(head: Head, note: str) -> Probed:
+        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        return Probed(head, answers, score_answers(answers, targets, labels.names, full=False), note)
 
-    def closed_form(self) -> Head:
-        """The ridge solution, its outputs scaled to be logits."""
-        return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
-
-    def logistic(self) -> Head | None:
-        """Logistic regression from there on; None where it would take long, or nothing is left to do."""
-        if self.count * self.solution.projected.numel() > MOST_WORK:
-            return None
-
-        found = refine(self.solution, self.choice, self.pieces)
-        return None if found is None else Head(*found)
-
-    def pieces(self) -> Iterator[Piece]:
-        """The rows, some thousands at a time."""
-        return _pieces(self.kept, self.labels, self.weights)
+    note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}"
+    best = probed(fitted.closed_form(), note)
+    if (refined := fitted.logistic()) is not None:
+        further = probed(refined, f"{note}, then logistic regression")
+        if is_better(further.metrics, best.metrics, ready.recipe.train.best_by):
+            best = further
+    return best
 
 
-def _pieces(kept: Kept, labels: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
-    """Copies in memory of the kept features, with their labels and weights; of every `step`-th row."""
-    for start in range(0, len(labels), CHUNK_ROWS * step):
-        part = slice(start, min(start + CHUNK_ROWS * step, len(labels)), step)
-        yield torch.from_numpy(np.array(kept.features[part])), labels[part], weights[part]
+def _install_checked(
+    model: nn.Module, ready: Prepared, head: Head, passages: Passages, autocast: torch.dtype | None
+) -> None:
+    """Put the head into the model; one that the model does not say is taken back."""
+    heads = [trained_module(model, name) for name in ready.facts.head]
+    before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
+    try:
+        install(model, ready.facts.head, head)
+        with as_passed(model, ready):
+            check_installed(model, passages.inputs, head.logits(passages.features), autocast)
+    except ModelError:
+        for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
+            weight.data.copy_(fresh)
+        raise
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """A linear head in closed form: ridge regression from streamed moments, with exact leave-one-out predictions.
 
-Owns the algebra only; where features come from is features.py's, what the head is put into is probe.py's. Targets are
+Owns the algebra only; where features come from is hidden.py's, what the head is put into is probe.py's. Targets are
 class ids or any float matrix, so that regression and several labels at once are the same solve.
 
 Model: y ≈ ȳ + B (x − μ)/σ, minimising (1/W) Σ wᵢ‖yᵢ − …‖² + λ‖B‖² with W = Σ wᵢ and the intercept unpenalised. With the

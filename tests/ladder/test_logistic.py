@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_finetune.ladder import logistic, probe
+from hf_finetune.ladder import heads, logistic
+from hf_finetune.ladder.heads import Fitted, fit_heads
 from hf_finetune.ladder.hidden import Kept
 from hf_finetune.ladder.logistic import refine
-from hf_finetune.ladder.probe import Fitted, fit_heads
 
 ROWS, FEATURES, CLASSES = 240, 12, 4
 
@@ -78,7 +78,7 @@ def test_rows_in_pieces_give_the_same_head(
     rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fitted(rows).logistic()
-    monkeypatch.setattr(probe, "CHUNK_ROWS", 37)
+    monkeypatch.setattr(heads, "CHUNK_ROWS", 37)
     pieces = fitted(rows).logistic()
     assert whole is not None and pieces is not None
     torch.testing.assert_close(pieces.weight, whole.weight, rtol=1e-3, atol=1e-4)
@@ -87,9 +87,9 @@ def test_rows_in_pieces_give_the_same_head(
 def test_it_is_not_begun_where_it_would_take_long(
     rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "MOST_WORK", ROWS * FEATURES * CLASSES - 1)
+    monkeypatch.setattr(heads, "MOST_WORK", ROWS * FEATURES * CLASSES - 1)
     assert fitted(rows).logistic() is None
-    monkeypatch.setattr(probe, "MOST_WORK", ROWS * FEATURES * CLASSES)
+    monkeypatch.setattr(heads, "MOST_WORK", ROWS * FEATURES * CLASSES)
     assert fitted(rows).logistic() is not None
 
 

@@ -12,7 +12,8 @@ from hf_finetune.adapters import Full, HeadOnly, Lora
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.split import Watch
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.probe import Head, check_installed, install
+from hf_finetune.ladder.heads import Head
+from hf_finetune.ladder.probe import check_installed, install
 from tests.training.rows import SIDE, adapted, save_tiny_vit, tiny_recipe
 
 
