@@ -144,9 +144,10 @@ class Climber:
             announce=self._time.announce_probe,
         )
         probed = run_probe(self._model, self._ready, splits, passages, self._autocast)
-        note = probed.note + (", features from the cache" if passages.found else "")
         seconds = time.monotonic() - started
-        candidate = Candidate("probe", numbers_of(probed.metrics), seconds, 0, 0, False, passages.forecast_s, note)
+        candidate = Candidate(
+            "probe", numbers_of(probed.metrics), seconds, 0, 0, False, passages.forecast_s, probed.note
+        )
         self._chooser.keep(candidate, probed.metrics, probed.answers)
 
     def _cached(self) -> None:

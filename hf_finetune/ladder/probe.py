@@ -61,14 +61,15 @@ def _better_head(ready: Prepared, rows: Mapping[Split, PixelRows], passages: Pas
     fitted = fit_heads(passages.own["train"], train, len(labels.names), weights)
     targets, own = np.asarray(rows["validation"].labels), passages.own["validation"]
 
-    def probed(head: Head, note: str) -> Probed:
+    def probed(head: Head, how: str) -> Probed:
         answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
+        note += ", features from the cache" if passages.found else ""
         return Probed(head, answers, score_answers(answers, targets, labels.names, full=False), note)
 
-    note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}"
-    best = probed(fitted.closed_form(), note)
+    best = probed(fitted.closed_form(), "")
     if (refined := fitted.logistic()) is not None:
-        further = probed(refined, f"{note}, then logistic regression")
+        further = probed(refined, ", then logistic regression")
         if is_better(further.metrics, best.metrics, ready.recipe.train.best_by):
             best = further
     return best

@@ -48,7 +48,7 @@ def plan(rungs: tuple[str, ...] = ("probe", "cached", "full"), keep: float = 0.5
 
 def sharing(seconds: float | None, plan: Plan, rows: int = 3200) -> TimeSharing:
     budget = None if seconds is None else Budget(seconds, lambda: 0.0, 0.0, 0)
-    return TimeSharing(plan, load_recipe({}), rows, budget)  # 100 updates an epoch
+    return TimeSharing(plan, load_recipe({}), rows, budget)  # of 3,200 rows: 100 updates an epoch
 
 
 def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
