@@ -62,10 +62,9 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
     from hf_finetune.images import cache_of, open_probe_rows
-    from hf_finetune.ladder.heads import fit_heads
     from hf_finetune.ladder.hidden import identity_of
     from hf_finetune.ladder.passage import pass_over
-    from hf_finetune.ladder.rung import class_counts
+    from hf_finetune.ladder.probe import fit_on
     from hf_finetune.ready import build_model, describe, make_ready
 
     started = time.monotonic()
@@ -84,9 +83,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         None,
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
     )
-    labels = ready.index.labels
-    weights = recipe.task.weights_for(class_counts(rows, labels))
-    choice = fit_heads(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights).choice
+    choice = fit_on(ready, rows, passages).choice
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return Ranked(
         model=recipe.model.name,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hf_finetune import processes
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.heads import Head, fit_heads
+from hf_finetune.ladder.heads import Fitted, Head, fit_heads
 from hf_finetune.ladder.passage import Passages
 from hf_finetune.ladder.rung import class_counts
 from hf_finetune.ladder.start import as_passed
@@ -55,17 +55,22 @@ def run_probe(
     return probed
 
 
+def fit_on(ready: Prepared, rows: PixelRows, passages: Passages) -> Fitted:
+    """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
+    labels = ready.index.labels
+    weights = ready.recipe.task.weights_for(class_counts(rows, labels))
+    return fit_heads(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights)
+
+
 def _better_head(ready: Prepared, rows: Mapping[Split, PixelRows], passages: Passages) -> Probed:
-    labels, train = ready.index.labels, np.asarray(rows["train"].labels)
-    weights = ready.recipe.task.weights_for(class_counts(rows["train"], labels))
-    fitted = fit_heads(passages.own["train"], train, len(labels.names), weights)
+    fitted = fit_on(ready, rows["train"], passages)
     targets, own = np.asarray(rows["validation"].labels), passages.own["validation"]
 
     def probed(head: Head, how: str) -> Probed:
         answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
         note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
         note += ", features from the cache" if passages.found else ""
-        return Probed(head, answers, score_answers(answers, targets, labels.names, full=False), note)
+        return Probed(head, answers, score_answers(answers, targets, ready.index.labels.names, full=False), note)
 
     best = probed(fitted.closed_form(), "")
     if (refined := fitted.logistic()) is not None:
