@@ -40,6 +40,8 @@ FEW_EPOCHS = 3.0
 SHORT_KEEP = 0.25
 # An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
 LEAST_PASSES = 2.0
+# Updates may take that many times what was measured before evaluations on the way are paid at their cost.
+SLOWER = 1.1
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
 
 
@@ -50,6 +52,22 @@ class Turn:
     pace: Pace | None
     keep: float
     forecast_s: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a rung under a budget: at most so many steps and evaluations, of so many seconds each; with `least_s` seconds
+    or fewer nothing is measured."""
+
+    steps: int
+    evaluation_s: float
+    most_evaluations: int
+    least_s: float = 0.0
+
+    def evaluations(self, spare_s: float) -> int:
+        """How many of them, the last with them, where that many seconds are left for the others."""
+        paid = int(max(0.0, spare_s) / max(self.evaluation_s, 1e-9))
+        return 1 + min(self.most_evaluations - 1, paid)
 
 
 class TimeSharing:
@@ -110,7 +128,7 @@ class TimeSharing:
         left = self.left_s() - evaluation_s
         if full_fits:
             left = min(CACHED_SHARE * left, whole * update_s(keep))
-        turn = self._limited("cached", update_s, left, round(ALONE * whole), evaluation_s)
+        turn = self._limited("cached", update_s, left, Limits(round(ALONE * whole), evaluation_s, CACHED_EVALUATIONS))
         if turn is not None:
             self._least_updates["full"] = max(LEAST_UPDATES, LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates)
         return turn
@@ -134,25 +152,25 @@ class TimeSharing:
             return Turn(None, keep, steps * update_s(keep) + evaluations * evaluation_s)
         left = self.left_s() - evaluation_s
         least_s = self._least_updates["full"] * self._least_update_s(min(keep, self._short_share))
-        return self._limited("full", update_s, left, steps, evaluation_s, least_s)
+        limits = Limits(steps, evaluation_s, self._recipe.train.evaluations, least_s)
+        return self._limited("full", update_s, left, limits)
 
-    def _limited(
-        self, rung: str, update_s: UpdateSeconds, seconds: float, most: int, evaluation_s: float, least_s: float = 0.0
-    ) -> Turn | None:
-        """As many updates as fit into `seconds`, of which measuring takes its part; at most `most`.
-
-        With fewer seconds than `least_s` nothing is measured.
-        """
+    def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: Limits) -> Turn | None:
+        """As many updates as fit into `seconds`, of which measuring takes its part; what is left of them pays for
+        evaluations on the way, of which the best is kept. The last evaluation is not of these seconds."""
         keep, steps, each, left, started = self._share, 0, 0.0, seconds, time.monotonic()
-        if seconds > least_s:
+        if seconds > limits.least_s:
             each = update_s(keep)
             few = seconds / each < FEW_EPOCHS * self._epoch_updates
             if few and self._short_share < keep < 1 and self._recipe.train.patches_kept == "auto":
                 keep, each = self._short_share, update_s(self._short_share)
             seconds -= processes.agree(time.monotonic() - started)
             steps = max(0, int(seconds / each))
-        if steps < min(self._least_updates[rung], most):
+        if steps < min(self._least_updates[rung], limits.steps):
             logger.info("%s: %s are left, too few; not run", rung, format_seconds(max(0.0, left)))
             return None
+        wanted = min(steps, limits.steps)
+        evaluations = limits.evaluations(seconds - SLOWER * wanted * each)
         # The clock decides; 1.5 times the forecast's updates is only a bound.
-        return Turn(Pace(min(round(1.5 * steps), most), seconds), keep, min(steps, most) * each + evaluation_s)
+        pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations)
+        return Turn(pace, keep, wanted * each + evaluations * limits.evaluation_s)

@@ -13,6 +13,8 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_finetune.training.pace import Pace
+
 logger = logging.getLogger(__name__)
 
 
@@ -57,10 +59,13 @@ class SealCheckpoints(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """One bar with the time left, the loss and the last validation score. On rank 0 only."""
+    """One bar with the time left, the loss and the last validation score. On rank 0 only.
 
-    def __init__(self, best_by: str) -> None:
-        self._best_by = best_by
+    Where a `pace` goes by the clock its steps are only a bound, and the bar's total follows what is expected.
+    """
+
+    def __init__(self, best_by: str, pace: Pace | None = None) -> None:
+        self._best_by, self._pace = best_by, pace
         self._bar: tqdm[Any] | None = None
         self._shown: dict[str, str] = {}
 
@@ -74,6 +79,8 @@ class ProgressBar(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._bar is not None:
+            if self._pace is not None:
+                self._bar.total = self._pace.expected(state.global_step)
             self._bar.update(state.global_step - self._bar.n)
 
     def on_log(

@@ -143,7 +143,7 @@ def _callbacks(
         EpochToDataset(dataset.set_epoch),
         MetricsFile(folders.metrics),
         SealCheckpoints(folders.seal),
-        ProgressBar(train.best_by),
+        ProgressBar(train.best_by, pace),
         best,
     ]
     if pace is not None:

@@ -45,6 +45,10 @@ class Pace:
         self.last = done
         return done
 
+    def expected(self, step: int) -> int:
+        """How many updates it will have been in all, judged after `step` of them."""
+        return self.steps if step == 0 or self.last <= 0 else min(self.steps, max(step, round(step / self.last)))
+
     def factor(self, step: int, schedule: Schedule, warmup: float) -> float:
         """The learning rate's share of its peak at the update after `step`."""
         done = self.share(step)

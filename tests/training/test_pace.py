@@ -66,6 +66,33 @@ def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
     assert turn.forecast_s == pytest.approx(600)
 
 
+def test_seconds_that_the_steps_leave_pay_for_evaluations() -> None:
+    def evaluations(seconds: float) -> tuple[int, float]:
+        time_sharing = sharing(2.5 + seconds, plan())  # 2.5 s are the run's closing
+        time_sharing.announce_probe(0.01, 0)  # an evaluation of 1,000 images takes 10 s, and one is kept for the end
+        turn = time_sharing.full(lambda _: 1.0, 1000)  # 600 updates of a second, which may take a tenth more
+        assert turn is not None
+        assert turn.pace is not None
+        return turn.pace.evaluations, turn.forecast_s
+
+    assert evaluations(600) == (1, pytest.approx(589 + 10))
+    assert evaluations(660) == (1, pytest.approx(600 + 10))
+    assert evaluations(705) == (4, pytest.approx(600 + 40))
+    assert evaluations(10_000) == (10, pytest.approx(600 + 100))  # as many as without a budget
+
+
+def test_the_expected_updates_follow_the_clock() -> None:
+    pace = Pace(90, seconds=60.0)
+    assert pace.expected(0) == 90
+    pace.start()
+    pace.last = 0.25  # a quarter of the time is over after 10 updates
+    assert pace.expected(10) == 40
+    pace.last = 0.01
+    assert pace.expected(10) == 90
+    pace.last = 1.03
+    assert pace.expected(55) == 55
+
+
 def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
     turn = sharing(102.5, plan()).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert turn is not None
