@@ -40,7 +40,8 @@ FEW_EPOCHS = 3.0
 SHORT_KEEP = 0.25
 # An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
 LEAST_PASSES = 2.0
-# Updates may take that many times what was measured before evaluations on the way are paid at their cost.
+# Updates may take that many times what was measured before evaluations on the way are at their cost (of 17 to 59
+# forecast in five runs, 83 to 120 % were done in their time; 100 photos, two cores, 2026-11-25).
 SLOWER = 1.1
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
 
@@ -156,8 +157,8 @@ class TimeSharing:
         return self._limited("full", update_s, left, limits)
 
     def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: Limits) -> Turn | None:
-        """As many updates as fit into `seconds`, of which measuring takes its part; what is left of them pays for
-        evaluations on the way, of which the best is kept. The last evaluation is not of these seconds."""
+        """As many updates as fit into `seconds`, of which measuring takes its part, and at most those of `limits`. What
+        they leave pays for evaluations on the way, of which the best is kept; the last one is paid for already."""
         keep, steps, each, left, started = self._share, 0, 0.0, seconds, time.monotonic()
         if seconds > limits.least_s:
             each = update_s(keep)
