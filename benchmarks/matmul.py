@@ -15,13 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 2048
 FLOPS = 2 * SIDE**3  # of one product: two for each multiply-add
+DEVICE_SIDE = 8192  # a GPU does the smaller one in less time than it takes to ask for it
 REPEATS = 5
+WARM_S = 0.3  # a GPU that idled raises its clock within this
 
 
-def matmul(dtype: torch.dtype, device: str = "cpu") -> Callable[[], None]:
-    """One square product of side 2048, to be timed; done when the call returns."""
-    a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
-    out = torch.empty(SIDE, SIDE, device=device, dtype=dtype)
+def matmul(dtype: torch.dtype, device: str = "cpu", side: int = SIDE) -> Callable[[], None]:
+    """One square product, to be timed; done when the call returns."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(side, side, device=device, dtype=dtype)
 
     def multiply() -> None:
         torch.mm(a, b, out=out)
@@ -32,16 +34,21 @@ def matmul(dtype: torch.dtype, device: str = "cpu") -> Callable[[], None]:
 
 
 def matmul_rate(dtype: torch.dtype, device: str = "cpu") -> float:
-    """Operations a second of square products of side 2048, with torch's threads of now.
+    """Operations a second of square products, of side 2048 with torch's threads of now, on a GPU of side 8192.
 
-    The median of five after one to warm up. Where a step is timed too, time `matmul` in turns with it instead.
+    The median of five after some to warm up. Where a step is timed too, time `matmul` in turns with it instead.
     """
-    multiply, taken = matmul(dtype, device), []
-    for _ in range(1 + REPEATS):
+    side = SIDE if device == "cpu" else DEVICE_SIDE
+    multiply, taken = matmul(dtype, device, side), []
+    began = time.perf_counter()
+    multiply()
+    while device != "cpu" and time.perf_counter() - began < WARM_S:
+        multiply()
+    for _ in range(REPEATS):
         started = time.perf_counter()
         multiply()
         taken.append(time.perf_counter() - started)
-    return FLOPS / statistics.median(taken[1:])
+    return 2 * side**3 / statistics.median(taken)
 
 
 def count_flops(step: Callable[[], Any]) -> int:

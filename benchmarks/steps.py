@@ -31,7 +31,7 @@ CALLS = 3  # at least
 
 def build(way: str, quantization: str, checkpoint: Path, out: Path) -> tuple[Any, bool]:
     """The model on its device as this way trains it, and whether its step needs autocast."""
-    from micro.models import prepare_ours, stock_model, stock_peft
+    from micro.models import make_plan, prepare_ours, stock_model, stock_peft
     from micro.photos import write_photos
 
     from hf_finetune.ladder.rung import training_forms
@@ -39,14 +39,15 @@ def build(way: str, quantization: str, checkpoint: Path, out: Path) -> tuple[Any
     photos = out / "photos"
     if not photos.exists():
         write_photos(photos, per_class=6)
-    ours = prepare_ours(checkpoint, photos, out / way, quantization)
-    device = ours.ready.plan.device.value
     if way == "ours":
-        model = ours.model if quantization != "none" else ours.model.to(device)
-        return model, training_forms(model, ours.ready.plan).__enter__()  # to the end of the process
-    ready = ours.ready
-    del ours
-    return (stock_peft(checkpoint, ready) if way == "peft" else stock_model(checkpoint).to(device)), True
+        ours = prepare_ours(checkpoint, photos, out / way, quantization)
+        plan = ours.ready.plan
+        model = ours.model if quantization != "none" else ours.model.to(plan.device.value)
+        return model, training_forms(model, plan).__enter__()  # to the end of the process
+    ready = make_plan(checkpoint, photos, out / way, quantization)
+    return (
+        stock_peft(checkpoint, ready) if way == "peft" else stock_model(checkpoint).to(ready.plan.device.value)
+    ), True
 
 
 def measured(function: Callable[[], Any], device: str, seconds: float) -> dict[str, Any]:
@@ -92,18 +93,20 @@ def work(options: argparse.Namespace) -> None:
     device = next(model.parameters()).device.type
     rate = matmul_rate(torch.bfloat16, device)
     flops = count_flops(plain_step(model, autocast=autocast, batch=1)) if quantization == "none" else None
+    about = {"way": way, "quantization": quantization, "device": device, "matmul_rate": rate}
+    rows: list[dict[str, Any]] = []
     for batch in options.batches:
-        row: dict[str, Any] = {"way": way, "quantization": quantization, "batch": batch, "device": device}
+        rows.append({**about, "batch": batch, "flops": flops and flops * batch})
         try:
-            row["step"] = measured(plain_step(model, autocast=autocast, batch=batch), device, options.seconds)
-            model.eval()
-            row["forward"] = measured(forward_of(model, batch, autocast), device, options.seconds)
+            rows[-1]["step"] = measured(plain_step(model, autocast=autocast, batch=batch), device, options.seconds)
         except torch.OutOfMemoryError:
-            print(json.dumps({**row, "reason": "out of memory"}), flush=True)
-            return
-        if flops is not None:
-            row["share"] = flops * batch / row["step"]["seconds"] / rate
-        print(json.dumps({**row, "matmul_rate": rate}), flush=True)
+            rows[-1]["reason"] = "out of memory"
+            break
+    model.eval()  # to stay: PEFT's nf4 on a CPU takes no step after a pass without gradients
+    for row in rows:
+        if "step" in row:
+            row["forward"] = measured(forward_of(model, row["batch"], autocast), device, options.seconds)
+        print(json.dumps(row), flush=True)
 
 
 def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -123,12 +126,26 @@ def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, An
             command += ["--seconds", str(options.seconds)]
             ran = subprocess.run(command, capture_output=True, text=True, check=False)
             found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+            add_shares(found, rows)
             if ran.returncode:
                 reason = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]
                 found.append({"way": way, "quantization": quantization, "batch": 0, "reason": reason[:200]})
             rows += [{"architecture": architecture, **row} for row in found]
     shutil.rmtree(out)
     return rows
+
+
+def add_shares(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]) -> None:
+    """Each row's share of the matmul rate. A quantized one does the products of the same way unquantized, and what it
+    takes to unpack its weights counts nothing."""
+    for row in found:
+        if "reason" in row:
+            continue
+        if row["flops"] is None:
+            same = (other for other in before if (other["way"], other["batch"]) == (row["way"], row["batch"]))
+            row["flops"] = next((other["flops"] for other in same if other.get("flops")), None)
+        if row["flops"] is not None:
+            row["share"] = row["flops"] / row["step"]["seconds"] / row["matmul_rate"]
 
 
 def table(architecture: str, rows: Sequence[dict[str, Any]], batches: Sequence[int]) -> str:

@@ -58,6 +58,18 @@ def training_device() -> Literal["cpu", "cuda", "mps", "xpu"]:
     return "cpu"
 
 
+def limit_memory(machine: Machine, most_bytes: int) -> None:
+    """Have torch refuse this process more than `most_bytes` of its GPU: a larger update is replayed in halves.
+
+    CUDA's own context, some hundred MB, is outside of what torch counts. No other device has such a limit.
+    """
+    import torch
+
+    if machine.device == "cuda":
+        whole = torch.cuda.get_device_properties(machine.local_rank).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, most_bytes / whole), machine.local_rank)
+
+
 def usable_cores() -> int:
     """Cores that this process may run on: affinity and the container's CPU quota counted."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

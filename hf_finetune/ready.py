@@ -112,19 +112,22 @@ def build_model(ready: Prepared) -> nn.Module:
 
     from hf_finetune.backbones.load import enable_checkpointing, load_backbone
     from hf_finetune.loading import short_sequence, torch_dtype
+    from hf_finetune.machine import limit_memory
 
     recipe, facts, plan = ready.recipe, ready.facts, ready.plan
+    if recipe.budget.memory is not None:
+        limit_memory(ready.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
     quantization = recipe.quantization.config(facts.head)
     device = plan.device.value
-    place = {"": ready.machine.local_rank if device == "cuda" else device}
+    place = f"cuda:{ready.machine.local_rank}" if device == "cuda" else device
     model = load_backbone(
         recipe.model,
         ready.index.labels,
         dtype=torch_dtype(frozen_dtype(ready)),
         seed=recipe.train.seed,
         quantization_config=quantization,
-        device_map=place if quantization is not None else None,
+        device_map={"": place} if quantization is not None else None,
         plain_attention=device == "cpu" and short_sequence(facts.preprocess),
     )
     adapted = recipe.adapter.apply(model, facts)
@@ -135,6 +138,9 @@ def build_model(ready: Prepared) -> nn.Module:
         config.base_model_name_or_path = ""
     if plan.checkpointing.value:
         enable_checkpointing(adapted)
+    if quantization is None:
+        # Before the Trainer would: the probe runs without one.
+        adapted.to(place)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
     return adapted
 
 

@@ -62,8 +62,8 @@ def write_checkpoint(folder: Path, depth: int | None = None, architecture: str =
     return folder
 
 
-def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Ours:
-    """What `train` does before its first rung, in bfloat16."""
+def make_plan(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Prepared:
+    """What `train` knows before it loads anything, in bfloat16."""
     content: dict[str, Any] = {
         "model": {"name": str(checkpoint)},
         "data": {"name": str(photos), "cache_dir": str(folder / "cache")},
@@ -73,7 +73,12 @@ def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str
         "ladder": ["probe", "cached", "full"],
         "output": {"dir": str(folder / "run")},
     }
-    ready, images = open_images(make_ready(load_recipe(content)))
+    return make_ready(load_recipe(content))
+
+
+def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Ours:
+    """What `train` does before its first rung, in bfloat16."""
+    ready, images = open_images(make_plan(checkpoint, photos, folder, quantization))
     return Ours(ready, images, build_model(ready))
 
 
