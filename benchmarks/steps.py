@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,20 @@ SECONDS = 3.0  # of timing a step
 CALLS = 3  # at least
 
 
-def build(way: str, quantization: str, checkpoint: Path, out: Path) -> tuple[Any, bool]:
-    """The model on its device as this way trains it, and whether its step needs autocast."""
+def build(way: str, quantization: str, checkpoint: Path, out: Path, forms: ExitStack) -> tuple[Any, bool]:
+    """The model on its device as this way trains it while `forms` is open, and whether its step needs autocast."""
     from micro.models import make_plan, prepare_ours, stock_model, stock_peft
-    from micro.photos import write_photos
 
     from hf_finetune.ladder.rung import training_forms
 
-    photos = out / "photos"
-    if not photos.exists():
-        write_photos(photos, per_class=6)
+    photos, own = out / "photos", out / f"{way}-{quantization}"
     if way == "ours":
-        ours = prepare_ours(checkpoint, photos, out / way, quantization)
-        plan = ours.ready.plan
-        model = ours.model if quantization != "none" else ours.model.to(plan.device.value)
-        return model, training_forms(model, plan).__enter__()  # to the end of the process
-    ready = make_plan(checkpoint, photos, out / way, quantization)
-    return (
-        stock_peft(checkpoint, ready) if way == "peft" else stock_model(checkpoint).to(ready.plan.device.value)
-    ), True
+        ours = prepare_ours(checkpoint, photos, own, quantization)
+        return ours.model, forms.enter_context(training_forms(ours.model, ours.ready.plan))
+    ready = make_plan(checkpoint, photos, own, quantization)
+    if way == "peft":
+        return stock_peft(checkpoint, ready), True
+    return stock_model(checkpoint).to(ready.plan.device.value), True
 
 
 def measured(function: Callable[[], Any], device: str, seconds: float) -> dict[str, Any]:
@@ -82,14 +78,16 @@ def forward_of(model: Any, batch: int, autocast: bool) -> Callable[[], None]:
     return forward
 
 
-def work(options: argparse.Namespace) -> None:
+def work(options: argparse.Namespace, forms: ExitStack) -> None:
     """One way of one model: a line of JSON a batch."""
     import torch
     from matmul import count_flops, matmul_rate
     from micro.models import plain_step
 
     way, quantization = options.way, options.quantizations[0]
-    model, autocast = build(way, quantization, options.checkpoint, options.out)
+    model, autocast = build(way, quantization, options.checkpoint, options.out, forms)
+    print("built", flush=True)
+    sys.stdin.readline()
     device = next(model.parameters()).device.type
     rate = matmul_rate(torch.bfloat16, device)
     flops = count_flops(plain_step(model, autocast=autocast, batch=1)) if quantization == "none" else None
@@ -112,27 +110,45 @@ def work(options: argparse.Namespace) -> None:
 def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every way of one model, each in a process of its own; one that fails is a row with its last words."""
     from micro.models import write_checkpoint
+    from micro.photos import write_photos
 
     out = options.out / architecture
     shutil.rmtree(out, ignore_errors=True)
     checkpoint = write_checkpoint(out / "checkpoint", architecture=architecture)
+    write_photos(out / "photos", per_class=6)
+    ways = [(way, kind) for kind in options.quantizations for way in options.ways if kind == "none" or way != "full"]
     rows: list[dict[str, Any]] = []
-    for quantization in options.quantizations:
-        for way in options.ways:
-            if way == "full" and quantization != "none":
-                continue
-            command = [sys.executable, str(HERE / "steps.py"), str(out), "--way", way, "--checkpoint", str(checkpoint)]
-            command += ["--quantizations", quantization, "--batches", *map(str, options.batches)]
-            command += ["--seconds", str(options.seconds)]
-            ran = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    for start in range(0, len(ways), options.together):
+        begun = [
+            (way, kind, begin(way, kind, out, checkpoint, options)) for way, kind in ways[start:][: options.together]
+        ]
+        for _, _, process in begun:
+            process.stdout.readline()  # built, or ended
+        for way, kind, process in begun:
+            output, _ = process.communicate("go\n")
+            found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
             add_shares(found, rows)
-            if ran.returncode:
-                reason = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]
-                found.append({"way": way, "quantization": quantization, "batch": 0, "reason": reason[:200]})
+            if process.returncode:
+                errors = log_of(out, way, kind).read_text("utf-8", "replace").strip().splitlines()
+                reason = (errors or [f"exit {process.returncode}"])[-1]
+                found.append({"way": way, "quantization": kind, "batch": 0, "reason": reason[:200]})
             rows += [{"architecture": architecture, **row} for row in found]
     shutil.rmtree(out)
     return rows
+
+
+def begin(way: str, quantization: str, out: Path, checkpoint: Path, options: argparse.Namespace) -> Any:
+    """The process of one way, building its model; it measures once it is told to."""
+    command = [sys.executable, str(HERE / "steps.py"), str(out), "--way", way, "--checkpoint", str(checkpoint)]
+    command += ["--quantizations", quantization, "--batches", *map(str, options.batches)]
+    command += ["--seconds", str(options.seconds)]
+    pipe = subprocess.PIPE
+    with log_of(out, way, quantization).open("w", encoding="utf-8") as log:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+
+
+def log_of(out: Path, way: str, quantization: str) -> Path:
+    return out / f"{way}-{quantization}.log"
 
 
 def add_shares(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]) -> None:
@@ -176,12 +192,16 @@ def main() -> None:
     parser.add_argument("--quantizations", nargs="+", choices=QUANTIZATIONS, default=list(QUANTIZATIONS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of timing a step; three calls at least")
+    parser.add_argument(
+        "--together", type=int, default=1, help="ways to build at the same time; each is measured alone"
+    )
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out, options.batches = options.out.resolve(), sorted(options.batches)
     if options.way:
-        work(options)
+        with ExitStack() as forms:
+            work(options, forms)
         return
     from results import about_machine
 

@@ -24,9 +24,9 @@ from hf_finetune.types import Labels, PixelRows, Plan
 def training_forms(model: nn.Module, plan: Plan) -> Iterator[bool]:
     """LoRA layers in their training form where all of them have one; yields whether autocast is still needed.
 
-    On CPUs alone, where autocast's copies cost a fifth of a step (docs/RESULTS.md); elsewhere it is the Trainer's.
+    Autocast's copies cost a fifth of a step on CPUs (docs/RESULTS.md), and a GPU waits until each is asked for.
     """
-    if plan.device.value == "cpu" and plan.precision.value == "bf16" and covers(model):
+    if plan.device.value in ("cpu", "cuda") and plan.precision.value == "bf16" and covers(model):
         with low_memory_lora(model):
             yield False
     else:
