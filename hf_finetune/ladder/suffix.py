@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from hf_finetune.errors import ModelError
+from hf_finetune.ladder.bounds import SHORT_KEEP
 from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
 from hf_finetune.ladder.left_out import Parts, least_share
-from hf_finetune.ladder.pacing import SHORT_KEEP
 from hf_finetune.ladder.passage import Passages
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.start import as_passed

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from hf_finetune.ladder.bounds import ALONE, CACHED_EPOCHS, LEAST_UPDATES, LEAST_WITHOUT_PROBE, SHORT_KEEP
 from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.pacing import ALONE, CACHED_EPOCHS, LEAST_UPDATES, SHORT_KEEP, TimeSharing, Turn
+from hf_finetune.ladder.pacing import TimeSharing, Turn
 from hf_finetune.recipe import load_recipe
 from hf_finetune.training.best import is_better
 from hf_finetune.training.pace import Pace
@@ -100,14 +101,36 @@ def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
     assert turn.pace.seconds == pytest.approx(100, rel=1e-3)  # measuring takes its part
     assert turn.keep == SHORT_KEEP
     assert turn.pace.steps == pytest.approx(600, abs=3)  # a bound: 1.5 times what is forecast
-    whole = sharing(42.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
+    whole = sharing(72.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert whole is not None
     assert whole.keep == 1.0
 
 
 def test_too_little_time_is_no_rung() -> None:
-    assert sharing(2.5 + 0.4 * LEAST_UPDATES, plan()).cached(lambda _: 0.5, lambda _: 1.0, 0) is None
+    for rung in ("cached", "full"):
+        for updates, runs in ((LEAST_UPDATES - 1, False), (LEAST_UPDATES + 1, True)):
+            assert (turn_of(rung, updates, plan()) is not None) is runs, (rung, updates)
     assert sharing(1.0, plan()).full(lambda _: 0.5, 0) is None
+
+
+def test_without_a_probe_there_is_nothing_to_lose() -> None:
+    assert turn_of("full", LEAST_WITHOUT_PROBE + 1, plan(("full",))) is not None
+    assert turn_of("full", LEAST_WITHOUT_PROBE - 1, plan(("full",))) is None
+
+
+def test_with_few_rows_the_time_goes_to_a_rung_that_can_use_it() -> None:
+    time_sharing = sharing(102.5, plan(), rows=100)  # 40 updates of full, which are no use, or 100 of cached
+    turn = time_sharing.cached(lambda _: 1.0, lambda _: 2.5, 0)
+    assert turn is not None
+    assert turn.forecast_s == pytest.approx(100, abs=1)
+
+
+def turn_of(rung: str, updates: int, of: Plan) -> Turn | None:
+    """The rung's turn where the time is enough for so many updates, and a little."""
+    time_sharing = sharing(2.5 + 0.25 * updates + 0.1, of)  # 2.5 s are the run's closing
+    if rung == "cached":
+        return time_sharing.cached(lambda _: 0.25, lambda _: 1.0, 0)
+    return time_sharing.full(lambda _: 0.25, 0)
 
 
 def test_what_cannot_fit_is_not_even_measured() -> None:
