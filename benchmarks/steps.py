@@ -3,9 +3,9 @@ fine-tuning; images a second, memory, and the share of the machine's measured ma
 
     python benchmarks/steps.py OUT [--architectures vit_base_patch16_224 …] [--batches 1 4 …] [--quantizations int8 …]
 
-Each way of each model is a process of its own, which takes the batches in rising order until memory is short. On a GPU
-the bytes are the most that torch held while a step ran, weights included; elsewhere the process's anonymous bytes.
-Prints a table a model; raw figures in OUT/steps.json.
+Each way of each model is a process of its own (step_work.py), which takes the batches in rising order until memory is
+short. On a GPU the bytes are the most that torch held while a step ran, weights included; elsewhere the process's
+anonymous bytes. Prints a table a model; raw figures in OUT/steps.json.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,84 +25,6 @@ BATCHES = (1, 4, 16, 64, 256)
 QUANTIZATIONS = ("none", "int8", "nf4")
 WAYS = ("full", "peft", "ours")
 SECONDS = 3.0  # of timing a step
-CALLS = 3  # at least
-
-
-def build(way: str, quantization: str, checkpoint: Path, out: Path, forms: ExitStack) -> tuple[Any, bool]:
-    """The model on its device as this way trains it while `forms` is open, and whether its step needs autocast."""
-    from micro.models import make_plan, prepare_ours, stock_model, stock_peft
-
-    from hf_finetune.ladder.rung import training_forms
-
-    photos, own = out / "photos", out / f"{way}-{quantization}"
-    if way == "ours":
-        ours = prepare_ours(checkpoint, photos, own, quantization)
-        return ours.model, forms.enter_context(training_forms(ours.model, ours.ready.plan))
-    ready = make_plan(checkpoint, photos, own, quantization)
-    if way == "peft":
-        return stock_peft(checkpoint, ready), True
-    return stock_model(checkpoint).to(ready.plan.device.value), True
-
-
-def measured(function: Callable[[], Any], device: str, seconds: float) -> dict[str, Any]:
-    """Median seconds of a call, and the most bytes while it was called."""
-    import torch
-    from micro.interleaved import interleave
-
-    from hf_finetune.peak import PeakMemory, device_peak_bytes
-
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    with PeakMemory() as peak:
-        taken = statistics.median(interleave({"call": function}, seconds, least=CALLS)["call"])
-    return {"seconds": taken, "bytes": device_peak_bytes(device) or peak.anonymous_bytes}
-
-
-def forward_of(model: Any, batch: int, autocast: bool) -> Callable[[], None]:
-    """A pass without gradients; done when it returns."""
-    import torch
-
-    device = next(model.parameters()).device
-    pixels = torch.randn(batch, 3, 224, 224, device=device)
-
-    @torch.no_grad()  # tensors of inference mode that bitsandbytes kept would refuse the next step
-    def forward() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            model(pixel_values=pixels)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return forward
-
-
-def work(options: argparse.Namespace, forms: ExitStack) -> None:
-    """One way of one model: a line of JSON a batch."""
-    import torch
-    from matmul import count_flops, matmul_rate
-    from micro.models import plain_step
-
-    way, quantization = options.way, options.quantizations[0]
-    model, autocast = build(way, quantization, options.checkpoint, options.out, forms)
-    print("built", flush=True)
-    sys.stdin.readline()
-    device = next(model.parameters()).device.type
-    rate = matmul_rate(torch.bfloat16, device)
-    flops = count_flops(plain_step(model, autocast=autocast, batch=1)) if quantization == "none" else None
-    about = {"way": way, "quantization": quantization, "device": device, "matmul_rate": rate}
-    rows: list[dict[str, Any]] = []
-    for batch in options.batches:
-        rows.append({**about, "batch": batch, "flops": flops and flops * batch})
-        try:
-            rows[-1]["step"] = measured(plain_step(model, autocast=autocast, batch=batch), device, options.seconds)
-        except torch.OutOfMemoryError:
-            rows[-1]["reason"] = "out of memory"
-            break
-    model.eval()  # to stay: PEFT's nf4 on a CPU takes no step after a pass without gradients
-    for row in rows:
-        if "step" in row:
-            row["forward"] = measured(forward_of(model, row["batch"], autocast), device, options.seconds)
-        print(json.dumps(row), flush=True)
 
 
 def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -139,8 +59,8 @@ def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, An
 
 def begin(way: str, quantization: str, out: Path, checkpoint: Path, options: argparse.Namespace) -> Any:
     """The process of one way, building its model; it measures once it is told to."""
-    command = [sys.executable, str(HERE / "steps.py"), str(out), "--way", way, "--checkpoint", str(checkpoint)]
-    command += ["--quantizations", quantization, "--batches", *map(str, options.batches)]
+    command = [sys.executable, str(HERE / "step_work.py"), str(out), "--way", way, "--checkpoint", str(checkpoint)]
+    command += ["--quantization", quantization, "--batches", *map(str, options.batches)]
     command += ["--seconds", str(options.seconds)]
     pipe = subprocess.PIPE
     with log_of(out, way, quantization).open("w", encoding="utf-8") as log:
@@ -195,14 +115,8 @@ def main() -> None:
     parser.add_argument(
         "--together", type=int, default=1, help="ways to build at the same time; each is measured alone"
     )
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out, options.batches = options.out.resolve(), sorted(options.batches)
-    if options.way:
-        with ExitStack() as forms:
-            work(options, forms)
-        return
     from results import about_machine
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/steps.py` has it
 
+from micro.models import write_checkpoint  # noqa: E402
+from micro.photos import write_photos  # noqa: E402
+from step_work import build  # noqa: E402
 from steps import table  # noqa: E402
 
 
@@ -25,6 +30,15 @@ def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Pat
         assert row["step"]["seconds"] > 0 and row["forward"]["seconds"] > 0, row
         assert row["step"]["bytes"] > 10_000_000 and row["share"] > 0, row
     assert done.stdout.splitlines()[2].startswith("| ours | ")
+
+
+def test_our_way_is_measured_in_the_form_that_trains(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", per_class=6)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", depth=1)
+    with ExitStack() as forms:
+        model, autocast = build("ours", "none", checkpoint, tmp_path, forms)
+        gc.collect()
+        assert any("forward" in vars(module) for module in model.modules()) is not autocast
 
 
 def test_a_way_that_ran_out_of_memory_or_failed_says_so_in_its_place() -> None:
