@@ -88,16 +88,11 @@ class TimeSharing:
         left = self.left_s() - evaluation_s
         if full_fits:
             left = min(bounds.CACHED_SHARE * left, whole * update_s(keep))
-        turn = self._limited(
-            "cached",
-            update_s,
-            left,
-            bounds.Limits(round(bounds.ALONE * whole), evaluation_s, bounds.CACHED_EVALUATIONS),
-        )
+        limits = bounds.Limits(round(bounds.ALONE * whole), evaluation_s, bounds.CACHED_EVALUATIONS)
+        turn = self._limited("cached", update_s, left, limits)
         if turn is not None:
-            self._least_updates["full"] = max(
-                bounds.LEAST_UPDATES, bounds.LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
-            )
+            least = bounds.LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
+            self._least_updates["full"] = max(self._least_updates["full"], least)
         return turn
 
     def _full_fits(self, full_s: UpdateSeconds, keep: float, evaluation_s: float) -> bool:
