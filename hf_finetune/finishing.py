@@ -109,11 +109,10 @@ def evaluate_splits(
     if not len(rows.get("test", ())):
         return results
     machine, plan = ready.machine, ready.plan
-    place = f"cuda:{machine.local_rank}" if machine.device == "cuda" else machine.device
     dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
-        verified = load_result(staged, manifest, dtype, place)
+        verified = load_result(staged, manifest, dtype, machine.place)
     model = verified
     test = rows["test"]
     own, found = np.arange(machine.rank, len(test), machine.world_size), None

@@ -119,8 +119,7 @@ def build_model(ready: Prepared) -> nn.Module:
         limit_memory(ready.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
     quantization = recipe.quantization.config(facts.head)
-    device = plan.device.value
-    place = f"cuda:{ready.machine.local_rank}" if device == "cuda" else device
+    place = ready.machine.place
     model = load_backbone(
         recipe.model,
         ready.index.labels,
@@ -128,7 +127,7 @@ def build_model(ready: Prepared) -> nn.Module:
         seed=recipe.train.seed,
         quantization_config=quantization,
         device_map={"": place} if quantization is not None else None,
-        plain_attention=device == "cpu" and short_sequence(facts.preprocess),
+        plain_attention=place == "cpu" and short_sequence(facts.preprocess),
     )
     adapted = recipe.adapter.apply(model, facts)
     if ready.start is not None:

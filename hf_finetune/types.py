@@ -203,6 +203,11 @@ class Machine:
     free_disk_bytes: int
     system: str
 
+    @property
+    def place(self) -> str:
+        """This process's device as torch names it."""
+        return f"cuda:{self.local_rank}" if self.device == "cuda" else self.device
+
 
 @dataclass(frozen=True)
 class Decision(Generic[T]):
