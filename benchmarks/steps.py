@@ -40,7 +40,8 @@ def rows_of(architecture: str, options: argparse.Namespace) -> list[dict[str, An
     rows: list[dict[str, Any]] = []
     for start in range(0, len(ways), options.together):
         begun = [
-            (way, kind, begin(way, kind, out, checkpoint, options)) for way, kind in ways[start:][: options.together]
+            (way, kind, begin(way, kind, out, checkpoint, options))
+            for way, kind in ways[start : start + options.together]
         ]
         for _, _, process in begun:
             process.stdout.readline()  # built, or ended
