@@ -1,12 +1,13 @@
 """Settings of the trained rungs, compared on photos that are held out of training and validation; no test is looked at.
 
-    python benchmarks/settings.py DATA OUT RUNG [--only trashnet …] [--cuts 0 1 2] --settings epochs=4,batch=32 …
+    python benchmarks/settings.py DATA OUT RUNG [--start probe] [--only trashnet …] [--cuts 0 1 2] --settings epochs=4 …
 
 Training and validation photos of a data set are pooled and cut anew, by class, with the number of the cut. Every
-setting starts from the probe of that cut (RUNG full: from the cached rung that the plan makes of it) and passes over
-the same photos; what is scored are the last weights, not the best of several evaluations. A setting is a list of
-`epochs` (passes), `batch`, `rate`, `smoothing`, `keep` (share of the patches); what is left out is as in a recipe with
-nothing set. Writes OUT/settings.json and prints a markdown table.
+setting starts from the probe of that cut (RUNG full: from the cached rung that the plan makes of it, where that is
+better on what is held out, or with --start probe from the probe as well) and passes over the same photos; what is
+scored are the last weights, not the best of several evaluations. A setting is a list of `epochs` (passes), `batch`,
+`rate`, `smoothing`, `keep` (share of the patches); what is left out is as in a recipe with nothing set. Writes
+OUT/settings.json and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -89,9 +90,10 @@ class Bench:
             climber = Climber(
                 self._model, self._ready, rows, self._images.probe_rows, self._folders, cache, identity, None, chooser
             )
-            for taken in ("probe",) if rung == "cached" else ("probe", "cached"):  # a backbone may refuse the latter
-                climber.take(taken)
-        self.start = chooser.climbed.candidates[-1].validation
+            for taken in ("probe", "cached") if options.start == "cached" else ("probe",):
+                climber.take(taken)  # a backbone may refuse the cached one
+        chooser.restore()
+        self.start = chooser.climbed.best.validation
         self._passages = climber.passages
         self._state = {name: weight.clone() for name, weight in trained_state(self._model).items()}
 
@@ -146,6 +148,7 @@ def main() -> None:
     for name in ("data", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("rung", choices=("cached", "full"))
+    parser.add_argument("--start", choices=("probe", "cached"), help="of full: from which rung (default: cached)")
     parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--size", default="all", help="training photos of the case: all, 100, 500")
     parser.add_argument("--model", default="vit_tiny_timm", help="a folder of DATA/weights")
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", required=True)
     parser.add_argument("--set", nargs="*", default=[], help="section.key=value for every setting")
     options = parser.parse_args()
+    options.start = options.start or ("cached" if options.rung == "full" else "probe")
     options.out.mkdir(parents=True, exist_ok=True)
     options.data, options.out = options.data.resolve(), options.out.resolve()
     keep_freed_memory()
@@ -161,7 +165,8 @@ def main() -> None:
     for name in options.only:
         for cut in options.cuts:
             bench = Bench(f"{name}-{options.size}", cut, options.rung, options)
-            common = {"rung": options.rung, "data": f"{name}-{options.size}", "cut": cut, "set": options.set}
+            common = {"rung": options.rung, "from": options.start, "set": options.set}
+            common |= {"data": f"{name}-{options.size}", "cut": cut}
             rows.append({**common, "setting": "start", "accuracy": bench.start["accuracy"], "seconds": 0})
             for text in options.settings:
                 accuracy, seconds = bench.accuracy(dict(part.split("=") for part in text.split(",")))

@@ -23,7 +23,7 @@ CACHED_EVALUATIONS = 3
 # Shorter rungs lose against what they start from (docs/RESULTS.md): of 65 runs of at most 60 updates 18 were kept, and
 # validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and it rose by .3 to 2.7.
 LEAST_UPDATES = 60
-LEAST_WITHOUT_PROBE = 10  # where there is nothing to lose
+FEWEST_UPDATES = 10  # of any rung: without a probe there is nothing to lose
 # Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
 # (same runs, 22 s of full: a quarter .893, half .875).
 FEW_EPOCHS = 3.0

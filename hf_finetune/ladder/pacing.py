@@ -39,7 +39,7 @@ class TimeSharing:
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
         self._least_share = 0.0
-        least = bounds.LEAST_UPDATES if "probe" in plan.rungs.value else bounds.LEAST_WITHOUT_PROBE
+        least = bounds.LEAST_UPDATES if "probe" in plan.rungs.value else bounds.FEWEST_UPDATES
         self._least_updates: dict[str, float] = {"cached": least, "full": least}
 
     @property
@@ -81,7 +81,7 @@ class TimeSharing:
         whole = self._cached_epochs * self._epoch_updates
         evaluation_s = images * self._image_s
         if not self.limited:
-            steps = max(round(whole), bounds.LEAST_WITHOUT_PROBE)
+            steps = max(round(whole), bounds.FEWEST_UPDATES)
             pace = Pace(steps, evaluations=bounds.CACHED_EVALUATIONS)
             return Turn(pace, keep, steps * update_s(keep) + bounds.CACHED_EVALUATIONS * evaluation_s)
         full_fits = "full" in self._plan.rungs.value and self._full_fits(full_s, keep, evaluation_s)

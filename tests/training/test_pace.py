@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_finetune.ladder.bounds import ALONE, CACHED_EPOCHS, LEAST_UPDATES, LEAST_WITHOUT_PROBE, SHORT_KEEP
+from hf_finetune.ladder.bounds import ALONE, CACHED_EPOCHS, FEWEST_UPDATES, LEAST_UPDATES, SHORT_KEEP
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.pacing import TimeSharing, Turn
 from hf_finetune.recipe import load_recipe
@@ -114,8 +114,8 @@ def test_too_little_time_is_no_rung() -> None:
 
 
 def test_without_a_probe_there_is_nothing_to_lose() -> None:
-    assert turn_of("full", LEAST_WITHOUT_PROBE + 1, plan(("full",))) is not None
-    assert turn_of("full", LEAST_WITHOUT_PROBE - 1, plan(("full",))) is None
+    assert turn_of("full", FEWEST_UPDATES + 1, plan(("full",))) is not None
+    assert turn_of("full", FEWEST_UPDATES - 1, plan(("full",))) is None
 
 
 def test_with_few_rows_the_time_goes_to_a_rung_that_can_use_it() -> None:
