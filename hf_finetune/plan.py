@@ -81,7 +81,7 @@ def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:
 
 # Images an update. Short runs are short of updates: on held-out photos of TrashNet (two cuts), two passes of the cached
 # rung gave .888 with updates of 64, .904 with 32; five passes .924 and .918, and neither is clearly better on smaller
-# data sets (benchmarks/settings.py, docs/RESULTS.md, 2026-11-25). With many rows larger updates use a device better.
+# data sets (benchmarks/settings.py, docs/SETTINGS.md, 2026-11-25). With many rows larger updates use a device better.
 SMALL_BATCH, LARGE_BATCH = 32, 64
 MANY_ROWS = 5_000  # assumption
 

@@ -13,14 +13,14 @@ LEAST_EPOCHS_AFTER_CACHED = 3.0
 # Where both fit, the cached rung's share of the time.
 CACHED_SHARE = 0.25
 # Passes after which it levels off, more where images are few: so many images in all, in at most so many passes. On
-# held-out photos (docs/RESULTS.md): 100 images, 4 passes .750, 12 .760, 30 .775 (the probe .766); 500, 6 passes .898,
+# held-out photos (docs/SETTINGS.md): 100 images, 4 passes .750, 12 .760, 30 .775 (the probe .766); 500, 6 passes .898,
 # 12 .917 (the probe .886).
 CACHED_EPOCHS = 4.0
 CACHED_IMAGES = 6_000
 LARGEST_EPOCHS = 30.0
 ALONE = 2.0  # times as many of the cached rung alone
 CACHED_EVALUATIONS = 3
-# Shorter rungs lose against what they start from (docs/RESULTS.md): of 65 runs of at most 60 updates 18 were kept, and
+# Shorter rungs lose against what they start from (docs/SETTINGS.md): of 65 runs of at most 60 updates 18 were kept, and
 # validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and it rose by .3 to 2.7.
 LEAST_UPDATES = 60
 FEWEST_UPDATES = 10  # of any rung: without a probe there is nothing to lose
