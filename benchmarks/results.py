@@ -79,10 +79,9 @@ class Results:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """Every row with its `accuracy`, recomputed from the predictions."""
-        return [
-            {**row, "accuracy": self.accuracy(row["case"], row["method"], row["seed"])} for row in self._content["runs"]
-        ]
+        """Every row with its `accuracy`, recomputed from the predictions; by seed, whenever each was run."""
+        by_seed = sorted(self._content["runs"], key=lambda row: row["seed"])
+        return [{**row, "accuracy": self.accuracy(row["case"], row["method"], row["seed"])} for row in by_seed]
 
     def aside(self, case: str, method: str) -> str | None:
         """Why it was not run."""

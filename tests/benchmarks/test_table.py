@@ -57,7 +57,7 @@ def row(
 def results(tmp_path: Path) -> Results:
     found = Results(tmp_path / "bench-small", ABOUT)
     found.set_truth(CASE, FILES)
-    for seed in range(3):
+    for seed in (2, 0, 1):  # run again in any order
         found.add(row("transformers-example", seed, seed, seconds=40, validations=[(20, 0.7), (39, 0.9)]))
     found.add(row("ours-probe-alone", 0, 1, seconds=9, validations=[(8, 0.9)]))
     found.set_aside(CASE, "AutoGluon-MultiModal", "it does not install:\n a | b")
