@@ -83,7 +83,8 @@ def work(options: argparse.Namespace, forms: ExitStack) -> None:
             rows[-1]["step"] = measured(plain_step(model, autocast=autocast, batch=batch), device, options.seconds)
         except RuntimeError as error:  # what the smaller batches gave stands
             short = isinstance(error, torch.OutOfMemoryError)
-            rows[-1]["reason"] = "out of memory" if short else str(error).strip().splitlines()[0][:200]
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            rows[-1]["reason"] = "out of memory" if short else said[0][:200]
             break
     model.eval()  # to stay: PEFT's nf4 on a CPU takes no step after a pass without gradients
     for row in rows:
