@@ -113,8 +113,8 @@ def case_table(case: str, results: Results) -> list[str]:
     for slug, method in METHODS.items():
         own = [row for row in rows if row["method"] == slug]
         reason = results.aside(case, slug)
-        if reason is None and method.script and method.variant == "as shipped":
-            reason = "not yet"
+        if reason is None and method.script:
+            reason = "not yet" if method.variant == "as shipped" else "not yet (make bench-tune, then make bench-full)"
         if own:
             lines.append(f"| {_title(method, own)} | {' | '.join(cells_of(own, target))} |")
         elif reason is not None:

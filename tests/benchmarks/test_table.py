@@ -112,6 +112,8 @@ def test_a_run_without_some_predictions_is_refused(results: Results) -> None:
 
 def test_a_reference_that_nobody_asked_for_yet_is_an_empty_row(results: Results) -> None:
     assert cells(results, "PEFT example")[1:] == ["not run: not yet", *[""] * 8]
+    tuned = cells(results, "PEFT example (tuned)")
+    assert tuned[1:] == ["not run: not yet (make bench-tune, then make bench-full)", *[""] * 8]
 
 
 def test_several_cases_have_a_table_of_their_own_with_the_best_of_each_in_bold(results: Results) -> None:
