@@ -156,6 +156,8 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", required=True)
     parser.add_argument("--set", nargs="*", default=[], help="section.key=value for every setting")
     options = parser.parse_args()
+    if options.rung == "cached" and options.start == "cached":
+        parser.error("the cached rung starts from the probe; --start cached is for full")
     options.start = options.start or ("cached" if options.rung == "full" else "probe")
     options.out.mkdir(parents=True, exist_ok=True)
     options.data, options.out = options.data.resolve(), options.out.resolve()
@@ -173,7 +175,7 @@ def main() -> None:
                 rows.append({**common, "setting": text, "accuracy": accuracy, "seconds": seconds})
                 print(json.dumps(rows[-1]), flush=True)
                 path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print(table(rows))
+    print(table([row for row in rows if (row["rung"], row.get("from")) == (options.rung, options.start)]))
 
 
 if __name__ == "__main__":
