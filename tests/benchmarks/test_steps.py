@@ -32,6 +32,18 @@ def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Pat
     assert done.stdout.splitlines()[2].startswith("| ours | ")
 
 
+def test_a_batch_that_fails_leaves_the_smaller_ones_their_rows(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", per_class=6)
+    command = [sys.executable, str(ROOT / "benchmarks" / "step_work.py"), str(tmp_path), "--way", "ours"]
+    command += ["--checkpoint", str(write_checkpoint(tmp_path / "checkpoint", depth=1)), "--quantization", "none"]
+    command += ["--batches", "1", str(10**9), "--seconds", "0"]  # 600 TB of pixels
+    done = subprocess.run(command, input="go\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    assert first["step"]["seconds"] > 0 and first["forward"]["seconds"] > 0
+    assert "memory" in second["reason"] and "step" not in second
+
+
 def test_our_way_is_measured_in_the_form_that_trains(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", per_class=6)
     checkpoint = write_checkpoint(tmp_path / "checkpoint", depth=1)
