@@ -1,10 +1,12 @@
-"""The HF Trainer with two methods overridden: one training step is one whole update, and evaluation survives a lack of
-memory.
+"""The HF Trainer whose training step is one whole update, and whose evaluation survives a lack of memory.
 
 The Trainer's own accumulation hands over one micro-batch at a time and cannot go back, so that an update which runs out
 of memory in its middle is lost or, worse, counted in part. Here the Trainer sees the process's whole share of an update
 (uint8 rows, small) and this class cuts it into micro-batches; on out of memory the gradients are dropped and the same
 rows are replayed in smaller pieces, on every process alike (docs/DECISIONS.md).
+
+A model with adapters has some 800 modules, and every walk through them takes a millisecond or two, on a GPU as much as
+a small model's forward pass: what an update needs of them is looked up once.
 """
 
 from __future__ import annotations
@@ -53,15 +55,16 @@ class UpdateTrainer(Trainer):
         self._frozen_norms = list(frozen_norms)
         self._name_rows = name_rows
         self._stop_on_non_finite = stop_on_non_finite
+        self._in_train_mode = False
+        self._parameters: list[nn.Parameter] = []
+        self._batch_norms: list[nn.Module] = []
 
     def training_step(
         self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Gradients of one update from this process's rows; returns the update's mean loss over all processes."""
         del num_items_in_batch  # rows may be weighted, so the objective counts
-        model.train()
-        for norm in self._frozen_norms:
-            norm.eval()
+        self._enter_train_mode(model)
         inputs = self._prepare_inputs(inputs)
         normaliser = sum_over_ranks(self.objective.row_weights(inputs).sum())
         while True:
@@ -74,7 +77,7 @@ class UpdateTrainer(Trainer):
             raise TrainingError("A process ran out of memory without the others knowing.")
         loss = sum_over_ranks(loss)
         if not self._is_fsdp:
-            sum_tensors_over_ranks([p.grad for p in model.parameters() if p.grad is not None])
+            sum_tensors_over_ranks(self._gradients())
         if self._stop_on_non_finite:
             self._check_finite(model, inputs, loss, normaliser)
         return loss
@@ -84,9 +87,33 @@ class UpdateTrainer(Trainer):
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
         """Logits [B, C] float32 and labels [B]; in smaller pieces where memory lacks."""
         del prediction_loss_only, ignore_keys
+        self._in_train_mode = False  # the Trainer's evaluation puts the model into its own
         inputs = self._prepare_inputs(inputs)
         logits, self.eval_batch = forward_in_pieces(model, self.objective.normalise, inputs, self.eval_batch)
         return None, logits, inputs["labels"]
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Not counted: the Trainer's estimate walks the model in every update, and nobody reads it here."""
+        del inputs
+        return 0
+
+    def _enter_train_mode(self, model: nn.Module) -> None:
+        """Before the first update and after every evaluation."""
+        if self._in_train_mode:
+            return
+        model.train()
+        for norm in self._frozen_norms:
+            norm.eval()
+        self._parameters = list(model.parameters())
+        self._batch_norms = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        ]
+        self._in_train_mode = True
+
+    def _gradients(self) -> list[torch.Tensor]:
+        return [weight.grad for weight in self._parameters if weight.grad is not None]
 
     @property
     def _is_fsdp(self) -> bool:
@@ -95,7 +122,7 @@ class UpdateTrainer(Trainer):
     def _attempt(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> torch.Tensor | None:
         """This process's part of the mean loss, with its gradients left on the parameters; None: out of memory."""
         total = torch.zeros((), device=self.args.device)
-        statistics = self._running_statistics(model)
+        statistics = self._running_statistics()
         # FSDP averages the gradients over the processes itself; elsewhere they are summed after the last piece.
         scale = self.args.world_size if self._is_fsdp else 1
         try:
@@ -114,11 +141,9 @@ class UpdateTrainer(Trainer):
             return None
         return total
 
-    def _running_statistics(self, model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Copies of the trained BatchNorm layers' statistics, so that a replayed update counts once."""
-        if all(not isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-            return []
-        return [(b, b.clone()) for m in model.modules() if m.training for b in m.buffers(recurse=False)]
+        return [(buffer, buffer.clone()) for norm in self._batch_norms for buffer in norm.buffers(recurse=False)]
 
     def _shrink(self) -> None:
         if self.micro_batch == 1:
@@ -138,8 +163,7 @@ class UpdateTrainer(Trainer):
         """Stop before a non-finite number reaches the weights. One device sync an update."""
         finite = torch.isfinite(loss)
         if not self.args.fp16:  # with loss scaling an infinite gradient is ordinary: the scaler skips that update
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+            finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(self._gradients()))
         if bool(finite):
             return
         culprits = self._rows_with_non_finite_loss(model, inputs, normaliser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -110,6 +111,42 @@ def test_out_of_memory_in_backward_replays_the_whole_update(tiny: Path, tmp_path
     rough, fitted = run(recipe, tiny_plan(micro=32), tmp_path / "rough", model=model)
     assert (fitted.micro_batch, fitted.replays, wrapper.failures) == (8, 2, 2)
     assert_same(trained(smooth), {name.replace("inner.", ""): p for name, p in trained(rough).items()}, atol=2e-6)
+
+
+class Normed(nn.Module):
+    """A layer and a BatchNorm over its features, which trains."""
+
+    def __init__(self, inner: nn.Module, width: int) -> None:
+        super().__init__()
+        self.inner, self.norm = inner, nn.BatchNorm1d(width)
+
+    def forward(self, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        return self.norm(self.inner(hidden, *args, **kwargs).transpose(1, 2)).transpose(1, 2)
+
+
+def test_a_replayed_update_counts_once_in_running_statistics(tiny: Path, tmp_path: Path) -> None:
+    recipe, statistics = tiny_recipe(tiny), []
+    for name, micro, limit in (("smooth", 8, 100), ("rough", 32, 8)):
+        model, _ = adapted(recipe)
+        layers = model.get_base_model().vit.layers  # pyright: ignore[reportCallIssue]
+        layers[1] = Normed(layers[1], 64)
+        wrapper = limited(model, limit)
+        run(recipe, tiny_plan(micro=micro), tmp_path / name, model=model)
+        statistics.append(dict(layers[1].norm.named_buffers()))
+    assert wrapper.failures > 0
+    assert statistics[0]["num_batches_tracked"] == statistics[1]["num_batches_tracked"] > 0
+    torch.testing.assert_close(statistics[0]["running_mean"], statistics[1]["running_mean"], atol=2e-6, rtol=0)
+
+
+def test_every_update_is_in_train_mode_and_every_evaluation_is_not(tiny: Path, tmp_path: Path) -> None:
+    model, _ = adapted(tiny_recipe(tiny))
+    seen: list[tuple[bool, bool]] = []
+    block = model.get_base_model().vit.layers[0]  # pyright: ignore[reportCallIssue]
+    block.register_forward_pre_hook(lambda module, _: seen.append((torch.is_grad_enabled(), module.training)))
+    run(tiny_recipe(tiny), tiny_plan(steps=6), tmp_path / "run", model=model)
+    assert all(gradients == training for gradients, training in seen)
+    changes = sum(one != other for one, other in itertools.pairwise(seen))
+    assert changes >= 3  # an update after an evaluation, too
 
 
 def test_out_of_memory_with_one_image_says_what_to_do(tiny: Path, tmp_path: Path) -> None:
