@@ -70,7 +70,8 @@ def main() -> None:
             except OSError:
                 continue  # the product skips and names it; here it just does not count
         with torch.no_grad():
-            logits = model(pixel_values=processor(images, return_tensors="pt")["pixel_values"]).logits
+            inputs = processor(images, return_tensors="pt").to(model.device)
+            logits = model(pixel_values=inputs["pixel_values"]).logits
         for path, answer in zip(kept, logits.argmax(-1).tolist(), strict=True):
             predicted[f"{path.parent.name}/{path.name}"] = names[answer]
     right = sum(name.split("/")[0] == label for name, label in predicted.items())

@@ -95,13 +95,17 @@ def _whole_model(place: str) -> str:
 
 
 def predict_snippet() -> str:
-    """Python that goes on after `stock_snippet` and predicts for one photo."""
+    """Python that goes on after `stock_snippet` and predicts for one photo.
+
+    `to(model.device)`: a quantized base goes to the GPU by itself where there is one.
+    """
     return (
         "import torch\n"
         "from PIL import Image, ImageOps\n"
         "\n"
         'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")\n'
+        'inputs = processor(image, return_tensors="pt").to(model.device)\n'
         "with torch.inference_mode():\n"
-        '    probabilities = model(**processor(image, return_tensors="pt")).logits.softmax(-1)[0]\n'
+        "    probabilities = model(**inputs).logits.softmax(-1)[0]\n"
         "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))\n"
     )

@@ -125,7 +125,7 @@ def test_features_and_states_are_of_the_adapted_model(recipe: Path, adapter: Pat
         with torch.no_grad():
             model(pixel_values=passages.inputs)
         handle.remove()
-        np.testing.assert_allclose(passages.features, kept[0].numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(passages.features, kept[0].cpu().numpy(), rtol=1e-3, atol=1e-4)
         assert not passages.found
         seen[what] = (np.array(passages.own["train"].features), identity)
     (one, first), (two, second) = seen.values()

@@ -54,7 +54,8 @@ for card in cards:
     scope = {}
     exec(card, scope)
     with torch.no_grad():
-        logits = scope["model"](**scope["processor"](images, return_tensors="pt")).logits
+        inputs = scope["processor"](images, return_tensors="pt").to(scope["model"].device)
+        logits = scope["model"](**inputs).logits
     said.append([scope["model"].config.id2label[int(i)] for i in logits.argmax(-1)])
 print(json.dumps(said))
 """

@@ -16,6 +16,7 @@ import hf_finetune
 from hf_finetune.adapters import Full, HeadOnly, Lora
 from hf_finetune.backbones.source import builtin_path
 from hf_finetune.loading import load_result
+from hf_finetune.machine import detect
 from hf_finetune.manifest import read_manifest
 from hf_finetune.merging import Merged, write_merged
 from tests.backbones.small import edit_config, write_resnet, write_timm, write_vit
@@ -200,11 +201,12 @@ def test_the_difference_on_given_pixels_is_the_one_on_those(made: dict[str, Made
     pixels = np.random.default_rng(1).integers(0, 9, (5, 3, 32, 32), dtype=np.uint8)
     merged = write_merged(result, tmp_path / "whole", pixels=pixels)
     assert merged.difference != made["vit int8"].merged.difference
-    trained = hf_finetune.load(result, device="cpu").model
+    device = detect().device  # int8 is measured where it runs
+    trained = hf_finetune.load(result, device=device).model
     whole = load_whole(merged.folder)
     normalised = torch.from_numpy(pixels).float() / 127.5 - 1
     with torch.no_grad():
-        apart = trained(pixel_values=normalised).logits - whole(pixel_values=normalised).logits
+        apart = trained(pixel_values=normalised.to(device)).logits.cpu() - whole(pixel_values=normalised).logits
     assert merged.difference == pytest.approx(float(apart.abs().max()), rel=1e-3)
 
 

@@ -18,6 +18,7 @@ from tests.training.rows import save_tiny_vit
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "accelerate_configs" / "cpu_multi.yaml"
+ON_CPUS = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(lines)],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **ON_CPUS},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -77,7 +78,7 @@ def train(recipe: Path, out: Path, processes: int, *overrides: str) -> dict[str,
         [*launcher, "train", str(recipe), f"output.dir={out}", *overrides],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **ON_CPUS},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return report_of(out)

@@ -58,7 +58,7 @@ for repo in repos:
     model, processor = scope["model"], scope["processor"]
     images = [ImageOps.exif_transpose(Image.open(photo)).convert("RGB") for photo in photos]
     with torch.inference_mode():
-        shares = model(**processor(images, return_tensors="pt")).logits.softmax(-1)
+        shares = model(**processor(images, return_tensors="pt").to(model.device)).logits.softmax(-1)
     names = model.config.id2label
     said[repo] = [[names[int(row.argmax())], {names[i]: p for i, p in enumerate(row.tolist())}] for row in shares]
 print(json.dumps(said))

@@ -79,7 +79,7 @@ def run(code: str, **places: Path) -> dict[str, Any]:
 
 def logits_of(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return model(pixel_values=pixels).logits
+        return model(pixel_values=pixels.to(model.device)).logits.cpu()  # bitsandbytes put it onto the GPU
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
