@@ -11,7 +11,7 @@ from torch import nn
 from hf_finetune.pixels import normalise_constants
 from hf_finetune.tasks.measures import no_rows
 from hf_finetune.tasks.scoring import answers_of
-from hf_finetune.training.trainer import forward_in_pieces
+from hf_finetune.training.pieces import forward_in_pieces
 from hf_finetune.types import Answers, PixelRows, Preprocess
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_finetune.training.objective import Objective, is_out_of_memory
+from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
-from hf_finetune.training.trainer import free_cached_memory
+from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 
 REPEATS = 2
 

@@ -28,8 +28,7 @@ from hf_finetune.data.cache import META, PIXELS, building, load_entry, locked, v
 from hf_finetune.inference import Normaliser
 from hf_finetune.manifest import Manifest
 from hf_finetune.section import format_bytes
-from hf_finetune.training.objective import is_out_of_memory
-from hf_finetune.training.trainer import free_cached_memory
+from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 from hf_finetune.types import Index, PixelRows, Plan, Split
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from hf_finetune import processes
-from hf_finetune.training.objective import Objective, cut
+from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
+from hf_finetune.training.pieces import cut
 
 logger = logging.getLogger(__name__)
 ROWS = 64

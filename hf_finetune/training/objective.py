@@ -42,18 +42,3 @@ class Objective(Protocol):
     def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
         """Sum of the rows' weighted losses divided by `normaliser`, a scalar."""
         ...
-
-
-def cut(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` rows, in order."""
-    count = len(batch["labels"])
-    return [{key: value[start : start + size] for key, value in batch.items()} for start in range(0, count, size)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch could not get memory: CUDA's own error, or what the CPU allocators of Linux and Windows say."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(said in text for said in ("can't allocate memory", "not enough memory", "out of memory"))
-    )

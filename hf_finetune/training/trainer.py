@@ -21,7 +21,8 @@ from torch import nn
 from transformers import Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.training.objective import Batch, Objective, cut, is_out_of_memory
+from hf_finetune.training.objective import Batch, Objective
+from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
 from hf_finetune.training.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,6 @@ class UpdateTrainer(Trainer):
         self._frozen_norms = list(frozen_norms)
         self._name_rows = name_rows
         self._stop_on_non_finite = stop_on_non_finite
-        self._in_train_mode = False
         self._parameters: list[nn.Parameter] = []
         self._batch_norms: list[nn.Module] = []
 
@@ -87,7 +87,6 @@ class UpdateTrainer(Trainer):
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
         """Logits [B, C] float32 and labels [B]; in smaller pieces where memory lacks."""
         del prediction_loss_only, ignore_keys
-        self._in_train_mode = False  # the Trainer's evaluation puts the model into its own
         inputs = self._prepare_inputs(inputs)
         logits, self.eval_batch = forward_in_pieces(model, self.objective.normalise, inputs, self.eval_batch)
         return None, logits, inputs["labels"]
@@ -98,8 +97,9 @@ class UpdateTrainer(Trainer):
         return 0
 
     def _enter_train_mode(self, model: nn.Module) -> None:
-        """Before the first update and after every evaluation."""
-        if self._in_train_mode:
+        """Before the first update and after every evaluation, which leaves the model in its own mode."""
+        bare: Any = self.model  # evaluation's own: a wrapper of several processes stays in train mode
+        if self._parameters and bare.training:
             return
         model.train()
         for norm in self._frozen_norms:
@@ -110,7 +110,6 @@ class UpdateTrainer(Trainer):
             for module in model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
         ]
-        self._in_train_mode = True
 
     def _gradients(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self._parameters if weight.grad is not None]
@@ -186,35 +185,3 @@ class UpdateTrainer(Trainer):
             if not bool(torch.isfinite(self.objective.loss(logits, prepared, normaliser))):
                 culprits.append(int(piece["rows"][0]))
         return culprits
-
-
-@torch.no_grad()
-def forward_in_pieces(
-    model: nn.Module, normalise: Callable[[Batch], torch.Tensor], batch: Batch, size: int
-) -> tuple[torch.Tensor, int]:
-    """Logits float32 [B, C] of uint8 rows, and the piece size that fitted.
-
-    Raises MachineError where not even one image fits.
-    """
-    while True:
-        try:
-            pieces = [model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)]
-            return torch.cat(pieces), size
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if size == 1:
-            raise MachineError(
-                "Out of memory evaluating one image at a time.", "Close other programs, or use fp32/bf16."
-            )
-        size = max(1, min(size, len(batch["labels"])) // 2)
-        logger.warning("Out of memory in evaluation: going on with %d images at a time.", size)
-        free_cached_memory()
-
-
-def free_cached_memory() -> None:
-    """Give the allocator's unused blocks back to the device."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

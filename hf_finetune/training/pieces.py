@@ -1,0 +1,61 @@
+"""A batch in pieces that fit into memory: cutting it, telling that memory is out, and passing it forward."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hf_finetune.errors import MachineError
+from hf_finetune.training.objective import Batch
+
+logger = logging.getLogger(__name__)
+
+
+def cut(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` rows, in order."""
+    count = len(batch["labels"])
+    return [{key: value[start : start + size] for key, value in batch.items()} for start in range(0, count, size)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not get memory: CUDA's own error, or what the CPU allocators of Linux and Windows say."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(said in text for said in ("can't allocate memory", "not enough memory", "out of memory"))
+    )
+
+
+@torch.no_grad()
+def forward_in_pieces(
+    model: nn.Module, normalise: Callable[[Batch], torch.Tensor], batch: Batch, size: int
+) -> tuple[torch.Tensor, int]:
+    """Logits float32 [B, C] of uint8 rows, and the piece size that fitted.
+
+    Raises MachineError where not even one image fits.
+    """
+    while True:
+        try:
+            pieces = [model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)]
+            return torch.cat(pieces), size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if size == 1:
+            raise MachineError(
+                "Out of memory evaluating one image at a time.", "Close other programs, or use fp32/bf16."
+            )
+        size = max(1, min(size, len(batch["labels"])) // 2)
+        logger.warning("Out of memory in evaluation: going on with %d images at a time.", size)
+        free_cached_memory()
+
+
+def free_cached_memory() -> None:
+    """Give the allocator's unused blocks back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
