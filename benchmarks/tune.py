@@ -3,21 +3,24 @@
     python benchmarks/tune.py --model FOLDER --data FOLDER --out SCRATCH --into benchmarks/tuned/DATASET.json [--only …]
 
 Every value is one run of the reference's script with a seed of its own (100, which no reported run uses); only
-progress.jsonl is read, never the test. The file maps each reference to its learning rate and to the validation accuracy
-of each value; of equals the one nearest to the documented value wins. A value whose run has finished in SCRATCH is not
-run again. A reference without an entry in GRIDS has no learning rate to tune (frozen features tune C themselves); one
-whose environment is not there is left out.
+progress.jsonl is read, never the test. Where an end of the grid is best, the grid grows by its own step until it is
+not. The file maps each reference to its learning rate and to the validation accuracy of each value; of equals the one
+nearest to the documented value wins. A value whose run has finished in SCRATCH is not run again. A reference without an
+entry in GRIDS has no learning rate to tune (frozen features tune C themselves); one whose environment is not there is
+left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +80,34 @@ def python_of(name: str, environments: Path) -> tuple[str | None, str | None]:
     return environment(environments, own) if own else (sys.executable, None)
 
 
-def best_of(grid: tuple[float, ...], validation: dict[float, float]) -> float:
+def best_of(grid: Sequence[float], validation: Mapping[float, float]) -> float:
+    """The rate with the best accuracy; of equals the one nearest to the first."""
     return max(grid, key=lambda rate: (validation[rate], -abs(math.log(rate / grid[0]))))
+
+
+def beyond(grid: Sequence[float], best: float) -> float | None:
+    """The next rate outwards where the best one is an end of the grid, to two digits."""
+    ordered = sorted(grid)
+    for end, neighbour in ((ordered[0], ordered[1]), (ordered[-1], ordered[-2])):
+        if best == end:
+            return float(f"{end * end / neighbour:.1e}")
+    return None
+
+
+def tune(name: str, accuracy: Callable[[float], float]) -> dict[str, Any]:
+    """The entry of one reference: `accuracy` gives a rate's."""
+    grid, validation = list(GRIDS[name]), {}
+    waiting = list(grid)
+    while waiting:
+        rate = waiting.pop(0)
+        validation[rate] = accuracy(rate)
+        print(f"{name} {rate:g}: validation {validation[rate]:.4f}", flush=True)
+        further = None if waiting else beyond(grid, best_of(grid, validation))
+        if further is not None:
+            grid.append(further)
+            waiting.append(further)
+    accuracies = {f"{rate:g}": found for rate, found in sorted(validation.items())}
+    return {"learning_rate": best_of(grid, validation), "validation": accuracies}
 
 
 def main() -> None:
@@ -97,12 +126,7 @@ def main() -> None:
         if python is None:
             print(f"{name}: not tuned: {reason}", flush=True)
             continue
-        validation = {}
-        for rate in GRIDS[name]:
-            validation[rate] = run(name, rate, python, options)
-            print(f"{name} {rate:g}: validation {validation[rate]:.4f}", flush=True)
-        accuracies = {f"{rate:g}": accuracy for rate, accuracy in sorted(validation.items())}
-        tuned[name] = {"learning_rate": best_of(GRIDS[name], validation), "validation": accuracies}
+        tuned[name] = tune(name, functools.partial(run, name, python=python, options=options))
         written.write_text(json.dumps(tuned, indent=2) + "\n", encoding="utf-8")
 
 

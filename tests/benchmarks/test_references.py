@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pytest
@@ -72,29 +73,27 @@ def test_frozen_features_name_the_test_photos_and_record_how_they_came_there(
     assert pipeline.classes_.tolist() == list(COLOURS)
 
 
-def test_tuning_takes_the_best_validation_of_finished_runs_and_of_equals_the_one_nearest_to_the_documented(
-    tmp_path: Path,
-) -> None:
-    reached = {"0.0001": [0.2, 0.7], "3e-05": [0.9, 0.5], "0.0003": [0.9], "0.001": [0.9]}
+def tuned(folder: Path, reached: dict[str, list[float]]) -> dict[str, Any]:
+    """What tune.py makes of timm's finished runs with these accuracies by learning rate; it may start none."""
     for rate, accuracies in reached.items():
-        folder = tmp_path / "out" / "timm_script" / rate
-        folder.mkdir(parents=True)
+        place = folder / "out" / "timm_script" / rate
+        place.mkdir(parents=True)
         lines = [{"validation": accuracy, "seconds": 1.0} for accuracy in accuracies] + [{"saved": 2.0}]
-        (folder / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    nowhere = tmp_path / "nowhere"  # a run would fail on it
-    run(
-        "tune.py",
-        "--model",
-        nowhere,
-        "--data",
-        nowhere,
-        "--out",
-        tmp_path / "out",
-        "--into",
-        tmp_path / "tuned.json",
-        "--only",
-        "timm_script",
-    )
-    tuned = json.loads((tmp_path / "tuned.json").read_text())["timm_script"]
-    assert tuned["validation"] == {"3e-05": 0.9, "0.0001": 0.7, "0.0003": 0.9, "0.001": 0.9}
-    assert tuned["learning_rate"] == 0.0003  # ln 3 away; 3e-5 is ln 3.33 away
+        (place / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    nowhere, into = folder / "nowhere", folder / "tuned.json"  # a run would fail on it
+    places = ("--model", nowhere, "--data", nowhere, "--out", folder / "out", "--into", into)
+    run("tune.py", *places, "--only", "timm_script")
+    return json.loads(into.read_text())["timm_script"]
+
+
+def test_tuning_takes_the_best_validation_and_of_equals_the_one_nearest_to_the_documented(tmp_path: Path) -> None:
+    found = tuned(tmp_path, {"0.0001": [0.2, 0.7], "3e-05": [0.9, 0.5], "0.0003": [0.9], "0.001": [0.9]})
+    assert found["validation"] == {"3e-05": 0.9, "0.0001": 0.7, "0.0003": 0.9, "0.001": 0.9}
+    assert found["learning_rate"] == 0.0003  # ln 3 away; 3e-5 is ln 3.33 away
+
+
+def test_tuning_goes_on_where_an_end_of_the_grid_is_best(tmp_path: Path) -> None:
+    inside = {"3e-05": [0.1], "0.0001": [0.2], "0.0003": [0.3], "0.001": [0.4]}
+    found = tuned(tmp_path, {**inside, "0.0033": [0.6], "0.011": [0.5]})
+    assert found["learning_rate"] == 0.0033
+    assert list(found["validation"].values()) == [0.1, 0.2, 0.3, 0.4, 0.6, 0.5]
