@@ -20,6 +20,7 @@ from hf_finetune.recipe import Recipe
 from hf_finetune.training.config import Train
 from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.optimizers import optimizer_of
+from hf_finetune.training.pace import Pace
 from hf_finetune.types import Decision, Plan
 from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_plan, tiny_recipe
 
@@ -37,6 +38,7 @@ def run(
     model: nn.Module | None = None,
     train: MemoryRows | None = None,
     resume: Path | None = None,
+    pace: Pace | None = None,
 ) -> tuple[nn.Module, Fit]:
     folder.mkdir(exist_ok=True)
     model = model or adapted(recipe)[0]
@@ -49,6 +51,7 @@ def run(
         train=train or MemoryRows(100, SIDE + 2),
         validation=MemoryRows(23, SIDE, seed=1),
         folders=FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume),
+        pace=pace,
     )
     return model, fitted
 
@@ -218,6 +221,20 @@ def test_the_best_weights_on_validation_are_kept(tiny: Path, tmp_path: Path) -> 
     _, fitted = run(recipe, tiny_plan(steps=12, rate=0.05), tmp_path / "run")
     losses = {entry["step"]: entry["eval_loss"] for entry in fitted.log if "eval_loss" in entry}
     assert fitted.best_step == min(losses, key=lambda step: losses[step])
+
+
+def test_by_the_clock_the_best_of_the_evaluations_on_the_way_is_kept_in_memory(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny, train={"precision": "fp32", "best_by": "loss", "effective_batch_size": 32})
+    model, fitted = run(recipe, tiny_plan(rate=0.05), tmp_path / "run", pace=Pace(12, seconds=600, evaluations=3))
+    losses = {entry["step"]: entry["eval_loss"] for entry in fitted.log if "eval_loss" in entry}
+    assert list(losses) == [4, 8, 12]
+    assert fitted.best_step == min(losses, key=lambda step: losses[step])
+    rows = MemoryRows(23, SIDE, seed=1)
+    with torch.no_grad():
+        logits = model.eval()(pixel_values=torch.from_numpy(rows.pixels).float() / 127.5 - 1).logits
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(rows.labels))
+    assert float(loss) == pytest.approx(losses[fitted.best_step], abs=1e-5)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_early_stopping_ends_before_the_last_step(tiny: Path, tmp_path: Path) -> None:
