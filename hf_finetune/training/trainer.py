@@ -5,8 +5,8 @@ of memory in its middle is lost or, worse, counted in part. Here the Trainer see
 (uint8 rows, small) and this class cuts it into micro-batches; on out of memory the gradients are dropped and the same
 rows are replayed in smaller pieces, on every process alike (docs/DECISIONS.md).
 
-A model with adapters has some 800 modules, and every walk through them takes a millisecond or two, on a GPU as much as
-a small model's forward pass: what an update needs of them is looked up once.
+A model with adapters has some 800 modules, and every walk through them takes a millisecond or two of the host, of which
+a small model's update on a GPU has few (docs/RESULTS.md): what an update needs of them is looked up once.
 """
 
 from __future__ import annotations
