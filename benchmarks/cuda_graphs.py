@@ -68,7 +68,8 @@ def compare(model: nn.Module, batch: int) -> str:
     capture = time.perf_counter() - started
     found = gradients(captured)
     optimizer.zero_grad()
-    apart = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(found, expected, strict=True))
+    pairs = zip(found, expected, strict=True)
+    apart = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
     taken = interleave({"plain": lambda: step(plain), "captured": lambda: step(captured)}, 0, least=CALLS)
     one, other = (1e3 * statistics.median(taken[name]) for name in ("plain", "captured"))
     return f"batch {batch}: {one:.1f} ms, captured {other:.1f} ms (in {capture:.2f} s); gradients differ by {apart:.1g}"
