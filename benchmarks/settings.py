@@ -30,10 +30,10 @@ from hf_finetune.allocator import keep_freed_memory
 from hf_finetune.images import cache_of, open_images
 from hf_finetune.ladder.choose import Chooser
 from hf_finetune.ladder.climb import Climber
-from hf_finetune.ladder.full import run_full
 from hf_finetune.ladder.hidden import identity_of
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.suffix import Suffix
+from hf_finetune.ladder.whole import Whole
 from hf_finetune.peak import PeakMemory
 from hf_finetune.plan import make_plan
 from hf_finetune.ready import build_model, describe, make_ready
@@ -104,29 +104,17 @@ class Bench:
         recipe = load_recipe(RECIPE, [*self._fixed, *changes])
         old = self._ready
         plan = make_plan(recipe, old.machine, old.facts, old.index, old.plan.trainable_parameters.value)
-        rows, folders, facts = self._images.rows, self._folders, old.facts
+        ready = replace(old, recipe=recipe, plan=plan)
+        rows, folders, keep = self._images.rows, self._folders, plan.patches_kept.value
         pace = Pace(max(1, round(float(setting["epochs"]) * len(rows["train"]) / plan.effective_batch.value)))
         assert isinstance(self._model, PeftModel)
         backbone: Any = self._model.get_base_model()
-        patches, keep = Patches(backbone, facts), plan.patches_kept.value
+        patches = Patches(backbone, old.facts)
         started = time.monotonic()
         if self._rung == "cached":
-            ready = replace(old, recipe=recipe, plan=plan)
             fit = Suffix(self._model, backbone, ready, self._passages, rows, patches).run(pace, keep, folders)
         else:
-            fit = run_full(
-                self._model,
-                recipe,
-                plan,
-                facts.preprocess,
-                old.index.labels,
-                train=rows["train"],
-                validation=rows["validation"],
-                folders=folders,
-                pace=pace,
-                dropper=patches.dropper(keep),
-                first_block=patches.first_block(),
-            )
+            fit = Whole(self._model, ready, rows, patches).run(pace, keep, folders)
         return fit.metrics["accuracy"], time.monotonic() - started
 
 

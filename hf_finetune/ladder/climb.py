@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.choose import Chooser, Climbed, numbers_of
-from hf_finetune.ladder.full import run_full
 from hf_finetune.ladder.last_block import short_last_block
 from hf_finetune.ladder.pacing import TimeSharing
 from hf_finetune.ladder.passage import Passages, pass_over
@@ -29,7 +27,8 @@ from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.probe import run_probe
 from hf_finetune.ladder.start import answers_at_start
 from hf_finetune.ladder.suffix import Suffix
-from hf_finetune.ladder.update_times import AUTOCAST, UpdateTimes
+from hf_finetune.ladder.update_times import AUTOCAST
+from hf_finetune.ladder.whole import Whole
 from hf_finetune.section import format_seconds
 from hf_finetune.tasks.scoring import score_answers
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
@@ -63,7 +62,7 @@ class Climber:
         self._passages: Passages | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, ready.facts)
-        self._times = UpdateTimes(model, ready, rows["train"], self._patches)
+        self._whole = Whole(model, ready, rows, self._patches)
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
         full = ready.recipe.adapter.kind == "full"
@@ -157,7 +156,7 @@ class Climber:
         if self._time.left_s() > 0:
             self._time.keep_at_least(suffix.least_share(self._autocast))
         evaluated = suffix.share * self._share("validation")
-        turn = self._time.cached(lambda keep: suffix.update_s(self._times, keep), self._times.full, evaluated)
+        turn = self._time.cached(suffix.update_s, self._whole.update_s, evaluated)
         if turn is None or turn.pace is None:
             return
         fit = suffix.run(turn.pace, turn.keep, self._folders)
@@ -166,25 +165,12 @@ class Climber:
 
     def _full(self) -> None:
         self._chooser.restore()
-        turn = self._time.full(self._times.full, self._share("validation"))
+        turn = self._time.full(self._whole.update_s, self._share("validation"))
         if turn is None:
             return
         logger.info("full: about %s", format_seconds(turn.forecast_s))
-        dropper = self._patches.dropper(turn.keep)
-        fit = run_full(
-            self._model,
-            self._ready.recipe,
-            self._ready.plan,
-            self._ready.facts.preprocess,
-            self._ready.index.labels,
-            train=self._rows["train"],
-            validation=self._rows["validation"],
-            folders=self._folders if turn.pace is None else replace(self._folders, resume=None),
-            pace=turn.pace,
-            dropper=dropper,
-            first_block=self._patches.first_block() if dropper is not None else None,
-        )
-        self._keep_fit("full", fit, turn.forecast_s, _patches_note(turn.keep, dropper))
+        fit = self._whole.run(turn.pace, turn.keep, self._folders)
+        self._keep_fit("full", fit, turn.forecast_s, _patches_note(turn.keep, self._patches.dropper(turn.keep)))
 
     # ------------------------------------------------------------------------------------------------------- pieces
 

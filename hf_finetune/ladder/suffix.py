@@ -21,7 +21,7 @@ from hf_finetune.ladder.left_out import Parts, least_share
 from hf_finetune.ladder.passage import Passages
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.start import as_passed
-from hf_finetune.ladder.update_times import UpdateTimes
+from hf_finetune.ladder.update_times import update_seconds
 from hf_finetune.plan import PATCHES_KEPT
 from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.pace import Pace
@@ -76,10 +76,10 @@ class Suffix:
         with self._cut.suffix(), as_passed(self._model, self._ready):
             return least_share(self._model, self._parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
 
-    def update_s(self, times: UpdateTimes, keep: float) -> float:
+    def update_s(self, keep: float) -> float:
         """Seconds of an update with this share of the patches."""
         with self._cut.suffix():
-            return times.of(*self._parts(keep))
+            return update_seconds(self._model, self._ready, *self._parts(keep))
 
     def run(self, pace: Pace, keep: float, folders: FitFolders) -> Fit:
         """Train; afterwards the model holds the weights that were best on validation."""
