@@ -142,6 +142,7 @@ class Climber:
             self._autocast,
             announce=self._time.announce_probe,
         )
+        self._time.note_pass(passages.image_s)
         probed = run_probe(self._model, self._ready, splits, passages, self._autocast)
         seconds = time.monotonic() - started
         candidate = Candidate(

@@ -51,9 +51,13 @@ class TimeSharing:
         """Seconds for rungs from now, the same on every process."""
         return float("inf") if self._budget is None else processes.agree(self._budget.left_s(self._image_s))
 
+    def note_pass(self, image_s: float) -> None:
+        """Note what a forward pass takes an image; the slowest process's counts."""
+        self._image_s = max(processes.gather(image_s))
+
     def announce_probe(self, image_s: float, images: int) -> None:
         """Note what a forward pass takes an image, and say so where the probe alone takes more than there is."""
-        self._image_s = processes.agree(image_s)
+        self.note_pass(image_s)
         if self.limited and images and self._image_s * images > self.left_s():
             logger.warning(
                 "probe: the pass over %d images alone takes about %s, more than the budget; it is all that runs.",

@@ -33,7 +33,7 @@ class Passages:
 
     `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are some images, normalised,
     with their `features` and the `state` that entered the suffix; `image_s`: seconds of a forward pass for one image,
-    `forecast_s` of all of them that are this process's.
+    of the whole pass where there was one; `forecast_s`: of all of this process's, as forecast from the first batch.
     """
 
     own: Mapping[Split, Kept]
@@ -76,10 +76,14 @@ def pass_over(
         images = {split: len(range(machine.rank, len(rows), machine.world_size)) for split, rows in splits.items()}
         missing = sum(images[split] for split, rows in splits.items() if not keeper.has(len(rows), split))
         announce(image_s, missing)
+        forecast_s, began = image_s * missing, time.perf_counter()
         quiet = machine.rank != 0
         own: dict[Split, Kept]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
             own = {split: keeper.keep(passage, rows, split, bar.update) for split, rows in splits.items()}
+        passed = sum(len(kept.rows) for kept in own.values() if not kept.found)
+        if passed > len(first):  # one batch may take far longer than the next: a cold GPU, workers that wind down
+            image_s = (time.perf_counter() - began) / passed
         some = first[:CHECKED_ROWS]
         features, state = passage(some)  # of this very batch: int8 treats columns by what else is in it
     processes.wait()
@@ -91,7 +95,7 @@ def pass_over(
         features=features.numpy(),
         state=state,
         image_s=image_s,
-        forecast_s=image_s * missing,
+        forecast_s=forecast_s,
         found=all(kept.found for kept in own.values()),
     )
 

@@ -33,4 +33,4 @@ def update_seconds(model: nn.Module, ready: Prepared, objective: Objective, rows
             frozen_norms=frozen_norms(model),
             autocast=AUTOCAST.get(plan.precision.value) if autocast else None,
         )
-    return processes.agree(seconds)
+    return max(processes.gather(seconds))
