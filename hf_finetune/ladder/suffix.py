@@ -56,6 +56,7 @@ class Suffix:
         self._kept: dict[Split, HiddenRows] = {
             split: HiddenRows(passages.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
         }
+        self._seconds: dict[float, float] = {}
         self.blocks = len(facts.blocks) - facts.blocks.index(passages.entry)
 
     @property
@@ -77,9 +78,11 @@ class Suffix:
             return least_share(self._model, self._parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
 
     def update_s(self, keep: float) -> float:
-        """Seconds of an update with this share of the patches."""
-        with self._cut.suffix():
-            return update_seconds(self._model, self._ready, *self._parts(keep))
+        """Seconds of an update with this share of the patches; measured once for each."""
+        if keep not in self._seconds:
+            with self._cut.suffix():
+                self._seconds[keep] = update_seconds(self._model, self._ready, *self._parts(keep))
+        return self._seconds[keep]
 
     def run(self, pace: Pace, keep: float, folders: FitFolders) -> Fit:
         """Train; afterwards the model holds the weights that were best on validation."""
