@@ -12,10 +12,6 @@ LEAST_FULL_EPOCHS = 4.0
 LEAST_EPOCHS_AFTER_CACHED = 3.0
 # Where both fit, the cached rung's share of the time.
 CACHED_SHARE = 0.25
-# With at least so many rows the cached rung takes all where its share would be too short to run at all. TrashNet's 500,
-# held-out photos, a minute: .871 by the cached rung alone, .857 by full alone, .868 by 60 updates of the one and the
-# rest for the other; of digits .949, .924 (docs/SETTINGS.md). With 100 full gains and the cached rung rarely does.
-ALONE_ROWS = 400
 # Passes after which it levels off, more where images are few: so many images in all, in at most so many passes. On
 # held-out photos (docs/SETTINGS.md): 100 images, 4 passes .750, 12 .760, 30 .775 (the probe .766); 500, 6 passes .898,
 # 12 .917 (the probe .886).

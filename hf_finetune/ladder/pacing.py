@@ -33,7 +33,7 @@ class TimeSharing:
     """Paces for the rungs of one run; without a budget they follow the plan's epochs."""
 
     def __init__(self, plan: Plan, recipe: Recipe, rows: int, budget: Budget | None) -> None:
-        self._plan, self._recipe, self._rows, self._budget = plan, recipe, rows, budget
+        self._plan, self._recipe, self._budget = plan, recipe, budget
         self._epoch_updates = max(1, rows // plan.effective_batch.value)
         self._cached_epochs = max(bounds.CACHED_EPOCHS, min(bounds.LARGEST_EPOCHS, bounds.CACHED_IMAGES / max(1, rows)))
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
@@ -88,8 +88,7 @@ class TimeSharing:
             steps = max(round(whole), bounds.FEWEST_UPDATES)
             pace = Pace(steps, evaluations=bounds.CACHED_EVALUATIONS)
             return Turn(pace, keep, steps * update_s(keep) + bounds.CACHED_EVALUATIONS * evaluation_s)
-        shared = "full" in self._plan.rungs.value and not self._needs_all(update_s, keep, evaluation_s)
-        full_fits = shared and self._full_fits(full_s, keep, evaluation_s)
+        full_fits = "full" in self._plan.rungs.value and self._full_fits(full_s, keep, evaluation_s)
         left = self.left_s() - evaluation_s
         if full_fits:
             left = min(bounds.CACHED_SHARE * left, whole * update_s(keep))
@@ -99,11 +98,6 @@ class TimeSharing:
             least = bounds.LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
             self._least_updates["full"] = max(self._least_updates["full"], least)
         return turn
-
-    def _needs_all(self, update_s: UpdateSeconds, keep: float, evaluation_s: float) -> bool:
-        """Whether the cached rung's share is too short for it, where it does better with all of the time than full."""
-        share = bounds.CACHED_SHARE * (self.left_s() - evaluation_s)
-        return self._rows >= bounds.ALONE_ROWS and 0 < share < self._least_updates["cached"] * update_s(keep)
 
     def _full_fits(self, full_s: UpdateSeconds, keep: float, evaluation_s: float) -> bool:
         """Whether the full rung's least fits beside the cached rung's share."""

@@ -114,6 +114,18 @@ def test_a_built_in_base_is_loaded_from_the_adapters_own_folder_and_predicts_for
     assert float(probability) == pytest.approx(float(expected.max()), abs=1e-5)
 
 
+def test_the_photo_follows_the_model_to_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = tmp_path / "adapter"
+    save_adapter(adapt(save_base(adapter / "base")), adapter / "base", adapter)
+    Image.new("RGB", (40, 50)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    # Not the CPU, and on every machine: meta tensors have shapes and no values, so that only the answer has no label.
+    moved = 'model = model.to("meta")\n' + predict_snippet()
+    code = stock_snippet(example(LABELS, model="builtin:starter")) + moved.rsplit("print", 1)[0]
+    probabilities = run(code, **{PLACE: adapter})["probabilities"]
+    assert (probabilities.device.type, tuple(probabilities.shape)) == ("meta", (len(LABELS),))
+
+
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_quantized_base_is_quantized_again(tmp_path: Path, kind: str) -> None:
     config = {

@@ -125,26 +125,6 @@ def test_with_few_rows_the_time_goes_to_a_rung_that_can_use_it() -> None:
     assert turn.forecast_s == pytest.approx(100, abs=1)
 
 
-def test_where_a_share_is_too_short_for_the_cached_rung_it_gets_all_or_nothing() -> None:
-    turns = []
-    for rows in (500, 300):
-        time_sharing = sharing(
-            42.5, plan(), rows
-        )  # a quarter of 40 s are 50 updates of cached, three quarters 100 of full
-        cached = time_sharing.cached(lambda _: 0.2, lambda _: 0.3, 0)
-        turns.append((cached, time_sharing))
-    (alone, _), (none, rest) = turns
-    assert alone is not None
-    assert alone.forecast_s == pytest.approx(40, abs=0.5)
-    assert none is None  # few rows, of which full makes more
-    full = rest.full(lambda _: 0.3, 0)
-    assert full is not None
-    assert full.forecast_s == pytest.approx(40, abs=0.5)
-    shared = sharing(102.5, plan(), 500).cached(lambda _: 0.2, lambda _: 0.3, 0)
-    assert shared is not None
-    assert shared.forecast_s == pytest.approx(25, abs=0.5)
-
-
 def turn_of(rung: str, updates: int, of: Plan) -> Turn | None:
     """The rung's turn where the time is enough for so many updates, and a little."""
     time_sharing = sharing(2.5 + 0.25 * updates + 0.1, of)  # 2.5 s are the run's closing
