@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/table.py` has it
 
 from cases import CASES, make_case  # noqa: E402
+from cells import target_of  # noqa: E402
 from results import Results  # noqa: E402
-from table import section, target_of, write_into  # noqa: E402
+from table import section, write_into  # noqa: E402
 
 CASE = "hymenoptera-100"
 FILES = [f"{label}/{number}.jpg" for label in ("ants", "bees") for number in range(5)]
