@@ -44,9 +44,11 @@ clean:
 
 # Benchmarks beside the references: figures in docs/results/, tables in docs/RESULTS.md. Runs that are there are kept;
 # delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away. fastai and
-# AutoGluon run in environments of their own, some gigabytes each, which bench-environments makes.
+# AutoGluon run in environments of their own, some gigabytes each, which bench-environments makes. A case is measured on
+# one machine: FULL=docs/results/NAME keeps the figures of another one.
 DATA ?= ../shared/data
 SCRATCH ?= .bench
+FULL ?= docs/results/bench-full
 COMPARE = $(BIN)/python benchmarks/compare.py $(DATA) $(SCRATCH)
 TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
 
@@ -63,5 +65,5 @@ bench: $(VENV)/.test-installed
 	$(TABLE) docs/results/bench-small
 
 bench-full: $(VENV)/.test-installed
-	$(COMPARE) docs/results/bench-full
-	$(TABLE) docs/results/bench-full
+	$(COMPARE) $(FULL)
+	$(TABLE) $(FULL)

@@ -134,6 +134,10 @@ def row_of(method: Method, out: Path, watched: Usage) -> dict[str, Any]:
 
 def run_all(options: argparse.Namespace, results: Results) -> None:
     for case in options.cases:
+        refusal = results.refusal(case)
+        if refusal is not None:
+            print(f"{case}: nothing added: {refusal}", flush=True)
+            continue
         try:
             if not (options.data / "weights" / MODEL).is_dir():
                 raise NoDataError(f"no weights/{MODEL} in the data folder")

@@ -58,6 +58,12 @@ def _device() -> str:
         return "none"
 
 
+def machine(about: Mapping[str, Any]) -> str:
+    """The machine in words, from what about_machine() found."""
+    device = "" if about["device"] == "none" else f", {about['device']}"
+    return f"{about['processor']}, {about['cores']} cores{device}"
+
+
 class Results:
     """Rows by case, method and seed; each is on disk as soon as its call returns."""
 
@@ -93,6 +99,19 @@ class Results:
     def reasons(self) -> list[str]:
         """Why cases or methods were not run, each once."""
         return list(dict.fromkeys(row["reason"] for row in self._content["aside"]))
+
+    def machines(self, case: str) -> list[str]:
+        """What the runs of a case were measured on, each machine once."""
+        return list(
+            dict.fromkeys(machine(self.about[row["about"]]) for row in self._content["runs"] if row["case"] == case)
+        )
+
+    def refusal(self, case: str) -> str | None:
+        """Why this machine may not add to a case: seconds are compared with those of the same machine alone."""
+        others = [each for each in self.machines(case) if self._about is not None and each != machine(self._about)]
+        if not others:
+            return None
+        return f"its runs are of another machine ({others[0]}): name another folder, or delete {self._folder.name}"
 
     def holds(self, case: str, method: str, seed: int) -> bool:
         return any((row["case"], row["method"], row["seed"]) == (case, method, seed) for row in self._content["runs"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from cases import CASES
 from methods import METHODS
@@ -40,4 +41,16 @@ def summary(results: Results) -> list[str]:
     for slug, method in METHODS.items():
         if any((slug, case) in found for case in cases):
             lines.append(f"| {method.title} | {' | '.join(cell(slug, case) for case in cases)} |")
-    return [*lines, ""]
+    return [*lines, "", *_machines(results, cases)]
+
+
+def _machines(results: Results, cases: Sequence[str]) -> list[str]:
+    """Which cases were measured where; nothing to say of a single machine."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        for machine in results.machines(case):
+            found.setdefault(machine, []).append(case)
+    if len(found) < 2:
+        return []
+    said = "; ".join(f"{machine}: {', '.join(own)}" for machine, own in found.items())
+    return [f"Seconds hold within a column. {said}.", ""]

@@ -9,6 +9,7 @@ has fewer than three seeds says so.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def case_table(case: str, results: Results) -> list[str]:
     target = target_of(rows)
     test = len(results.test_photos(case))
     said = f"target {target:.3f} on validation" if target is not None else "no target: reference 1 was not run"
-    lines = [f"### {CASES[case].title}", "", f"{test} test photos; {said}.", ""]
+    lines = [f"### {CASES[case].title}", "", f"{test} test photos; {said}; {_measured_on(case, rows, results)}.", ""]
     lines += [f"| method | {' | '.join(title for title, _ in COLUMNS)} |", "|---|" + "---|" * len(COLUMNS)]
     for slug, method in METHODS.items():
         own = [row for row in rows if row["method"] == slug]
@@ -41,6 +42,14 @@ def case_table(case: str, results: Results) -> list[str]:
             said = " ".join(reason.replace("|", "/").split())[:200]
             lines.append(f"| {method.title} | not run: {said} |{' |' * (len(COLUMNS) - 1)}")
     return [*lines, "", f"![accuracy against seconds and memory]({results.name}/{case}.png)", ""]
+
+
+def _measured_on(case: str, rows: Sequence[dict[str, Any]], results: Results) -> str:
+    """The machine, and the rates of its matrix products that the shares are of."""
+    rates = [
+        f"{statistics.median(row['work'][name] for row in rows):,.0f} GFLOP/s in {name}" for name in ("fp32", "bf16")
+    ]
+    return f"{'; '.join(results.machines(case))} ({', '.join(rates)})"
 
 
 def _title(method: Method, rows: Sequence[dict[str, Any]]) -> str:

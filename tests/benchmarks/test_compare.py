@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/compare.py` has it
 
 from cases import NoDataError  # noqa: E402
-from compare import with_budget  # noqa: E402
+from compare import run_all, with_budget  # noqa: E402
 from methods import METHODS, NO_LIMIT, SMALL, first, in_order  # noqa: E402
 from results import Results  # noqa: E402
 
@@ -21,7 +22,7 @@ CASE, FILES = "hymenoptera-100", ["ants/0.jpg", "bees/0.jpg"]
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     """The example took 100 s, the ladder without a limit 40 s; seed 0 alone."""
-    about = {"processor": "P"}
+    about = {"processor": "P", "cores": 2, "device": "none"}
     found = Results(tmp_path / "bench", about)
     found.set_truth(CASE, FILES)
     for method, seconds in ((first(), 100.0), (NO_LIMIT, 40.0)):
@@ -56,6 +57,17 @@ def test_a_budget_that_the_ladder_would_not_use_up_is_not_run(results: Results) 
 def test_a_share_of_what_was_not_run_is_not_run(results: Results) -> None:
     with pytest.raises(NoDataError, match="which was not run"):
         with_budget(METHODS["ours-1-5-of-the-example-s-time"], CASE, 1, results)
+
+
+def test_another_machine_adds_nothing_to_a_case(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Results(tmp_path / "bench", {"processor": "Q", "cores": 2, "device": "none"})
+    options = argparse.Namespace(cases=[CASE], seeds=[0, 1], methods=list(METHODS), data=tmp_path, out=tmp_path)
+    run_all(options, other)
+    assert "nothing added: its runs are of another machine (P, 2 cores)" in capsys.readouterr().out
+    assert other.runs == results.runs
+    assert other.reasons() == results.reasons()
 
 
 def test_budgets_are_run_after_the_runs_that_they_follow_from() -> None:

@@ -49,7 +49,7 @@ def row(
         "device_bytes": 0,
         "bytes_written": 2e6,
         "stages": {"train": (100, 2.0)},
-        "work": {"full": 2, "fp32": 400},
+        "work": {"full": 2, "fp32": 400, "bf16": 800},
         "predicted": dict(zip(FILES, predicted, strict=True)),
     }
 
@@ -129,6 +129,23 @@ def test_several_cases_have_a_table_of_their_own_with_the_best_of_each_in_bold(r
         "| transformers example | **0.900** in 40 s |  |",
         "| ours, probe alone | **0.900** in 9 s (1 seed) | **1.000** in 12 s (1 seed) |",
     ]
+
+
+def test_a_case_says_its_machine_and_what_its_shares_are_of(results: Results) -> None:
+    assert "target 0.895 on validation; P, 2 cores (400 GFLOP/s in fp32, 800 GFLOP/s in bf16)." in section(results)
+    assert "Seconds hold within a column" not in section(results)
+
+
+def test_another_machine_may_start_a_case_and_add_to_none(results: Results, tmp_path: Path) -> None:
+    other = Results(tmp_path / "bench-small", {**ABOUT, "processor": "Q", "device": "a card"})
+    assert results.refusal(CASE) is None
+    assert "runs are of another machine (P, 2 cores)" in str(other.refusal(CASE))
+    assert other.refusal("hymenoptera-all") is None
+    other.set_truth("hymenoptera-all", FILES)
+    fresh = row("transformers-example", 0, 0, seconds=12, validations=[(8, 0.9)])
+    other.add({**fresh, "case": "hymenoptera-all"})
+    said = "Seconds hold within a column. P, 2 cores: hymenoptera-100; Q, 2 cores, a card: hymenoptera-all."
+    assert said in section(other)
 
 
 def test_without_any_run_the_section_says_why(tmp_path: Path) -> None:
