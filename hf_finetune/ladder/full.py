@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -35,26 +34,24 @@ def run_full(
     folders: FitFolders,
     pace: Pace | None = None,
     dropper: TokenDropper | None = None,
-    first_block: nn.Module | None = None,
 ) -> Fit:
     """Train `model` (adapter applied) on `train`; afterwards it holds the weights that were best on `validation`.
 
-    `dropper` leaves patches out before `first_block`.
+    `dropper` is what leaves patches out meanwhile (patches.py), whose draws come with the rows.
     """
     objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, dropper)
-    with nullcontext() if dropper is None or first_block is None else dropper.before(first_block):
-        return train_rung(
-            model,
-            recipe,
-            plan,
-            labels,
-            objective,
-            rows=rows,
-            validation=EvalRows(validation),
-            train=train,
-            folders=folders,
-            pace=pace,
-        )
+    return train_rung(
+        model,
+        recipe,
+        plan,
+        labels,
+        objective,
+        rows=rows,
+        validation=EvalRows(validation),
+        train=train,
+        folders=folders,
+        pace=pace,
+    )
 
 
 def run_range_test(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -28,9 +30,12 @@ class Patches:
             return None
         return TokenDropper(keep, *self._tokens)
 
-    def first_block(self) -> nn.Module:
-        """Where patches are left out of a whole forward pass."""
-        return self._backbone.get_submodule(self._facts.blocks[0])
+    @contextmanager
+    def left_out(self, keep: float) -> Iterator[TokenDropper | None]:
+        """Leave them out of every whole forward pass in the block; gives what does it, None where all are kept."""
+        dropper = self.dropper(keep)
+        with nullcontext() if dropper is None else dropper.before(self._backbone.get_submodule(self._facts.blocks[0])):
+            yield dropper
 
     @cached_property
     def _tokens(self) -> tuple[int, int] | None:

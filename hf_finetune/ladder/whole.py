@@ -40,27 +40,25 @@ class Whole:
 
         Without a pace the plan's steps hold, and a checkpoint of `folders` is gone on from.
         """
-        ready, dropper = self._ready, self._patches.dropper(keep)
-        return run_full(
-            self._model,
-            ready.recipe,
-            ready.plan,
-            ready.facts.preprocess,
-            ready.index.labels,
-            train=self._rows["train"],
-            validation=self._rows["validation"],
-            folders=folders if pace is None else replace(folders, resume=None),
-            pace=pace,
-            dropper=dropper,
-            first_block=self._patches.first_block() if dropper is not None else None,
-        )
+        ready = self._ready
+        with self._patches.left_out(keep) as dropper:
+            return run_full(
+                self._model,
+                ready.recipe,
+                ready.plan,
+                ready.facts.preprocess,
+                ready.index.labels,
+                train=self._rows["train"],
+                validation=self._rows["validation"],
+                folders=folders if pace is None else replace(folders, resume=None),
+                pace=pace,
+                dropper=dropper,
+            )
 
     def _measure(self, keep: float) -> float:
-        ready, dropper = self._ready, self._patches.dropper(keep)
-        objective, rows = objective_and_rows(
-            ready.recipe, ready.plan, ready.facts.preprocess, ready.index.labels, self._rows["train"], dropper
-        )
-        if dropper is None:
-            return update_seconds(self._model, ready, objective, rows)
-        with dropper.before(self._patches.first_block()):
+        ready = self._ready
+        with self._patches.left_out(keep) as dropper:
+            objective, rows = objective_and_rows(
+                ready.recipe, ready.plan, ready.facts.preprocess, ready.index.labels, self._rows["train"], dropper
+            )
             return update_seconds(self._model, ready, objective, rows)
