@@ -26,7 +26,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(features: np.ndarray, labels: np.ndarray) -> Fitted:
-    return fit_heads(Kept(np.arange(ROWS), features, None, False), labels, CLASSES, None)
+    return fit_heads(Kept(np.arange(ROWS), features, None, None), labels, CLASSES, None)
 
 
 def test_probe_solve(micro: Any) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -61,12 +62,19 @@ class HiddenGeometry:
 
 @dataclass(frozen=True)
 class Kept:
-    """This process's rows of one split after the pass: row numbers in the split, and their arrays."""
+    """This process's rows of one split after the pass: row numbers in the split, their arrays, and the pass's seconds.
+
+    `pass_s` is None where an earlier run's, or another process's, were found; waiting for that one is no pass.
+    """
 
     rows: np.ndarray  # int64 [n]
     features: np.ndarray  # float32 [n, d]
     hidden: np.ndarray | None  # int16 [n, …]: the bits of bfloat16
-    found: bool
+    pass_s: float | None
+
+    @property
+    def found(self) -> bool:
+        return self.pass_s is None
 
 
 @dataclass(frozen=True)
@@ -148,18 +156,18 @@ class Keeper:
         key = self._key(split, geometry, self.rank)
         try:
             with locked(self.root, key):
-                entry = load_entry(self.root, key, len(own), geometry)
-                found = entry is not None
+                entry, pass_s = load_entry(self.root, key, len(own), geometry), None
                 if entry is None:
                     with building(self.root, key, len(own), geometry) as made:
-                        crcs = _fill(passage, rows, own, _mapped(made.pixels, geometry, len(own), "r+"), progress)
+                        array = _mapped(made.pixels, geometry, len(own), "r+")
+                        crcs, pass_s = _fill(passage, rows, own, array, progress)
                         entry = made.publish(np.zeros((len(own), 2), np.int32), crcs, {})
         except OSError as error:
             logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
             array = np.zeros(len(own), replace(geometry, hidden=None).dtype)
-            _fill(passage, rows, own, array, progress)
-            return Kept(own, array["features"], None, False)
-        return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), found)
+            _, pass_s = _fill(passage, rows, own, array, progress)
+            return Kept(own, array["features"], None, pass_s)
+        return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), pass_s)
 
     def has(self, rows: int, split: Split) -> bool:
         """Whether something is kept of this process's share; `keep` finds out if it can be trusted."""
@@ -180,10 +188,10 @@ class Keeper:
             entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
             if entry is None or entry.folder is None:
                 nothing = np.zeros((len(numbers), self.features), np.float32)
-                parts.append(Kept(numbers, nothing, None, False))
+                parts.append(Kept(numbers, nothing, None, None))
             else:
                 array = _mapped(entry.folder / PIXELS, geometry, len(numbers), "r")
-                parts.append(self._kept(numbers, array, True))
+                parts.append(self._kept(numbers, array, None))
         return parts
 
     def _geometry(self, rows: int, split: Split) -> HiddenGeometry:
@@ -199,9 +207,9 @@ class Keeper:
         share = replace(self.index, splits={split: self.index.splits[split][rank :: self.world_size]})
         return view_key(share, split, geometry, self.max_pixels)
 
-    def _kept(self, rows: np.ndarray, array: np.ndarray, found: bool) -> Kept:
+    def _kept(self, rows: np.ndarray, array: np.ndarray, pass_s: float | None) -> Kept:
         hidden = array["hidden"] if "hidden" in (array.dtype.names or ()) else None
-        return Kept(rows, array["features"], hidden, found)
+        return Kept(rows, array["features"], hidden, pass_s)
 
 
 def _mapped(path: Path, geometry: HiddenGeometry, rows: int, mode: Literal["r", "r+"]) -> np.ndarray:
@@ -220,9 +228,9 @@ def _has_room(root: Path, needed: int, limit: int | None) -> bool:
 
 def _fill(
     passage: Passage, rows: PixelRows, own: np.ndarray, array: np.ndarray, progress: Callable[[int], object]
-) -> np.ndarray:
-    """Run the pass into `array`, batch after batch; returns each row's CRC."""
-    crcs = np.zeros(len(own), np.uint32)
+) -> tuple[np.ndarray, float]:
+    """Run the pass into `array`, batch after batch; returns each row's CRC, and the seconds that it took."""
+    crcs, started = np.zeros(len(own), np.uint32), time.perf_counter()
     for start in range(0, len(own), passage.batch):
         here = own[start : start + passage.batch]
         features, hidden = passage(rows.gather(here))
@@ -233,4 +241,4 @@ def _fill(
         array[start : start + len(here)] = part
         crcs[start : start + len(here)] = [zlib.crc32(row.tobytes()) for row in part]
         progress(len(here))
-    return crcs
+    return crcs, time.perf_counter() - started

@@ -76,14 +76,15 @@ def pass_over(
         images = {split: len(range(machine.rank, len(rows), machine.world_size)) for split, rows in splits.items()}
         missing = sum(images[split] for split, rows in splits.items() if not keeper.has(len(rows), split))
         announce(image_s, missing)
-        forecast_s, began = image_s * missing, time.perf_counter()
+        forecast_s = image_s * missing
         quiet = machine.rank != 0
         own: dict[Split, Kept]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
             own = {split: keeper.keep(passage, rows, split, bar.update) for split, rows in splits.items()}
-        passed = sum(len(kept.rows) for kept in own.values() if not kept.found)
+        passes = [(len(kept.rows), kept.pass_s) for kept in own.values() if kept.pass_s is not None]
+        passed = sum(count for count, _ in passes)
         if passed > len(first):  # one batch may take far longer than the next: a cold GPU, workers that wind down
-            image_s = (time.perf_counter() - began) / passed
+            image_s = sum(seconds for _, seconds in passes) / passed
         some = first[:CHECKED_ROWS]
         features, state = passage(some)  # of this very batch: int8 treats columns by what else is in it
     processes.wait()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +14,14 @@ import pytest
 import torch
 
 from hf_finetune.backbones.split import Watch
-from hf_finetune.data.cache import PIXELS
+from hf_finetune.data.cache import PIXELS, locked
 from hf_finetune.inference import Normaliser
 from hf_finetune.ladder.hidden import Keeper, Kept, Passage
 from hf_finetune.types import Index, Row
 from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_recipe
 
 ROWS = 11
+WAIT_S = 0.6
 
 
 def index_of(revision: str = "1") -> Index:
@@ -58,6 +62,28 @@ def test_the_pass_is_kept_and_found_again(keeper: Keeper, passage: Passage) -> N
     assert (again.found, done) == (True, 0)
     np.testing.assert_array_equal(again.features, kept.features)
     np.testing.assert_array_equal(again.hidden, kept.hidden)  # pyright: ignore[reportArgumentType]
+
+
+def test_waiting_for_another_process_is_no_time_of_the_pass(keeper: Keeper, passage: Passage) -> None:
+    keep(keeper, passage)
+    (entry,) = (path.parent for path in keeper.root.glob(f"*/{PIXELS}"))
+    shutil.rmtree(entry)
+    held = threading.Event()
+
+    def hold() -> None:
+        with locked(keeper.root, entry.name):
+            held.set()
+            time.sleep(WAIT_S)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    started = time.perf_counter()
+    kept, done = keep(keeper, passage)
+    assert done == ROWS
+    assert kept.pass_s is not None
+    assert time.perf_counter() - started - kept.pass_s > WAIT_S / 2
+    other.join()
 
 
 CHANGES: dict[str, Callable[[Keeper], Keeper]] = {

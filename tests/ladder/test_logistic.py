@@ -34,7 +34,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(rows: tuple[np.ndarray, np.ndarray], class_weights: list[float] | None = None) -> Fitted:
     features, labels = rows
-    return fit_heads(Kept(np.arange(ROWS), features, None, False), labels, CLASSES, class_weights)
+    return fit_heads(Kept(np.arange(ROWS), features, None, None), labels, CLASSES, class_weights)
 
 
 def penalty_of(found: Fitted, rows: tuple[np.ndarray, np.ndarray], weights: Tensor) -> float:
