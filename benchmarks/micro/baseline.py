@@ -1,7 +1,8 @@
 """The committed ratios and how much worse than them a run may be.
 
-baseline.json holds, for each benchmark, `ratio` (ours over the reference, so that less is better) and `tolerance`, a
-factor. Times get a wide one, since ratios move with the processor and with what else runs; bytes hardly move.
+baseline.json holds, by processor and benchmark, `ratio` (ours over the reference, so that less is better) and
+`tolerance`, a factor. Ratios of times move by factors from one processor to another (some have bfloat16 in hardware),
+so that each is held to its own; and with what else runs, so that their tolerance is wide. Bytes hardly move.
 """
 
 from __future__ import annotations
@@ -39,18 +40,25 @@ class Limit:
         return self.ratio * self.tolerance
 
 
-def read(path: Path = PATH) -> dict[str, Limit]:
-    """The limits by name; none where there is no file yet."""
-    return {name: Limit(entry["ratio"], entry["tolerance"]) for name, entry in _entries(path).items()}
+def read(path: Path = PATH, cpu: str | None = None) -> dict[str, Limit]:
+    """The limits of a processor (None: this one) by name; of one that nothing is known of, the bytes alone."""
+    found, cpu = _processors(path), cpu or cpu_name()
+    known = cpu in found
+    return {
+        name: Limit(entry["ratio"], entry["tolerance"])
+        for about in ([found[cpu]] if known else found.values())
+        for name, entry in about["benchmarks"].items()
+        if known or entry["kind"] == "bytes"
+    }
 
 
-def of_this_processor(path: Path = PATH) -> bool:
-    """Whether the times were recorded on this kind of processor."""
-    return not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["last_recorded_on"]["cpu"] == cpu_name()
+def processors(path: Path = PATH) -> list[str]:
+    """Those that something was recorded on."""
+    return list(_processors(path))
 
 
-def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8"))["benchmarks"] if path.is_file() else {}
+def _processors(path: Path) -> dict[str, dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def fault(name: str, ratio: float, limits: Mapping[str, Limit]) -> str | None:
@@ -66,21 +74,25 @@ def fault(name: str, ratio: float, limits: Mapping[str, Limit]) -> str | None:
     )
 
 
-def write(results: Mapping[str, Mapping[str, Any]], path: Path = PATH) -> None:
-    """Record these results (`ratio`, `kind`) beside the older ones of other benchmarks; tolerances stay as they are."""
-    about, entries = about_this_run(), _entries(path)
+def write(results: Mapping[str, Mapping[str, Any]], path: Path = PATH, cpu: str | None = None) -> None:
+    """Record these results (`ratio`, `kind`) of a processor (None: this one) beside the older ones of other benchmarks.
+
+    Tolerances stay as they are.
+    """
+    about, found, cpu = about_this_run(), _processors(path), cpu or cpu_name()
+    entries = found.get(cpu, {}).get("benchmarks", {})
     for name, result in results.items():
         tolerance = entries.get(name, {}).get("tolerance", TOLERANCES[result["kind"]])
-        entries[name] = {"ratio": round(result["ratio"], 4), "tolerance": tolerance, "date": about["date"]}
-    content = {"last_recorded_on": about, "benchmarks": dict(sorted(entries.items()))}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        entry = {"kind": result["kind"], "ratio": round(result["ratio"], 4), "tolerance": tolerance}
+        entries[name] = {**entry, "date": about["date"]}
+    found[cpu] = {"last_recorded_on": about, "benchmarks": dict(sorted(entries.items()))}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def about_this_run() -> dict[str, Any]:
     """Machine, date and versions: what a ratio belongs to."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},

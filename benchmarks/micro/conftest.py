@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from matmul import FLOPS, count_flops, matmul, matmul_rate
 
-from hf_finetune.machine import cpu_has_bf16
+from hf_finetune.machine import cpu_has_bf16, cpu_name
 from micro import baseline
 from micro.interleaved import LEAST_ROUNDS, interleave, ratio_of
 from micro.photos import write_photos
@@ -27,10 +27,13 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Micro:
-    """Results of a session by name; each is held to its limit as soon as it is there (unless limits are None)."""
+    """Results of a session by name; each is held to its limit as soon as it is there.
 
-    def __init__(self, limits: Mapping[str, baseline.Limit] | None) -> None:
-        self.limits = limits
+    Nothing is held where limits are None; without `times`, bytes alone are.
+    """
+
+    def __init__(self, limits: Mapping[str, baseline.Limit] | None, *, times: bool = True) -> None:
+        self.limits, self._times = limits, times
         self.results: dict[str, dict[str, Any]] = {}
 
     def compare(
@@ -87,16 +90,15 @@ class Micro:
         assert fault is None, fault
 
     def fault(self, name: str) -> str | None:
-        """What is wrong with the result; nothing where a baseline is being recorded, nor with times where it is of
-        another kind of processor: some have bfloat16 in hardware, and ratios move by factors."""
-        if self.limits is None or (self.results[name]["kind"] != "bytes" and not baseline.of_this_processor()):
+        """What is wrong with the result; None where it is within its limit, or not held to one."""
+        if self.limits is None or (self.results[name]["kind"] != "bytes" and not self._times):
             return None
         return baseline.fault(name, self.results[name]["ratio"], self.limits)
 
     def report(self) -> dict[str, Any]:
         """Everything that was measured, for JSON, with what this machine's matrix products do in a second."""
         rates = {f"{name}_matmul_gflop_per_s": matmul_rate(dtype) / 1e9 for name, dtype in PRECISIONS.items()}
-        return {"of": {**baseline.about_this_run(), **rates}, "results": self.results}
+        return {"of": {"cpu": cpu_name(), **baseline.about_this_run(), **rates}, "results": self.results}
 
     def _note(self, name: str, taken: Mapping[str, list[float]], kind: str) -> None:
         pairs = [one / other for one, other in zip(taken["ours"], taken["reference"], strict=True)]
@@ -120,7 +122,8 @@ SESSION = pytest.StashKey[Micro]()
 
 def pytest_configure(config: pytest.Config) -> None:
     recording = config.getoption("--update-baseline")
-    config.stash[SESSION] = Micro(None if recording else baseline.read())
+    recorded = cpu_name() in baseline.processors()
+    config.stash[SESSION] = Micro(None if recording else baseline.read(), times=recorded)
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +157,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(_line(name, result, (micro.limits or {}).get(name)))
     if (path := config.getoption("--micro-json")) is not None:
         path.write_text(json.dumps(micro.report(), indent=1) + "\n", encoding="utf-8")
+    if micro.limits is not None and cpu_name() not in baseline.processors():
+        terminalreporter.write_line(
+            f"no times of a {cpu_name()} are recorded: none was held to any ({baseline.UPDATE})"
+        )
     if config.getoption("--update-baseline"):
         baseline.write(micro.results)
         terminalreporter.write_line(f"recorded in {baseline.PATH.name}")

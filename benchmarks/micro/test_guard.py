@@ -10,6 +10,7 @@ import pytest
 import torch
 from matmul import count_flops
 
+from hf_finetune.machine import cpu_name
 from micro import baseline
 from micro.baseline import Limit
 from micro.conftest import Micro
@@ -77,18 +78,37 @@ def test_recording_keeps_tolerances_and_other_benchmarks(tmp_path: Path) -> None
     path = tmp_path / "baseline.json"
     baseline.write({"a": {"kind": "time", "ratio": 0.5}, "b": {"kind": "bytes", "ratio": 0.25}}, path)
     content = json.loads(path.read_text())
-    content["benchmarks"]["a"]["tolerance"] = 2.5
+    content[cpu_name()]["benchmarks"]["a"]["tolerance"] = 2.5
     path.write_text(json.dumps(content))
     baseline.write({"a": {"kind": "time", "ratio": 0.75}}, path)
     assert baseline.read(path) == {"a": Limit(0.75, 2.5), "b": Limit(0.25, 1.02)}
 
 
+def test_each_processor_is_held_to_its_own_times(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    baseline.write({"a": {"kind": "time", "ratio": 0.5}, "b": {"kind": "bytes", "ratio": 0.25}}, path, "one")
+    baseline.write({"a": {"kind": "time", "ratio": 3.0}}, path, "other")
+    assert baseline.processors(path) == ["one", "other"]
+    assert baseline.read(path, "other") == {"a": Limit(3.0, 1.4)}
+    assert baseline.read(path, "unknown") == {"b": Limit(0.25, 1.02)}
+
+
+def test_times_of_an_unknown_processor_are_noted_and_held_to_nothing() -> None:
+    micro = Micro({"bytes": Limit(0.5, 1.02)}, times=False)
+    assert micro.faults(["step"], lambda: {"step": {"ours": [9.0] * 7, "reference": [1.0] * 7}}) == []
+    assert micro.results["step"]["ratio"] == 9
+    with pytest.raises(AssertionError, match="expected at most"):
+        micro.weigh("bytes", 52, 100)
+
+
 def test_the_committed_tolerances_let_no_doubling_pass(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-baseline"):
         pytest.skip("a baseline is being recorded")
-    limits = baseline.read()
-    assert {"decode_train", "gather_augment", "probe_solve", "lora_step", "cached_step", "start_train"} <= limits.keys()
-    assert all(1 < limit.tolerance < 2 and limit.ratio > 0 for limit in limits.values())
+    for cpu in baseline.processors():
+        limits = baseline.read(cpu=cpu)
+        assert {"decode_train", "gather_augment", "probe_solve", "lora_step", "cached_step"} <= limits.keys()
+        assert {"start_train", "saved_bytes"} <= limits.keys()
+        assert all(1 < limit.tolerance < 2 and limit.ratio > 0 for limit in limits.values())
 
 
 def test_products_in_place_are_counted_too() -> None:
