@@ -30,7 +30,8 @@ from hf_finetune.images import cache_of, open_images
 from hf_finetune.inference import Normaliser, predict_logits
 from hf_finetune.ladder.choose import Chooser
 from hf_finetune.ladder.climb import Climber
-from hf_finetune.ladder.hidden import Passage, identity_of
+from hf_finetune.ladder.forward import Passage
+from hf_finetune.ladder.hidden import identity_of
 from hf_finetune.ladder.passage import watch_of
 from hf_finetune.peak import PeakMemory
 from hf_finetune.ready import Prepared, build_model, describe, make_ready

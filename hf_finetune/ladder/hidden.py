@@ -14,7 +14,6 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,14 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
-from hf_finetune.backbones.split import Watch
 from hf_finetune.data.cache import META, PIXELS, building, load_entry, locked, view_key
-from hf_finetune.inference import Normaliser
+from hf_finetune.ladder.forward import Passage
 from hf_finetune.manifest import Manifest
 from hf_finetune.section import format_bytes
-from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 from hf_finetune.types import Index, PixelRows, Plan, Split
 
 logger = logging.getLogger(__name__)
@@ -75,41 +71,6 @@ class Kept:
     @property
     def found(self) -> bool:
         return self.pass_s is None
-
-
-@dataclass(frozen=True)
-class Passage:
-    """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
-
-    model: nn.Module
-    watch: Watch
-    normalise: Normaliser
-    batch: int
-    autocast: torch.dtype | None
-
-    def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state.
-
-        In halves where memory lacks; raises torch's own error where one image does not fit.
-        """
-        try:
-            return self._run(pixels)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or len(pixels) == 1:
-                raise
-        free_cached_memory()
-        half = len(pixels) // 2
-        (one, state), (other, rest) = self(pixels[:half]), self(pixels[half:])
-        return torch.cat([one, other]), None if state is None or rest is None else torch.cat([state, rest])
-
-    @torch.no_grad()
-    def _run(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-        device = next(self.model.parameters()).device
-        inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
-        mixed = nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)
-        with self.watch, mixed:
-            self.model(pixel_values=inputs)
-        return self.watch.features.cpu(), self.watch.hidden
 
 
 def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 from hf_finetune import processes
 from hf_finetune.backbones.class_token import class_token_only, reads_class_token_only
 from hf_finetune.inference import Normaliser
-from hf_finetune.ladder.hidden import Passage
+from hf_finetune.ladder.forward import Passage
 from hf_finetune.ladder.passage import CHECKED_ROWS, watch_of
 from hf_finetune.types import PixelRows
 

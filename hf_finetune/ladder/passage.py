@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from tqdm import tqdm
 from hf_finetune import processes
 from hf_finetune.backbones.split import Watch
 from hf_finetune.inference import Normaliser
-from hf_finetune.ladder.hidden import Keeper, Kept, Passage
+from hf_finetune.ladder.forward import Passage
+from hf_finetune.ladder.hidden import Keeper, Kept
 from hf_finetune.ladder.start import as_started
 from hf_finetune.types import PixelRows, Split
 
@@ -66,13 +67,8 @@ def pass_over(
     passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), plan.micro_batch.value, autocast)
     first = splits["train"].gather(np.arange(min(plan.micro_batch.value, len(splits["train"]))))
     with as_started(model, ready):
-        # The first run of a kernel is slower; a GPU chooses its kernels by the shape, and takes them from its disk.
-        passage(first if plan.device.value == "cuda" else first[:2])
-        started = time.perf_counter()
-        features, state = passage(first)
-        image_s = (time.perf_counter() - started) / len(first)
-        shape = tuple(state.shape[1:]) if entry is not None and state is not None else None
-        keeper = _keeper(ready, f"{identity}/{entry}/{ready.facts.head}", features.shape[1], shape, cache)
+        width, shape, image_s = _first_batch(passage, first, plan.device.value)
+        keeper = _keeper(ready, f"{identity}/{entry}/{ready.facts.head}", width, shape, cache)
         images = {split: len(range(machine.rank, len(rows), machine.world_size)) for split, rows in splits.items()}
         missing = sum(images[split] for split, rows in splits.items() if not keeper.has(len(rows), split))
         announce(image_s, missing)
@@ -81,10 +77,6 @@ def pass_over(
         own: dict[Split, Kept]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
             own = {split: keeper.keep(passage, rows, split, bar.update) for split, rows in splits.items()}
-        passes = [(len(kept.rows), kept.pass_s) for kept in own.values() if kept.pass_s is not None]
-        passed = sum(count for count, _ in passes)
-        if passed > len(first):  # one batch may take far longer than the next: a cold GPU, workers that wind down
-            image_s = sum(seconds for _, seconds in passes) / passed
         some = first[:CHECKED_ROWS]
         features, state = passage(some)  # of this very batch: int8 treats columns by what else is in it
     processes.wait()
@@ -95,10 +87,30 @@ def pass_over(
         inputs=passage.normalise({"pixel_values": torch.from_numpy(some).to(next(model.parameters()).device)}),
         features=features.numpy(),
         state=state,
-        image_s=image_s,
+        image_s=_seconds_an_image(own.values(), len(first)) or image_s,
         forecast_s=forecast_s,
         found=all(kept.found for kept in own.values()),
     )
+
+
+def _first_batch(passage: Passage, first: np.ndarray, device: str) -> tuple[int, tuple[int, ...] | None, float]:
+    """Width of the features, shape of an image's watched state, and seconds an image, of the first batch."""
+    # The first run of a kernel is slower; a GPU chooses its kernels by the shape, and takes them from its disk.
+    passage(first if device == "cuda" else first[:2])
+    started = time.perf_counter()
+    features, state = passage(first)
+    image_s = (time.perf_counter() - started) / len(first)
+    return features.shape[1], None if state is None else tuple(state.shape[1:]), image_s
+
+
+def _seconds_an_image(own: Iterable[Kept], batch: int) -> float | None:
+    """Of the whole pass; None where no more than one batch was run.
+
+    One batch may take far longer than the next: a cold GPU, workers that wind down.
+    """
+    passes = [(len(kept.rows), kept.pass_s) for kept in own if kept.pass_s is not None]
+    passed = sum(count for count, _ in passes)
+    return sum(seconds for _, seconds in passes) / passed if passed > batch else None
 
 
 def watch_of(model: nn.Module, head: Sequence[str], entry: str | None) -> Watch:

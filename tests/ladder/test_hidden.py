@@ -16,7 +16,8 @@ import torch
 from hf_finetune.backbones.split import Watch
 from hf_finetune.data.cache import PIXELS, locked
 from hf_finetune.inference import Normaliser
-from hf_finetune.ladder.hidden import Keeper, Kept, Passage
+from hf_finetune.ladder.forward import Passage
+from hf_finetune.ladder.hidden import Keeper, Kept
 from hf_finetune.types import Index, Row
 from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_recipe
 
