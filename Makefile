@@ -45,9 +45,10 @@ clean:
 # Benchmarks beside the references: figures in docs/results/, tables in docs/RESULTS.md. Runs that are there are kept;
 # delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away. fastai and
 # AutoGluon run in environments of their own, some gigabytes each, which bench-environments makes. A case is measured on
-# one machine: FULL=docs/results/NAME keeps the figures of another one.
+# one machine: SMALL= or FULL=docs/results/NAME keeps the figures of another one.
 DATA ?= ../shared/data
 SCRATCH ?= .bench
+SMALL ?= docs/results/bench-small
 FULL ?= docs/results/bench-full
 COMPARE = $(BIN)/python benchmarks/compare.py $(DATA) $(SCRATCH)
 TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
@@ -61,8 +62,8 @@ bench-tune: $(VENV)/.test-installed
 		--environments $(SCRATCH)/environments --out $(SCRATCH)/tuning --into benchmarks/tuned/trashnet.json
 
 bench: $(VENV)/.test-installed
-	$(COMPARE) docs/results/bench-small --cases hymenoptera-100 --small
-	$(TABLE) docs/results/bench-small
+	$(COMPARE) $(SMALL) --cases hymenoptera-100 --small
+	$(TABLE) $(SMALL)
 
 bench-full: $(VENV)/.test-installed
 	$(COMPARE) $(FULL)

@@ -132,9 +132,10 @@ def row_of(method: Method, out: Path, watched: Usage) -> dict[str, Any]:
     }
 
 
-def run_all(options: argparse.Namespace, results: Results) -> None:
-    for case in options.cases:
-        refusal = results.refusal(case)
+def run_all(options: argparse.Namespace, results: Results) -> bool:
+    """Run what is missing; whether this machine may add to any of the cases."""
+    refusals = {case: results.refusal(case) for case in options.cases}
+    for case, refusal in refusals.items():
         if refusal is not None:
             print(f"{case}: nothing added: {refusal}", flush=True)
             continue
@@ -160,6 +161,7 @@ def run_all(options: argparse.Namespace, results: Results) -> None:
                     continue
                 results.add(row)
                 print(results.line(case, slug, seed), flush=True)
+    return None in refusals.values()
 
 
 def main() -> None:
@@ -177,7 +179,8 @@ def main() -> None:
     results = Results(options.results.resolve(), about_machine())
     if (options.data / "weights" / MODEL).is_dir():
         options.work = work_of(options.data / "weights" / MODEL)
-    run_all(options, results)
+    if not run_all(options, results):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_another_machine_adds_nothing_to_a_case(
 ) -> None:
     other = Results(tmp_path / "bench", {"processor": "Q", "cores": 2, "device": "none"})
     options = argparse.Namespace(cases=[CASE], seeds=[0, 1], methods=list(METHODS), data=tmp_path, out=tmp_path)
-    run_all(options, other)
+    assert not run_all(options, other)
     assert "nothing added: its runs are of another machine (P, 2 cores)" in capsys.readouterr().out
     assert other.runs == results.runs
     assert other.reasons() == results.reasons()
