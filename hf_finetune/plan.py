@@ -39,8 +39,9 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     steps_per_epoch = max(1, rows // batch.value)
     epochs = _epochs(train.epochs, rows)
     steps = max(1, round(steps_per_epoch * epochs.value))
+    processes = "one process" if machine.world_size == 1 else f"{machine.world_size} processes"
     return Plan(
-        device=Decision(machine.device, f"{machine.device_name}, {machine.world_size} process(es)"),
+        device=Decision(machine.device, f"{machine.device_name}, {processes}"),
         precision=precision,
         effective_batch=batch,
         micro_batch=micro,
