@@ -60,17 +60,13 @@ class HiddenGeometry:
 class Kept:
     """This process's rows of one split after the pass: row numbers in the split, their arrays, and the pass's seconds.
 
-    `pass_s` is None where an earlier run's, or another process's, were found; waiting for that one is no pass.
+    `pass_s` is None where none was run here: an earlier run's, or another process's, were found or awaited.
     """
 
     rows: np.ndarray  # int64 [n]
     features: np.ndarray  # float32 [n, d]
     hidden: np.ndarray | None  # int16 [n, …]: the bits of bfloat16
     pass_s: float | None
-
-    @property
-    def found(self) -> bool:
-        return self.pass_s is None
 
 
 def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:

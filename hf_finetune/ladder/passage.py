@@ -45,7 +45,11 @@ class Passages:
     state: torch.Tensor | None
     image_s: float
     forecast_s: float
-    found: bool
+
+    @property
+    def found(self) -> bool:
+        """Whether nothing had to be run here."""
+        return all(kept.pass_s is None for kept in self.own.values())
 
 
 def pass_over(
@@ -89,7 +93,6 @@ def pass_over(
         state=state,
         image_s=_seconds_an_image(own.values(), len(first)) or image_s,
         forecast_s=forecast_s,
-        found=all(kept.found for kept in own.values()),
     )
 
 

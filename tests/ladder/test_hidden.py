@@ -51,7 +51,7 @@ def keep(keeper: Keeper, passage: Passage) -> tuple[Kept, int]:
 
 def test_the_pass_is_kept_and_found_again(keeper: Keeper, passage: Passage) -> None:
     kept, done = keep(keeper, passage)
-    assert (kept.found, done) == (False, ROWS)
+    assert (kept.pass_s is None, done) == (False, ROWS)
     pixels = MemoryRows(ROWS, SIDE).gather(np.arange(ROWS))
     features, hidden = passage(pixels)
     np.testing.assert_allclose(kept.features, features.numpy(), rtol=1e-5, atol=1e-6)
@@ -60,7 +60,7 @@ def test_the_pass_is_kept_and_found_again(keeper: Keeper, passage: Passage) -> N
     bits = torch.from_numpy(np.ascontiguousarray(kept.hidden)).view(torch.bfloat16)
     torch.testing.assert_close(bits, hidden.to(torch.bfloat16), rtol=0.02, atol=0.02)
     again, done = keep(keeper, passage)
-    assert (again.found, done) == (True, 0)
+    assert (again.pass_s is None, done) == (True, 0)
     np.testing.assert_array_equal(again.features, kept.features)
     np.testing.assert_array_equal(again.hidden, kept.hidden)  # pyright: ignore[reportArgumentType]
 
@@ -98,8 +98,8 @@ CHANGES: dict[str, Callable[[Keeper], Keeper]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_belongs_to_others_is_never_reused(keeper: Keeper, passage: Passage, change: str) -> None:
     keep(keeper, passage)
-    assert not keep(CHANGES[change](keeper), passage)[0].found
-    assert keep(keeper, passage)[0].found
+    assert keep(CHANGES[change](keeper), passage)[0].pass_s is not None
+    assert keep(keeper, passage)[0].pass_s is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "overwritten"])
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_built_again(keeper: Keeper, passage: Passage, damage:
     content = path.read_bytes()
     path.write_bytes(content[:-7] if damage == "truncated" else bytes(len(content)))
     again, _ = keep(keeper, passage)
-    assert not again.found
+    assert again.pass_s is not None
     np.testing.assert_array_equal(again.features, wanted)
 
 
