@@ -21,13 +21,11 @@ from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.hidden import Kept
 from hf_finetune.ladder.objective import ClassificationObjective, WithTokenOrder, kept_states
-from hf_finetune.ladder.rung import class_counts, train_rung
+from hf_finetune.ladder.rung import class_counts
 from hf_finetune.recipe import Recipe
-from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.objective import Batch
 from hf_finetune.training.order import BatchRows
-from hf_finetune.training.pace import Pace
-from hf_finetune.types import Labels, PixelRows, Plan
+from hf_finetune.types import Labels, PixelRows
 
 
 @dataclass(frozen=True)
@@ -99,37 +97,6 @@ def check_cut(
     allowed = 2e-2 * max(1.0, float(whole.abs().max()))
     if not difference <= allowed:
         raise ModelError(f"cut before {cut.entry}, logits differ by {difference:.3g}, {allowed:.3g} allowed")
-
-
-def run_cached(
-    model: nn.Module,
-    recipe: Recipe,
-    plan: Plan,
-    labels: Labels,
-    cut: Cut,
-    *,
-    rows: HiddenRows,
-    train: PixelRows,
-    validation: HiddenRows,
-    folders: FitFolders,
-    pace: Pace,
-    dropper: TokenDropper | None,
-) -> Fit:
-    """Train the suffix of `model` on kept states; afterwards it holds the weights that were best on validation."""
-    objective, batches = cached_objective(recipe, labels, rows, train, dropper)
-    with cut.suffix():
-        return train_rung(
-            model,
-            recipe,
-            plan,
-            labels,
-            objective,
-            rows=batches,
-            validation=validation,
-            train=train,
-            folders=folders,
-            pace=pace,
-        )
 
 
 def cached_objective(

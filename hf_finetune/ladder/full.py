@@ -9,49 +9,15 @@ from torch import nn
 from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.data.augment import Augmenter
-from hf_finetune.data.dataset import EvalRows, TrainRows
+from hf_finetune.data.dataset import TrainRows
 from hf_finetune.inference import Normaliser
 from hf_finetune.ladder.objective import ClassificationObjective, WithTokenOrder, augmented
-from hf_finetune.ladder.rung import class_counts, train_rung
+from hf_finetune.ladder.rung import class_counts
 from hf_finetune.recipe import Recipe
-from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
-from hf_finetune.training.pace import Pace
 from hf_finetune.training.range_test import sweep
 from hf_finetune.types import Labels, PixelRows, Plan, Preprocess
-
-
-def run_full(
-    model: nn.Module,
-    recipe: Recipe,
-    plan: Plan,
-    preprocess: Preprocess,
-    labels: Labels,
-    *,
-    train: PixelRows,
-    validation: PixelRows,
-    folders: FitFolders,
-    pace: Pace | None = None,
-    dropper: TokenDropper | None = None,
-) -> Fit:
-    """Train `model` (adapter applied) on `train`; afterwards it holds the weights that were best on `validation`.
-
-    `dropper` is what leaves patches out meanwhile (patches.py), whose draws come with the rows.
-    """
-    objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, dropper)
-    return train_rung(
-        model,
-        recipe,
-        plan,
-        labels,
-        objective,
-        rows=rows,
-        validation=EvalRows(validation),
-        train=train,
-        folders=folders,
-        pace=pace,
-    )
 
 
 def run_range_test(

@@ -6,7 +6,8 @@ Owns what climb.py need not know of: the cut, the kept states, and the plan's ow
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,20 @@ from torch import nn
 
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.bounds import SHORT_KEEP
-from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut, run_cached
+from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut
 from hf_finetune.ladder.left_out import Parts, least_share
 from hf_finetune.ladder.passage import Passages
 from hf_finetune.ladder.patches import Patches
 from hf_finetune.ladder.start import as_passed
-from hf_finetune.ladder.update_times import update_seconds
+from hf_finetune.ladder.trained import TrainedRung
 from hf_finetune.plan import PATCHES_KEPT
-from hf_finetune.training.fit import Fit, FitFolders
-from hf_finetune.training.pace import Pace
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.ready import Prepared
 
 
-class Suffix:
+class Suffix(TrainedRung):
     """The last blocks of `model` on what the pass kept. Raises ModelError where nothing was kept to train on."""
 
     def __init__(
@@ -50,13 +49,14 @@ class Suffix:
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ModelError("FSDP shards a model once, for one rung")
         facts = ready.facts
-        self._model, self._ready, self._rows, self._patches = model, ready, rows, patches
         self._cut = Cut(backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
         self._inputs, self._state = passages.inputs, passages.state
         self._kept: dict[Split, HiddenRows] = {
             split: HiddenRows(passages.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
         }
-        self._seconds: dict[float, float] = {}
+        plan = replace(ready.plan, learning_rate=ready.plan.suffix_learning_rate)
+        super().__init__(model, ready, plan, rows, self._kept["validation"])
+        self._patches = patches
         self.blocks = len(facts.blocks) - facts.blocks.index(passages.entry)
 
     @property
@@ -77,29 +77,10 @@ class Suffix:
         with self._cut.suffix(), as_passed(self._model, self._ready):
             return least_share(self._model, self._parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
 
-    def update_s(self, keep: float) -> float:
-        """Seconds of an update with this share of the patches; measured once for each."""
-        if keep not in self._seconds:
-            with self._cut.suffix():
-                self._seconds[keep] = update_seconds(self._model, self._ready, *self._parts(keep))
-        return self._seconds[keep]
-
-    def run(self, pace: Pace, keep: float, folders: FitFolders) -> Fit:
-        """Train; afterwards the model holds the weights that were best on validation."""
-        plan = self._ready.plan
-        return run_cached(
-            self._model,
-            self._ready.recipe,
-            replace(plan, learning_rate=plan.suffix_learning_rate),
-            self._ready.index.labels,
-            self._cut,
-            rows=self._kept["train"],
-            train=self._rows["train"],
-            validation=self._kept["validation"],
-            folders=replace(folders, resume=None),
-            pace=pace,
-            dropper=self._patches.dropper(keep),
-        )
+    @contextmanager
+    def _training(self, keep: float) -> Iterator[Parts]:
+        with self._cut.suffix():
+            yield self._parts(keep)
 
     def _parts(self, keep: float) -> Parts:
         ready, dropper = self._ready, self._patches.dropper(keep)

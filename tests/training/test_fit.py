@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from hf_finetune.checkpoints import newest_whole, seal
+from hf_finetune.data.dataset import EvalRows
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.ladder.full import run_full
+from hf_finetune.ladder.full import objective_and_rows
+from hf_finetune.ladder.rung import train_rung
 from hf_finetune.recipe import Recipe
 from hf_finetune.training.config import Train
 from hf_finetune.training.fit import Fit, FitFolders
@@ -42,14 +44,17 @@ def run(
 ) -> tuple[nn.Module, Fit]:
     folder.mkdir(exist_ok=True)
     model = model or adapted(recipe)[0]
-    fitted = run_full(
+    train = train or MemoryRows(100, SIDE + 2)
+    objective, rows = objective_and_rows(recipe, plan, PREPROCESS, LABELS, train, None)
+    fitted = train_rung(
         model,
         recipe,
         plan,
-        PREPROCESS,
         LABELS,
-        train=train or MemoryRows(100, SIDE + 2),
-        validation=MemoryRows(23, SIDE, seed=1),
+        objective,
+        rows=rows,
+        validation=EvalRows(MemoryRows(23, SIDE, seed=1)),
+        train=train,
         folders=FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume),
         pace=pace,
     )
