@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.bounds import SHORT_KEEP
 from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective, check_cut
@@ -74,14 +75,19 @@ class Suffix(TrainedRung):
         if self._ready.recipe.train.patches_kept != "auto" or self._patches.dropper(SHORT_KEEP) is None:
             return 0.0
         piece = self._ready.plan.eval_batch.value
+
+        def parts(keep: float) -> Parts:
+            return self._parts(self._patches.dropper(keep))
+
         with self._cut.suffix(), as_passed(self._model, self._ready):
-            return least_share(self._model, self._parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
+            return least_share(self._model, parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
 
     @contextmanager
     def _training(self, keep: float) -> Iterator[Parts]:
+        dropper = self._patches.dropper(keep)  # the first one counts the tokens, which takes the whole model
         with self._cut.suffix():
-            yield self._parts(keep)
+            yield self._parts(dropper)
 
-    def _parts(self, keep: float) -> Parts:
-        ready, dropper = self._ready, self._patches.dropper(keep)
+    def _parts(self, dropper: TokenDropper | None) -> Parts:
+        ready = self._ready
         return cached_objective(ready.recipe, ready.index.labels, self._kept["train"], self._rows["train"], dropper)
