@@ -59,6 +59,12 @@ def make_case(name: str, data: Path, folder: Path) -> Path:
     splits = READERS[case.dataset](data / "datasets" / case.dataset)
     if case.size is not None:
         splits["train"], _ = by_class(splits["train"], case.size / len(splits["train"]))
+    write_tree(splits, tree)
+    return tree / "photos"
+
+
+def write_tree(splits: Mapping[str, list[Photo]], tree: Path) -> None:
+    """`tree`/photos/SPLIT/CLASS/file, and a mark that all of them are there."""
     for split, photos in splits.items():
         for label, file, source in photos:
             target = tree / "photos" / split / label / file
@@ -68,7 +74,6 @@ def make_case(name: str, data: Path, folder: Path) -> Path:
             else:
                 shutil.copyfile(source, target)
     (tree / "complete").touch()
-    return tree / "photos"
 
 
 def by_class(photos: list[Photo], share: float, seed: int = 0) -> tuple[list[Photo], list[Photo]]:

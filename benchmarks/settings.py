@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, by_class, make_case
+from cases import CASES, by_class, make_case, write_tree
 from peft import PeftModel
 
 from hf_finetune.adapters.trained import restore_state, trained_state
@@ -61,12 +61,7 @@ def cut_anew(name: str, cut: int, data: Path, out: Path) -> Path:
     splits = {split: sorted((source / split).glob("*/*")) for split in ("train", "validation")}
     pool = [(path.parent.name, path.name, path) for paths in splits.values() for path in paths]
     train, held_out = by_class(pool, len(splits["train"]) / len(pool), cut)
-    for split, photos in (("train", train), ("validation", held_out)):
-        for label, file, path in photos:
-            target = tree / "photos" / split / label / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-    (tree / "complete").touch()
+    write_tree({"train": train, "validation": held_out}, tree)
     return tree / "photos"
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A full rung of fewer passes over the data gained nothing over more of the cached one (TrashNet, ViT-Tiny, 63 s of
-# full: .896, the same time of cached: .916; two cores, seed 0, 2026-11-23).
+# A full rung of fewer passes over the data, or in time that the cached one still needs, gained nothing over more of the
+# cached one (TrashNet, ViT-Tiny, 63 s of full: .896, the same time of cached: .916; two cores, seed 0, 2026-11-23. A
+# minute on 500 photos, a quarter of it cached: TrashNet .870, digits .927; all of it: .873 and .946; docs/SETTINGS.md).
 LEAST_FULL_EPOCHS = 4.0
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
 LEAST_EPOCHS_AFTER_CACHED = 3.0
-# Where both fit, the cached rung's share of the time.
-CACHED_SHARE = 0.25
-# Passes after which it levels off, more where images are few: so many images in all, in at most so many passes. On
-# held-out photos (docs/SETTINGS.md): 100 images, 4 passes .750, 12 .760, 30 .775 (the probe .766); 500, 6 passes .898,
-# 12 .917 (the probe .886).
+# Passes after which the cached rung levels off, more where images are few: so many images in all, in at most so many
+# passes. On held-out photos (docs/SETTINGS.md): 100 images, 4 passes .750, 12 .760, 30 .775 (the probe .766); 500, 6
+# passes .898, 12 .917 (the probe .886).
 CACHED_EPOCHS = 4.0
 CACHED_IMAGES = 6_000
 LARGEST_EPOCHS = 30.0

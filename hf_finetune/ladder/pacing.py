@@ -88,10 +88,10 @@ class TimeSharing:
             steps = max(round(whole), bounds.FEWEST_UPDATES)
             pace = Pace(steps, evaluations=bounds.CACHED_EVALUATIONS)
             return Turn(pace, keep, steps * update_s(keep) + bounds.CACHED_EVALUATIONS * evaluation_s)
-        full_fits = "full" in self._plan.rungs.value and self._full_fits(full_s, keep, evaluation_s)
+        full_fits = self._full_fits(full_s, keep, evaluation_s, lambda: whole * update_s(keep))
         left = self.left_s() - evaluation_s
         if full_fits:
-            left = min(bounds.CACHED_SHARE * left, whole * update_s(keep))
+            left = min(left, whole * update_s(keep))
         limits = bounds.Limits(round(bounds.ALONE * whole), evaluation_s, bounds.CACHED_EVALUATIONS)
         turn = self._limited("cached", update_s, left, limits)
         if turn is not None:
@@ -99,11 +99,17 @@ class TimeSharing:
             self._least_updates["full"] = max(self._least_updates["full"], least)
         return turn
 
-    def _full_fits(self, full_s: UpdateSeconds, keep: float, evaluation_s: float) -> bool:
-        """Whether the full rung's least fits beside the cached rung's share."""
-        rest = (1 - bounds.CACHED_SHARE) * (self.left_s() - evaluation_s)
+    def _full_fits(
+        self, full_s: UpdateSeconds, keep: float, evaluation_s: float, before_s: Callable[[], float]
+    ) -> bool:
+        """Whether the full rung's least fits behind `before_s`, all passes of the cached one."""
+        left = self.left_s() - evaluation_s
         updates = max(self._least_updates["full"], bounds.LEAST_FULL_EPOCHS * self._epoch_updates)
-        return updates * self._least_update_s(keep) < rest and updates * full_s(keep) < rest
+        least_s = updates * self._least_update_s(keep)
+        if "full" not in self._plan.rungs.value or least_s >= left:
+            return False
+        left -= before_s()
+        return least_s < left and updates * full_s(keep) < left
 
     def _least_update_s(self, keep: float) -> float:
         """What a full update takes at the very least. Where not even that fits nothing is measured, since a measurement

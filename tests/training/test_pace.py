@@ -57,7 +57,7 @@ def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
     turn = time_sharing.cached(lambda _: 0.5, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert turn.pace.seconds == pytest.approx(200)  # four passes of 100 updates, less than a quarter
+    assert turn.pace.seconds == pytest.approx(200)  # four passes of 100 updates
     assert turn.keep == 0.5
     turn = time_sharing.full(lambda _: 1.0, 0)
     assert turn is not None
@@ -65,6 +65,15 @@ def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
     # Never more than planned, and the forecast knows.
     assert (turn.pace.seconds, turn.keep, turn.pace.steps) == (pytest.approx(1000), 0.5, 600)
     assert turn.forecast_s == pytest.approx(600)
+
+
+@pytest.mark.parametrize(("seconds", "cached_s"), [(590, 590), (610, 200)])
+def test_full_has_its_turn_where_its_least_fits_behind_all_passes_of_cached(seconds: float, cached_s: float) -> None:
+    time_sharing = sharing(2.5 + seconds, plan())  # 200 s of cached, and 400 s of full are four passes
+    turn = time_sharing.cached(lambda _: 0.5, lambda _: 1.0, 0)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.seconds == pytest.approx(cached_s, rel=1e-3)
 
 
 def test_seconds_that_the_steps_leave_pay_for_evaluations() -> None:
@@ -147,6 +156,9 @@ def test_what_cannot_fit_is_not_even_measured() -> None:
     spent = sharing(4.0, plan())
     spent.announce_probe(0.02, 0)
     assert spent.full(measured, 0) is None
+    over = sharing(1.0, plan())
+    over.announce_probe(0.02, 0)
+    assert over.cached(measured, measured, 0) is None
 
 
 def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureFixture) -> None:
