@@ -104,7 +104,7 @@ class TimeSharing:
     ) -> bool:
         """Whether the full rung's least fits behind `before_s`, all passes of the cached one."""
         left = self.left_s() - evaluation_s
-        updates = max(self._least_updates["full"], bounds.LEAST_FULL_EPOCHS * self._epoch_updates)
+        updates = max(bounds.SPARE * self._least_updates["full"], bounds.LEAST_FULL_EPOCHS * self._epoch_updates)
         least_s = updates * self._least_update_s(keep)
         if "full" not in self._plan.rungs.value or least_s >= left:
             return False
