@@ -8,9 +8,9 @@ from dataclasses import dataclass
 # cached one (TrashNet, ViT-Tiny, 63 s of full: .896, the same time of cached: .916; two cores, seed 0, 2026-11-23. A
 # minute on 500 photos, a quarter of it cached: TrashNet .870, digits .927; all of it: .873 and .946; docs/SETTINGS.md).
 LEAST_FULL_EPOCHS = 4.0
-# Full is counted on where so many times its least updates fit behind the cached rung. With just them it was dropped (500
-# drawings, a minute, two cores: four of four runs of 60 to 75 updates), or its seconds were nobody's where cached left
-# fewer than forecast (16 of 60). Twice as many is too strict: with 100 photos 80 updates gained (docs/SETTINGS.md).
+# Full is counted on where so many times its least updates fit behind the cached rung. With just them it was dropped (a
+# minute on 500 drawings, two cores: four of four runs of 60 to 75 updates), or its seconds were nobody's where cached
+# left fewer than forecast (16 of 60). Twice as many is too strict: with 100 photos 80 gained (docs/SETTINGS.md).
 SPARE = 4 / 3
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
