@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, Photo, by_class, make_case, write_tree
+from grouped import by_data
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "shipped.yaml"
 DATASETS = ("trashnet", "houses", "digits")
@@ -61,15 +62,13 @@ def climb(dataset: str, ladder: str, cut: int, options: argparse.Namespace) -> d
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(row["data"] for row in rows))
+    names, ladders = by_data(rows, "ladder")
     lines = [f"| ladder | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
-    for ladder in dict.fromkeys(row["ladder"] for row in rows):
-        cells = []
-        for name in names:
-            found = [row["accuracy"] for row in rows if (row["data"], row["ladder"]) == (name, ladder)]
-            cells.append(
-                f"{statistics.mean(found):.3f} ({' '.join(f'{value:.3f}' for value in found)})" if found else ""
-            )
+    for ladder, accuracies in ladders.items():
+        cells = [
+            f"{statistics.mean(found):.3f} ({' '.join(f'{value:.3f}' for value in found)})" if found else ""
+            for found in accuracies
+        ]
         lines.append(f"| {ladder} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

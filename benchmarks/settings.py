@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, by_class, make_case, write_tree
+from grouped import by_data
 from peft import PeftModel
 
 from hf_finetune.adapters.trained import restore_state, trained_state
@@ -114,13 +115,10 @@ class Bench:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(row["data"] for row in rows))
+    names, settings = by_data(rows, "setting")
     lines = [f"| setting | {' | '.join(names)} | mean |", "|---" * (2 + len(names)) + "|"]
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        means = []
-        for name in names:
-            found = [row["accuracy"] for row in rows if (row["data"], row["setting"]) == (name, setting)]
-            means.append(statistics.mean(found) if found else float("nan"))
+    for setting, accuracies in settings.items():
+        means = [statistics.mean(found) if found else float("nan") for found in accuracies]
         cells = [f"{mean:.3f}" for mean in (*means, statistics.mean(means))]
         lines.append(f"| {setting} | {' | '.join(cells)} |")
     return "\n".join(lines)
