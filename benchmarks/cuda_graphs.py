@@ -1,97 +1,100 @@
-"""What CUDA graphs would give a LoRA step of ours: the step as it is beside one whose passes were captured once.
+"""What CUDA graphs give a LoRA step of ours: the step without beside the step by the product's own capture.
 
-    python benchmarks/cuda_graphs.py [--architectures vit_tiny_patch16_224 …] [--batches 8 32 128]
+    python benchmarks/cuda_graphs.py [--architectures vit_tiny_patch16_224 …] [--batches 8 32 128] [--quantization int8]
 
-The product captures nothing; this measures what there is to gain (docs/RESULTS.md). Random weights; medians of 15
-steps of each in turns, until the GPU is done. Needs an NVIDIA GPU.
+A step: forward and backward pass, clipping, AdamW, until the GPU is done. Random weights; medians of 15 of each in
+turns. Needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import logging
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from micro.interleaved import interleave
 from micro.models import prepare_ours, write_checkpoint
 from micro.photos import CLASSES, write_photos
-from torch import nn
+from torch import Tensor, nn
 
-from hf_finetune.adapters.low_memory import low_memory_lora
+from hf_finetune.ladder.rung import training_forms
+from hf_finetune.training.captured import WARM, CapturedPieces
+from hf_finetune.training.objective import Prepared
 
 ARCHITECTURES = ("vit_tiny_patch16_224", "vit_base_patch16_224")
 BATCHES = (8, 32, 128)
 CALLS = 15
 
 
-class Logits(nn.Module):
-    """The model as a function of one tensor to one tensor, which is what can be captured."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.model(pixel_values=pixels).logits
+def loss_of(model: nn.Module, autocast: bool, prepared: Prepared, normaliser: Tensor) -> Tensor:
+    with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        logits = model(pixel_values=prepared.pixel_values).logits.float()
+    return nn.functional.cross_entropy(logits, prepared.labels, reduction="sum") / normaliser
 
 
-def compare(model: nn.Module, batch: int) -> str:
-    """One line: the step as it is, the captured one, and the largest relative difference of their gradients."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-5, fused=True)
-    pixels = torch.randn(batch, 3, 224, 224, device="cuda")
-    labels = torch.arange(batch, device="cuda") % len(CLASSES)
+class Step:
+    """Updates of `model` on the same `batch` random images, by a graph or without."""
 
-    def gradients(function: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
-        nn.functional.cross_entropy(function(pixels).float(), labels).backward()
-        return [weight.grad.clone() for weight in weights if weight.grad is not None]
+    def __init__(self, model: nn.Module, autocast: bool, batch: int, graphs: bool) -> None:
+        self._loss = functools.partial(loss_of, model, autocast)
+        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._weights, lr=1e-5, fused=True)
+        labels = torch.arange(batch, device="cuda") % len(CLASSES)
+        self._prepared = Prepared(torch.randn(batch, 3, 224, 224, device="cuda"), labels)
+        self._normaliser = torch.tensor(float(batch), device="cuda")
+        self.captured = CapturedPieces(self._loss, model) if graphs else None
 
-    def step(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        nn.functional.cross_entropy(function(pixels).float(), labels).backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    def __call__(self) -> None:
+        if self.captured is not None:
+            self.captured.begin_update()
+        if self.captured is None or self.captured.take(self._prepared, self._normaliser) is None:
+            self._loss(self._prepared, self._normaliser).backward()
+        nn.utils.clip_grad_norm_(self._weights, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
         torch.cuda.synchronize()
 
-    plain = Logits(model)
-    step(plain)
-    expected = gradients(plain)
-    optimizer.zero_grad()
+
+def compare(model: nn.Module, autocast: bool, batch: int) -> str:
+    """One line: the step without a graph and with one, and what the capture took; or why there is none (logged)."""
+    plain, graphed = (Step(model, autocast, batch, graphs) for graphs in (False, True))
+    for _ in range(WARM):
+        graphed()
     started = time.perf_counter()
-    captured: Any = torch.cuda.make_graphed_callables(Logits(model), (pixels.clone(),), allow_unused_input=True)
+    graphed()
     capture = time.perf_counter() - started
-    found = gradients(captured)
-    optimizer.zero_grad()
-    pairs = zip(found, expected, strict=True)
-    apart = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
-    taken = interleave({"plain": lambda: step(plain), "captured": lambda: step(captured)}, 0, least=CALLS)
-    one, other = (1e3 * statistics.median(taken[name]) for name in ("plain", "captured"))
-    return f"batch {batch}: {one:.1f} ms, captured {other:.1f} ms (in {capture:.2f} s); gradients differ by {apart:.1g}"
+    if graphed.captured is None or not graphed.captured.captured:
+        return f"batch {batch}: not captured"
+    taken = interleave({"plain": plain, "graphed": graphed}, 0, least=CALLS)
+    one, other = (1e3 * statistics.median(taken[name]) for name in ("plain", "graphed"))
+    return f"batch {batch}: {one:.1f} ms, by a graph {other:.1f} ms (captured in {capture:.2f} s)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
+    parser.add_argument("--quantization", choices=("none", "int8", "nf4"), default="none")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(2, "An NVIDIA GPU is expected; torch finds none.\n")
-    warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream", category=UserWarning)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("hf_finetune.training.captured").setLevel(logging.INFO)
     for architecture in options.architectures:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
             checkpoint = write_checkpoint(out / "checkpoint", architecture=architecture)
             write_photos(out / "photos", per_class=6)
-            model = prepare_ours(checkpoint, out / "photos", out / "ours").model.train()
-            with low_memory_lora(model):
+            ours = prepare_ours(checkpoint, out / "photos", out / "ours", options.quantization)
+            with training_forms(ours.model.train(), ours.ready.plan) as autocast:
                 for batch in options.batches:
-                    print(f"{architecture}, {compare(model, batch)}", flush=True)
+                    print(f"{architecture}, {compare(ours.model, autocast, batch)}", flush=True)
 
 
 if __name__ == "__main__":

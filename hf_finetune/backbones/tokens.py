@@ -47,6 +47,15 @@ class TokenDropper:
         self.kept = max(1, round(keep * patches))
         self.extra, self.patches = extra, patches
         self.order: torch.Tensor | None = None
+        self._places: dict[int, torch.Tensor] = {}
+
+    def tell(self, order: torch.Tensor) -> None:
+        """The numbers of the next batch. They are always put where those of the last batch of this size were: a
+        captured forward pass looks for them there."""
+        place = self._places.get(len(order))
+        if place is None or place.device != order.device:
+            self._places[len(order)] = place = torch.empty_like(order)
+        self.order = place.copy_(order)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden [B, extra + patches, D] → [B, extra + kept, D], the kept patches in their order."""

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_finetune.training.objective import Objective
+from hf_finetune.training.captured import WARM, CapturedPieces
+from hf_finetune.training.objective import Objective, Prepared
 from hf_finetune.training.order import BatchRows
 from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 
 REPEATS = 2
+# A piece that takes longer is bound by the GPU, and a graph of it gains too little to be measured.
+LONG_S = 0.2
 
 
 def seconds_per_update(
@@ -25,18 +28,21 @@ def seconds_per_update(
     batch: int,
     frozen_norms: Sequence[nn.Module],
     autocast: torch.dtype | None,
+    cuda_graphs: bool = False,
 ) -> float:
-    """Seconds of forward and backward for `batch` images of this process; the fastest of two after one to warm up.
+    """Seconds of forward and backward for `batch` images of this process; the fastest of two after one to warm up,
+    with `cuda_graphs` of two by a graph if there can be one.
 
     Gradients are thrown away, and no weight changes.
     """
     piece = min(micro_batch, batch, len(rows))
     rows.set_epoch(0)
+    step = _Step(model, objective, frozen_norms, autocast, cuda_graphs)
     taken: list[float] = []
-    while len(taken) < 1 + REPEATS:
+    while len(taken) < 1 + REPEATS or (cuda_graphs and min(taken) < LONG_S and len(taken) < 1 + REPEATS + WARM):
         where = np.arange(len(taken) * piece, (len(taken) + 1) * piece) % len(rows)
         try:
-            taken.append(_seconds(model, objective, rows, where, frozen_norms, autocast))
+            taken.append(step.seconds(rows, where))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or piece == 1:
                 raise
@@ -45,32 +51,48 @@ def seconds_per_update(
     return min(taken[1:]) * batch / piece
 
 
-def _seconds(
-    model: nn.Module,
-    objective: Objective,
-    rows: BatchRows,
-    where: np.ndarray,
-    frozen_norms: Sequence[nn.Module],
-    autocast: torch.dtype | None,
-) -> float:
-    """One forward and backward pass of these rows, after which the model is as before."""
-    statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    device = next(model.parameters()).device
-    started = time.perf_counter()
-    batch = {name: values.to(device) for name, values in rows.__getitems__(where.tolist()).items()}
-    model.train()
-    for norm in frozen_norms:
-        norm.eval()
-    try:
-        prepared = objective.prepare(batch)
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            logits = model(pixel_values=prepared.pixel_values).logits
-            loss = objective.loss(logits, prepared, objective.row_weights(batch).sum())
-        loss.backward()
-    finally:
-        model.zero_grad(set_to_none=True)
-        for buffer, before in statistics:
-            buffer.copy_(before)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+class _Step:
+    """One forward and backward pass after the other, each leaving the model as it was."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        frozen_norms: Sequence[nn.Module],
+        autocast: torch.dtype | None,
+        cuda_graphs: bool,
+    ) -> None:
+        self._model, self._objective, self._frozen_norms = model, objective, frozen_norms
+        self._autocast = autocast
+        self._device = next(model.parameters()).device
+        self._captured = CapturedPieces(self._loss, model) if cuda_graphs else None
+
+    def seconds(self, rows: BatchRows, where: np.ndarray) -> float:
+        """What these rows take."""
+        statistics = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        started = time.perf_counter()
+        batch = {name: values.to(self._device) for name, values in rows.__getitems__(where.tolist()).items()}
+        self._model.train()
+        for norm in self._frozen_norms:
+            norm.eval()
+        try:
+            self._take(self._objective.prepare(batch), self._objective.row_weights(batch).sum())
+        finally:
+            self._model.zero_grad(set_to_none=True)
+            for buffer, before in statistics:
+                buffer.copy_(before)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    def _take(self, prepared: Prepared, normaliser: torch.Tensor) -> None:
+        if self._captured is not None:
+            self._captured.begin_update()
+            if self._captured.take(prepared, normaliser) is not None:
+                return
+        self._loss(prepared, normaliser).backward()
+
+    def _loss(self, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self._device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None):
+            logits = self._model(pixel_values=prepared.pixel_values).logits
+            return self._objective.loss(logits, prepared, normaliser)

@@ -47,6 +47,8 @@ class ClassificationObjective(Objective):
         return self._normalise(batch)
 
     def row_weights(self, batch: Batch) -> torch.Tensor:
+        if self._weights is not None:
+            self._weights = self._weights.to(batch["labels"].device)  # once: a copy in every loss waits for the GPU
         return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
 
     def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
@@ -87,7 +89,7 @@ def augmented(augmenter: Augmenter, dropper: TokenDropper | None) -> Callable[[B
 
     def make(batch: Batch) -> Prepared:
         if dropper is not None:
-            dropper.order = batch[TOKEN_ORDER]
+            dropper.tell(batch[TOKEN_ORDER])
         pixels: dict[str, Any] = {name: values for name, values in batch.items() if name != TOKEN_ORDER}
         return Prepared(*prepare(pixels, augmenter))
 
@@ -100,7 +102,7 @@ def kept_states(dropper: TokenDropper | None) -> Callable[[Batch], Prepared]:
     def make(batch: Batch) -> Prepared:
         hidden = batch["pixel_values"]
         if dropper is not None:
-            dropper.order = batch[TOKEN_ORDER]
+            dropper.tell(batch[TOKEN_ORDER])
             hidden = dropper(hidden)
         return Prepared(hidden, batch["labels"])
 

@@ -11,6 +11,7 @@ from hf_finetune import processes
 from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.ladder.calibrate import seconds_per_update
 from hf_finetune.ladder.rung import training_forms
+from hf_finetune.training.captured import may_capture
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
 
@@ -32,5 +33,6 @@ def update_seconds(model: nn.Module, ready: Prepared, objective: Objective, rows
             batch=plan.effective_batch.value // ready.machine.world_size,
             frozen_norms=frozen_norms(model),
             autocast=AUTOCAST.get(plan.precision.value) if autocast else None,
+            cuda_graphs=may_capture(ready.recipe.train, plan),
         )
     return max(processes.gather(seconds))

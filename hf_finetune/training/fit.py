@@ -16,12 +16,14 @@ from hf_finetune.errors import TrainingError
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.best import KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
+from hf_finetune.training.captured import may_capture
 from hf_finetune.training.config import Train
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
 from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
+from hf_finetune.training.walks import listed_weights
 from hf_finetune.types import Answers, Plan
 
 
@@ -98,6 +100,7 @@ def fit(
         eval_batch=plan.eval_batch.value,
         frozen_norms=frozen_norms,
         name_rows=name_rows,
+        cuda_graphs=may_capture(train, plan),
         model=model,
         args=training_arguments(train, plan, folders.checkpoints, pace, autocast=autocast),
         train_dataset=dataset,
@@ -112,7 +115,8 @@ def fit(
     if pace is not None:
         optimizer = trainer.create_optimizer()
         trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
-    return _train(trainer, best, keeper, folders.resume, started)
+    with listed_weights(model):
+        return _train(trainer, best, keeper, folders.resume, started)
 
 
 def _train(
@@ -133,6 +137,8 @@ def _train(
             trainer.evaluate()
             best.step = trainer.state.best_global_step or trainer.state.global_step
         return _finished(trainer, best, keeper, started)
+    finally:
+        trainer.drop_graph()
     raise Interrupted(_finished(trainer, best, keeper, started))
 
 

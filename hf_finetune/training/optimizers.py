@@ -17,10 +17,11 @@ def optimizer_of(train: Train, learning_rate: float, device: str) -> tuple[type[
     and norms.
     """
     match train.optimizer:
+        # Fused: one kernel for all weights, where many short ones keep the host of a GPU busy.
         case "adamw":
-            return torch.optim.AdamW, {"lr": learning_rate}
+            return torch.optim.AdamW, {"lr": learning_rate, **({"fused": True} if device == "cuda" else {})}
         case "adam":
-            return torch.optim.Adam, {"lr": learning_rate}
+            return torch.optim.Adam, {"lr": learning_rate, **({"fused": True} if device == "cuda" else {})}
         case "sgd":
             return torch.optim.SGD, {"lr": learning_rate, "momentum": train.momentum}
         case "lion":

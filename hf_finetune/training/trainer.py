@@ -12,6 +12,7 @@ a small model's update on a GPU has few (docs/RESULTS.md): what an update needs 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ from torch import nn
 from transformers import Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.training.objective import Batch, Objective
+from hf_finetune.training.captured import CapturedPieces
+from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
+from hf_finetune.training.objective import Batch, Objective, Prepared
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
 from hf_finetune.training.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
 
@@ -34,7 +37,8 @@ class UpdateTrainer(Trainer):
     `micro_batch` and `eval_batch` are the sizes to start with; both only shrink. `frozen_norms` stay in eval mode,
     since their running statistics belong to the frozen backbone and are not saved with an adapter. `name_rows` gives
     the names of training rows by number, for messages. Without `stop_on_non_finite` a diverging run goes on (the
-    learning-rate range test wants to see it).
+    learning-rate range test wants to see it). With `cuda_graphs` pieces are captured where that is possible
+    (captured.py).
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class UpdateTrainer(Trainer):
         frozen_norms: Sequence[nn.Module],
         name_rows: Callable[[Sequence[int]], list[str]],
         stop_on_non_finite: bool = True,
+        cuda_graphs: bool = False,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
@@ -56,6 +61,9 @@ class UpdateTrainer(Trainer):
         self._frozen_norms = list(frozen_norms)
         self._name_rows = name_rows
         self._stop_on_non_finite = stop_on_non_finite
+        self._cuda_graphs = cuda_graphs
+        self._captured: CapturedPieces | None = None
+        self._norm: torch.Tensor | None = None  # of this update's gradients, once it is known
         self._parameters: list[nn.Parameter] = []
         self._batch_norms: list[nn.Module] = []
 
@@ -96,6 +104,23 @@ class UpdateTrainer(Trainer):
         del inputs
         return 0
 
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """The Trainer's, by the norm that is known already."""
+        if self._norm is None or self._is_fsdp:
+            return super()._clip_grad_norm(model)
+        trained = [weight for weight in self._parameters if weight.grad is not None]
+        torch.nn.utils.clip_grads_with_norm_(trained, self.args.max_grad_norm, self._norm)
+        return self._norm
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The Trainer's; where nothing was clipped, the norm that is known already."""
+        return super()._get_grad_norm(model, grad_norm=self._norm if grad_norm is None else grad_norm)
+
+    def drop_graph(self) -> None:
+        """Give back the memory of what was captured."""
+        if self._captured is not None:
+            self._captured.drop()
+
     def _enter_train_mode(self, model: nn.Module) -> None:
         """Before the first update and after every evaluation, which leaves the model in its own mode."""
         bare: Any = self.model  # evaluation's own: a wrapper of several processes stays in train mode
@@ -110,6 +135,8 @@ class UpdateTrainer(Trainer):
             for module in model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
         ]
+        if self._cuda_graphs and self._captured is None:
+            self._captured = CapturedPieces(functools.partial(self._loss, model), model)
 
     def _gradients(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self._parameters if weight.grad is not None]
@@ -121,17 +148,13 @@ class UpdateTrainer(Trainer):
     def _attempt(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> torch.Tensor | None:
         """This process's part of the mean loss, with its gradients left on the parameters; None: out of memory."""
         total = torch.zeros((), device=self.args.device)
+        self._norm = None
+        if self._captured is not None:
+            self._captured.begin_update()
         statistics = self._running_statistics()
-        # FSDP averages the gradients over the processes itself; elsewhere they are summed after the last piece.
-        scale = self.args.world_size if self._is_fsdp else 1
         try:
             for piece in cut(inputs, self.micro_batch):
-                with contextlib.nullcontext() if self._is_fsdp else self.accelerator.no_sync(model):
-                    prepared = self.objective.prepare(piece)
-                    logits = model(pixel_values=prepared.pixel_values).logits
-                    loss = self.objective.loss(logits, prepared, normaliser)
-                    self.accelerator.backward(loss * scale)
-                total += loss.detach()
+                total += self._take(model, piece, normaliser)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._is_fsdp:
                 raise
@@ -139,6 +162,22 @@ class UpdateTrainer(Trainer):
                 buffer.copy_(before)
             return None
         return total
+
+    def _take(self, model: nn.Module, piece: Batch, normaliser: torch.Tensor) -> torch.Tensor:
+        """The loss of a piece, its gradients added to the weights'. Nothing of its autograd graph outlives the call: a
+        capture of the next piece would fail on it."""
+        prepared = self.objective.prepare(piece)
+        if self._captured is not None and (loss := self._captured.take(prepared, normaliser)) is not None:
+            return loss
+        # FSDP averages the gradients over the processes itself; elsewhere they are summed after the last piece.
+        scale = self.args.world_size if self._is_fsdp else 1
+        with contextlib.nullcontext() if self._is_fsdp else self.accelerator.no_sync(model):
+            loss = self._loss(model, prepared, normaliser)
+            self.accelerator.backward(loss * scale)
+        return loss.detach()
+
+    def _loss(self, model: nn.Module, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+        return self.objective.loss(model(pixel_values=prepared.pixel_values).logits, prepared, normaliser)
 
     def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Copies of the trained BatchNorm layers' statistics, so that a replayed update counts once."""
@@ -150,6 +189,7 @@ class UpdateTrainer(Trainer):
                 "Out of memory with one image at a time.",
                 "Take a smaller backbone, adapter.kind head_only, train.checkpointing true, or close other programs.",
             )
+        self.drop_graph()
         self.micro_batch = max(1, self.micro_batch // 2)
         self.replays += 1
         logger.warning(
@@ -162,26 +202,9 @@ class UpdateTrainer(Trainer):
         """Stop before a non-finite number reaches the weights. One device sync an update."""
         finite = torch.isfinite(loss)
         if not self.args.fp16:  # with loss scaling an infinite gradient is ordinary: the scaler skips that update
-            finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(self._gradients()))
-        if bool(finite):
-            return
-        culprits = self._rows_with_non_finite_loss(model, inputs, normaliser)
-        rows = inputs["rows"].tolist()
-        named = self._name_rows(culprits or rows)
-        shown = ", ".join(named[:10]) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
-        what = "rows whose loss is not finite" if culprits else "rows of that update (each alone is finite)"
-        raise TrainingError(
-            f"The loss or its gradient is not finite at step {self.state.global_step + 1}; {what}: {shown}.",
-            "Lower train.learning_rate, set train.precision to fp32, or look at those images; this step is not kept.",
-        )
-
-    @torch.no_grad()
-    def _rows_with_non_finite_loss(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> list[int]:
-        bare = self.accelerator.unwrap_model(model).eval()
-        culprits = []
-        for piece in cut(inputs, 1):
-            prepared = self.objective.prepare(piece)
-            logits = bare(pixel_values=prepared.pixel_values).logits
-            if not bool(torch.isfinite(self.objective.loss(logits, prepared, normaliser))):
-                culprits.append(int(piece["rows"][0]))
-        return culprits
+            self._norm = torch.nn.utils.get_total_norm(self._gradients())
+            finite = finite & torch.isfinite(self._norm)
+        if not bool(finite):
+            loss_of = functools.partial(self._loss, self.accelerator.unwrap_model(model).eval())
+            culprits = rows_with_non_finite_loss(loss_of, self.objective.prepare, inputs, normaliser)
+            raise not_finite(self.state.global_step + 1, culprits, inputs["rows"].tolist(), self._name_rows)

@@ -1,0 +1,28 @@
+"""Walks through a model's modules that the Trainer takes in every update, made short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def listed_weights(model: nn.Module) -> Iterator[None]:
+    """Inside, `model.zero_grad()` goes through a list of the trained weights instead of some 800 modules, which takes
+    the host longer than a small model's backward pass takes a GPU. What is trained must not change meanwhile."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        for weight in weights:
+            if set_to_none:
+                weight.grad = None
+            elif weight.grad is not None:
+                weight.grad.zero_()
+
+    model.zero_grad = zero_grad
+    try:
+        yield
+    finally:
+        model.__dict__.pop("zero_grad", None)
