@@ -135,6 +135,16 @@ def test_kept_patches_are_those_with_the_largest_numbers() -> None:
     assert dropper(hidden).flatten(1).tolist() == [[0, 1, 3], [5, 8, 9]]
 
 
+def test_each_batch_size_has_one_place_for_its_numbers() -> None:
+    dropper = TokenDropper(0.5, extra=1, patches=4)
+    places = []
+    for batch in (2, 3, 2):
+        dropper.tell(numbers := torch.rand(batch, 4))
+        assert dropper.order is not None and torch.equal(dropper.order, numbers)
+        places.append(dropper.order.data_ptr())
+    assert places[0] == places[2] != places[1]
+
+
 def test_patches_are_left_out_in_training_only(tmp_path: Path) -> None:
     model, facts = build("transformers", "vit", tmp_path / "base")
     pixels = torch.randn(2, 3, facts.preprocess.height, facts.preprocess.width)

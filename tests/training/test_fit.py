@@ -206,6 +206,24 @@ def test_a_rate_that_diverges_is_stopped_before_a_weight_is_lost(tiny: Path, tmp
         assert all(torch.isfinite(value).all() for value in load_file(file).values())
 
 
+def test_an_update_goes_no_further_than_the_clipped_gradient(tiny: Path, tmp_path: Path) -> None:
+    train = {"precision": "fp32", "optimizer": "sgd", "momentum": 0, "weight_decay": 0, "schedule": "constant"}
+    recipe = tiny_recipe(tiny, train={**train, "max_grad_norm": 1e-3, "effective_batch_size": 32})
+    model, _ = adapted(recipe)
+    before = trained(model)
+    _, fitted = run(recipe, tiny_plan(steps=1, rate=0.5), tmp_path / "run", model=model)
+    norm = next(entry["grad_norm"] for entry in fitted.log if "grad_norm" in entry)
+    moved = torch.cat([(value - before[name]).flatten() for name, value in trained(model).items()]).norm()
+    assert norm > 0.01  # or nothing would have been clipped
+    torch.testing.assert_close(moved, torch.tensor(0.5 * 1e-3), rtol=1e-2, atol=0)
+
+
+def test_after_training_the_model_has_no_gradients_and_is_torchs_own_again(tiny: Path, tmp_path: Path) -> None:
+    model, _ = run(tiny_recipe(tiny), tiny_plan(steps=2), tmp_path / "run")
+    assert all(weight.grad is None for weight in model.parameters())
+    assert "zero_grad" not in vars(model)
+
+
 def test_a_resumed_run_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tiny)
     whole, fitted = run(recipe, tiny_plan(steps=8), tmp_path / "whole")
