@@ -63,6 +63,21 @@ def make_case(name: str, data: Path, folder: Path) -> Path:
     return tree / "photos"
 
 
+def recut(name: str, tree: Path, data: Path, folder: Path, share: Callable[[list[Photo], int], Splits]) -> Path:
+    """The case's training and validation photos in new splits below `tree`, once; its test is left out.
+
+    `share(photos, validation)`: the new splits of all these photos, of which so many validated. Raises NoDataError.
+    """
+    source = make_case(name, data, folder)
+    if (tree / "complete").is_file():
+        return tree / "photos"
+    shutil.rmtree(tree, ignore_errors=True)
+    train, validation = (sorted((source / split).glob("*/*")) for split in ("train", "validation"))
+    photos: list[Photo] = [(path.parent.name, path.name, path) for path in (*train, *validation)]
+    write_tree(share(photos, len(validation)), tree)
+    return tree / "photos"
+
+
 def write_tree(splits: Mapping[str, list[Photo]], tree: Path) -> None:
     """`tree`/photos/SPLIT/CLASS/file, and a mark that all of them are there."""
     for split, photos in splits.items():

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, Photo, by_class, make_case, write_tree
+from cases import CASES, Photo, Splits, by_class, recut
 from grouped import by_data
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "shipped.yaml"
@@ -30,16 +30,13 @@ LADDERS = ("probe", "probe,cached", "probe,full", "probe,cached,full")
 
 def cut_in_three(dataset: str, size: int, cut: int, data: Path, out: Path) -> Path:
     """A tree of the data set's training and validation photos; what is left out of both is its test."""
-    source, tree = make_case(f"{dataset}-all", data, out / "cases"), out / "cuts" / f"{dataset}-{size}-{cut}"
-    if (tree / "complete").is_file():
-        return tree / "photos"
-    shutil.rmtree(tree, ignore_errors=True)
-    splits = {split: sorted((source / split).glob("*/*")) for split in ("train", "validation")}
-    pool: list[Photo] = [(path.parent.name, path.name, path) for paths in splits.values() for path in paths]
-    train, rest = by_class(pool, size / len(pool), cut)
-    validation, held_out = by_class(rest, min(len(splits["validation"]) / len(rest), 0.5), cut)
-    write_tree({"train": train, "validation": validation, "test": held_out}, tree)
-    return tree / "photos"
+
+    def share(photos: list[Photo], validation: int) -> Splits:
+        train, rest = by_class(photos, size / len(photos), cut)
+        chosen_by, held_out = by_class(rest, min(validation / len(rest), 0.5), cut)
+        return {"train": train, "validation": chosen_by, "test": held_out}
+
+    return recut(f"{dataset}-all", out / "cuts" / f"{dataset}-{size}-{cut}", data, out / "cases", share)
 
 
 def climb(dataset: str, ladder: str, cut: int, options: argparse.Namespace) -> dict[str, Any]:

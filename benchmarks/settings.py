@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, by_class, make_case, write_tree
+from cases import CASES, Photo, Splits, by_class, recut
 from grouped import by_data
 from peft import PeftModel
 
@@ -55,15 +54,12 @@ KEYS = {
 
 def cut_anew(name: str, cut: int, data: Path, out: Path) -> Path:
     """A tree of the case's training and validation photos, cut by class with the seed `cut`; the test is left out."""
-    source, tree = make_case(name, data, out / "cases"), out / "cuts" / f"{name}-{cut}"
-    if (tree / "complete").is_file():
-        return tree / "photos"
-    shutil.rmtree(tree, ignore_errors=True)
-    splits = {split: sorted((source / split).glob("*/*")) for split in ("train", "validation")}
-    pool = [(path.parent.name, path.name, path) for paths in splits.values() for path in paths]
-    train, held_out = by_class(pool, len(splits["train"]) / len(pool), cut)
-    write_tree({"train": train, "validation": held_out}, tree)
-    return tree / "photos"
+
+    def share(photos: list[Photo], validation: int) -> Splits:
+        train, held_out = by_class(photos, (len(photos) - validation) / len(photos), cut)
+        return {"train": train, "validation": held_out}
+
+    return recut(name, out / "cuts" / f"{name}-{cut}", data, out / "cases", share)
 
 
 class Bench:

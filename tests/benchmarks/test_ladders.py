@@ -10,8 +10,9 @@ from pathlib import Path
 
 import timm
 import torch
-from PIL import Image
 from timm.models import save_for_hf
+
+from tests.benchmarks.layout import write_hymenoptera
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/ladders.py` has it
@@ -19,18 +20,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/ladders.py
 from ladders import cut_in_three, table  # noqa: E402
 
 
-def write_hymenoptera(data: Path) -> None:
-    """Its layout: twenty photos a class in train, four in val, which is the test."""
-    for split, count in (("train", 20), ("val", 4)):
-        for number, name in enumerate(("ants", "bees")):
-            folder = data / "datasets" / "hymenoptera" / split / name
-            folder.mkdir(parents=True)
-            for photo in range(count):
-                Image.new("RGB", (20, 20), (200 * number, photo, 0)).save(folder / f"{split}{photo}.png")
-
-
 def test_a_cut_takes_no_test_photo_and_each_photo_once(tmp_path: Path) -> None:
-    write_hymenoptera(tmp_path / "data")
+    write_hymenoptera(tmp_path / "data", train=20)
     photos = cut_in_three("hymenoptera", 10, 0, tmp_path / "data", tmp_path / "out")
     splits = {
         split: [f"{path.parent.name}/{path.name}" for path in (photos / split).glob("*/*")]
@@ -43,7 +34,7 @@ def test_a_cut_takes_no_test_photo_and_each_photo_once(tmp_path: Path) -> None:
 
 
 def test_ladders_are_run_and_scored_on_what_is_held_out(tmp_path: Path) -> None:
-    write_hymenoptera(tmp_path / "data")
+    write_hymenoptera(tmp_path / "data", train=20)
     torch.manual_seed(0)
     save_for_hf(timm.create_model("test_vit"), tmp_path / "data" / "weights" / "tiny", safe_serialization=True)
     command = [sys.executable, str(ROOT / "benchmarks" / "ladders.py"), str(tmp_path / "data"), str(tmp_path / "out")]

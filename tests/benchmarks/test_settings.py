@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from PIL import Image
 from timm.models import save_for_hf
+
+from tests.benchmarks.layout import write_hymenoptera
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/settings.py` has it
@@ -27,13 +28,7 @@ def photo_names(folder: Path) -> set[str]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """hymenoptera's layout: ten photos a class in train, four in val, which is the test."""
-    for split, count in (("train", 10), ("val", 4)):
-        for name in ("ants", "bees"):
-            folder = tmp_path / "data" / "datasets" / "hymenoptera" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (20, 20), (number, number, number)).save(folder / f"{split}{number}.jpg")
+    write_hymenoptera(tmp_path / "data", train=10)
     return tmp_path / "data"
 
 
