@@ -35,9 +35,16 @@ def seconds_per_update(
 
     Gradients are thrown away, and no weight changes.
     """
-    piece = min(micro_batch, batch, len(rows))
-    rows.set_epoch(0)
     step = _Step(model, objective, frozen_norms, autocast, cuda_graphs)
+    try:
+        return batch * _image_seconds(step, rows, min(micro_batch, batch, len(rows)), cuda_graphs)
+    finally:
+        step.drop_graph()
+
+
+def _image_seconds(step: _Step, rows: BatchRows, piece: int, cuda_graphs: bool) -> float:
+    """Seconds an image in pieces of `piece` rows, or of fewer where memory is short."""
+    rows.set_epoch(0)
     taken: list[float] = []
     while len(taken) < 1 + REPEATS or (cuda_graphs and min(taken) < LONG_S and len(taken) < 1 + REPEATS + WARM):
         where = np.arange(len(taken) * piece, (len(taken) + 1) * piece) % len(rows)
@@ -46,9 +53,10 @@ def seconds_per_update(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or piece == 1:
                 raise
+            step.drop_graph()
             piece, taken = piece // 2, []
             free_cached_memory()
-    return min(taken[1:]) * batch / piece
+    return min(taken[1:]) / piece
 
 
 class _Step:
@@ -84,6 +92,11 @@ class _Step:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
+
+    def drop_graph(self) -> None:
+        """Give back the memory of what was captured."""
+        if self._captured is not None:
+            self._captured.drop()
 
     def _take(self, prepared: Prepared, normaliser: torch.Tensor) -> None:
         if self._captured is not None:
