@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data import Data
+from hf_finetune.data.naming import was_in_memory
 from hf_finetune.errors import DataError
 from hf_finetune.loading import Classifier, find_result, load
 from hf_finetune.recipe import load_recipe
@@ -29,6 +30,10 @@ def evaluate(
     folder = find_result(path)
     recipe = load_recipe(folder / "recipe.yaml")
     if data is None:
+        if was_in_memory(recipe.data.name):
+            raise DataError(
+                f"The result's own images are not at hand: they were {recipe.data.name}.", "Name images with --data."
+            )
         index = scan(recipe.data, seed=recipe.train.seed)
     else:
         options = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hf_finetune.errors import FinetuneError
-from hf_finetune.patience import Patience, patiently
+from hf_finetune.patience import Patience, http_errors, patiently
 
 _TRIES = 3
+CHECK_NETWORK = "check the network, and the proxy if there is one (HTTPS_PROXY)"
 
 
 def fetch(
@@ -23,12 +24,13 @@ def fetch(
     key: str = "",
     revision_key: str | None = None,
     look: str = "a Hub id such as user/name is expected",
+    absent: str = "check the spelling",
 ) -> Path:
     """The path that `call` (a download of huggingface_hub's) returns for the repo `name`.
 
     Raises `raised`, opening with the recipe's `key` (`revision_key` for an unknown revision), where the repo is absent,
-    private, gated, or out of reach; `look` is the remedy for a name that is none. A file that the repo does not hold is
-    huggingface_hub's own EntryNotFoundError.
+    private, gated, or out of reach; `look` is the remedy for a name that is none, `absent` for one that is not there.
+    A file that the repo does not hold is huggingface_hub's own EntryNotFoundError.
     """
     from huggingface_hub import constants, errors
 
@@ -41,7 +43,7 @@ def fetch(
         remedy = f"accept its terms at {page} and log in with `hf auth login`"
         raise raised(f"{where} is gated on the Hub and this machine has no access", remedy) from error
     except errors.RepositoryNotFoundError as error:
-        remedy = "check the spelling; a private one needs `hf auth login`"
+        remedy = f"{absent}; a private one needs `hf auth login`"
         raise raised(f"{where} is neither a folder here nor a model on the Hub", remedy) from error
     except errors.RevisionNotFoundError as error:
         where = f"{revision_key}: {name!r}" if revision_key else where
@@ -60,3 +62,5 @@ def fetch(
         raise
     except OSError as error:  # huggingface_hub's HTTP errors are OSErrors too
         raise raised(f"{where}{at} could not be fetched: {error}", "try again later") from error
+    except http_errors() as error:
+        raise raised(f"{where}{at} could not be fetched: {type(error).__name__}: {error}", CHECK_NETWORK) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.data.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, DataError
 from hf_finetune.hub.download import fetch_result, looks_like_repo
 from hf_finetune.manifest import FILE, Manifest, read_manifest
@@ -94,7 +95,7 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
     """
     folder = Path(path)
     if not folder.exists() and looks_like_repo(str(path)):
-        fetched = fetch_result(str(path), revision)
+        fetched = _fetched(folder, str(path), revision)
         if (fetched / FILE).is_file():
             return fetched
         raise AdapterError(
@@ -113,6 +114,16 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
         )
     what = "does not exist" if not folder.exists() else f"holds no {FILE}"
     raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
+
+
+def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
+    """The Hub repo's files; where that fails and a folder of its first name is here, a path was meant."""
+    try:
+        return fetch_result(repo, revision)
+    except AdapterError as error:
+        if not folder.parent.is_dir():
+            raise
+        raise AdapterError(error.message, f"{missing_path_hint(folder)} Else {error.hint}") from error
 
 
 def load(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_finetune.errors import TrainingError
+from hf_finetune.errors import RecipeError, TrainingError
 from hf_finetune.recipe import Recipe
 
 SMOOTHING = 0.8  # exponential smoothing of the noisy loss, bias-corrected
@@ -90,6 +90,22 @@ def smooth(losses: np.ndarray) -> np.ndarray:
         running = SMOOTHING * running + (1 - SMOOTHING) * float(loss)
         smoothed[step] = running / (1 - SMOOTHING ** (step + 1))
     return smoothed
+
+
+def check_plot(path: str | Path) -> None:
+    """Raise RecipeError where `plot` could not write there, before minutes of training."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise RecipeError(f"--plot: there is no folder {folder}.", "Make it, or name a file elsewhere.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    kinds = sorted(Figure().canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().lstrip(".") not in ("", *kinds):
+        raise RecipeError(
+            f"--plot: an image file is expected, found {path}.", f"Its name may end in {', '.join(kinds)}."
+        )
 
 
 def plot(found: RangeTest, path: str | Path) -> str:

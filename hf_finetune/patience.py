@@ -81,7 +81,7 @@ def patiently(call: Callable[[], T], what: str, patience: Patience) -> T:
     for failures in range(1, patience.tries + 1):
         try:
             return call()
-        except (OSError, RuntimeError, ValueError, *_http_errors()) as error:
+        except (OSError, RuntimeError, ValueError, *http_errors()) as error:
             if failures == patience.tries or not may_pass(error):
                 raise
             wait(what, error, failures, patience)
@@ -97,7 +97,8 @@ def wait(what: str, error: BaseException, failures: int, patience: Patience) -> 
     time.sleep(seconds)
 
 
-def _http_errors() -> tuple[type[Exception], ...]:
+def http_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub's client raises that is no OSError: no connection, a proxy's refusal, a broken answer."""
     import httpx2
 
     return (httpx2.HTTPError,)

@@ -43,11 +43,12 @@ class PeakMemory:
 
 
 def device_peak_bytes(device: str) -> int:
-    """The most that torch has held on the device since the start; 0 on a CPU."""
+    """The most that torch has taken of the device since the start, what it keeps for later included: a CUDA graph's
+    memory is in no count of tensors. 0 on a CPU."""
     import torch
 
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved()
     if device == "xpu":
-        return torch.xpu.max_memory_allocated()
+        return torch.xpu.max_memory_reserved()
     return 0

@@ -112,7 +112,7 @@ def train(
 
 
 def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
-    if data is None and RunFolder(Path(recipe.output.dir)).is_finished():
+    if data is None and RunFolder(recipe.output.folder).is_finished():
         return _finished(claim(recipe, write=False))
     clock = Clock(started)
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hf_finetune.errors import FinetuneError
+from hf_finetune.errors import DataError, FinetuneError, RecipeError
 from hf_finetune.recipe import Recipe, load_recipe
 from hf_finetune.types import Index
 
@@ -54,7 +54,7 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
         try:
             found.append(_measure(recipe, images))
         except FinetuneError as error:
-            if len(recipes) == 1:
+            if len(recipes) == 1 or isinstance(error, DataError | RecipeError):  # the same for every backbone
                 raise
             found.append(Ranked(recipe.model.name, None, None, 0, 0.0, 0.0, 0.0, str(error).split("\n")[0]))
     return sorted(found, key=lambda each: (each.accuracy is None, -(each.accuracy or 0), each.loss or 0))

@@ -56,7 +56,7 @@ def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
     from hf_finetune.machine import detect
     from hf_finetune.plan import make_plan
 
-    machine = detect(recipe.budget.memory, recipe.output.dir)
+    machine = detect(recipe.budget.memory, recipe.output.folder)
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     recipe.quantization.check(facts, machine)
@@ -88,8 +88,9 @@ def describe(ready: Prepared) -> Manifest:
 
     recipe = ready.recipe
     name = recipe.model.name
+    folder = Path(name).expanduser()
     return Manifest(
-        base=str(Path(name).resolve()) if Path(name).is_dir() else name,
+        base=str(folder.resolve()) if folder.is_dir() else name,
         revision=ready.facts.commit,
         fingerprint=fingerprint(recipe.model),
         adapter=recipe.adapter.model_dump(mode="json"),

@@ -32,6 +32,11 @@ class Output(Section):
 
     dir: str = Field(default="runs/default", min_length=1, description="run folder; the same recipe resumes in it")
 
+    @property
+    def folder(self) -> Path:
+        """`dir` with a leading ~ resolved: a shell leaves the one of `output.dir=~/run` alone."""
+        return Path(self.dir).expanduser()
+
 
 class Recipe(Section):
     """A whole recipe. Every section has defaults: an empty recipe trains the built-in example."""

@@ -12,6 +12,13 @@ from pydantic.fields import FieldInfo
 from hf_finetune.recipe_yaml import LineNumbers
 
 EXPECTED = " is expected"
+# pydantic's own words do not read as "… is expected".
+_PLAIN = {"int_from_float": "a whole number", "tuple_type": "a list", "string_type": "text"}
+_LENGTHS = {
+    "string_too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "too_short": "at least {min_length}",
+}
 
 
 def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
@@ -96,8 +103,15 @@ def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[B
     if kind == "missing":
         return "a value is missing"
     if kind == "value_error":  # our own validators already say what is expected
-        return f"{message}; found {found!r}"
-    message = "a list" if kind == "tuple_type" else message
+        return message if ", found " in message else f"{message}; found {found!r}"
+    if kind in _LENGTHS:
+        what, unit = ("text", "character") if kind.startswith("string") else ("a list", "value")
+        count = _LENGTHS[kind].format(**problem["ctx"])
+        return f"{what} of {count} {unit}{'' if count.endswith(' 1') else 's'}{EXPECTED}; found {found!r}"
+    if kind == "string_type" and found is not None:  # YAML took 2024 for a number, 2026-11-27 for a date
+        read_as = f"which YAML reads as {type(found).__name__}"
+        return f"text{EXPECTED}; found {found!s}, {read_as}: quote it, or write a path as ./…"
+    message = _PLAIN.get(kind, message)
     of = "a number " if kind.startswith(("greater_than", "less_than")) else ""
     return f"{of}{message}{EXPECTED}; found {found!r}"
 

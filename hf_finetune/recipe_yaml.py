@@ -27,8 +27,9 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], LineNumbers]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: 2026-27-11, taken for a date
+        hint = "Write Windows paths without quotes, or with /." if "unknown escape" in str(error) else ""
+        raise RecipeError(f"{path} is not valid YAML: {error}", hint) from None
     if content is None:
         return {}, {}
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
@@ -62,7 +63,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
         raise ValueError(f"{text!r}: an override is written section.key=value, such as train.epochs=3")
     try:
         return keys, yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ValueError(f"{text!r}: the value is not valid YAML; quote it") from None
 
 

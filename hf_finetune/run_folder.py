@@ -72,7 +72,7 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     Raises RunFolderError where the folder holds another run or other files, or cannot be written, and MachineError
     where the disk is full. With `write=False` (ranks other than 0) nothing is touched.
     """
-    folder = RunFolder(Path(recipe.output.dir))
+    folder = RunFolder(recipe.output.folder)
     path = folder.path
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"output.dir: {path} is a file; a folder is expected.", "Choose another output.dir.")

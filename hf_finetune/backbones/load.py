@@ -21,6 +21,8 @@ from hf_finetune.backbones.build import build_empty, read_config
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.source import Source, find
 from hf_finetune.errors import ModelError
+from hf_finetune.fetching import CHECK_NETWORK
+from hf_finetune.patience import http_errors
 from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
@@ -124,6 +126,11 @@ def _from_pretrained(
         raise ModelError(
             f"model.name: the weights of {source.name!r} cannot be read: {error}",
             "fetch them again, or check the folder",
+        ) from error
+    except http_errors() as error:
+        raise ModelError(
+            f"model.name: the weights of {source.name!r} could not be fetched: {type(error).__name__}: {error}",
+            CHECK_NETWORK,
         ) from error
 
 

@@ -104,10 +104,11 @@ def _on_hub(model: Model) -> Source:
     def config() -> str:
         return hf_hub_download(model.name, "config.json", revision=model.revision)
 
+    # A name without a user is one of transformers' oldest models, or a timm model as timm itself calls it.
+    absent = "check the spelling" if "/" in model.name else "check the spelling; timm's models are called timm/NAME.TAG"
+    keys = {"key": "model.name", "revision_key": "model.revision"}
     try:
-        path = fetch(
-            config, model.name, model.revision, ModelError, key="model.name", revision_key="model.revision", look=_LOOK
-        )
+        path = fetch(config, model.name, model.revision, ModelError, **keys, look=_LOOK, absent=absent)
     except errors.EntryNotFoundError as error:
         raise _no_config(model) from error
     raw = _read_config(model.name, path)

@@ -42,9 +42,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; overrides may stand behind them, where argparse by itself would not know them any more."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "overrides") or any(each.startswith("-") or "=" not in each for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    options = _parse(arguments)
     # Before torch loads OpenMP: threads that wait must not spin. With one other busy process on two cores, spinning
     # made an update four times slower (9.6 against 2.2 s, LoRA on ViT-Tiny, AMD EPYC, 2026-11-23).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -68,8 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         done = str(interruption) or "interrupted"
-        print(f"\nhf-finetune: {done}; the same command goes on with the run.", file=sys.stderr)
+        goes_on = "; the same command goes on with the run" if options.verb in ("train", "push") else ""
+        print(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
         return 130
+    except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it
+        if options.debug:
+            raise
+        print(f"hf-finetune: {error.filename or error} may not be read or written by this user.", file=sys.stderr)
+        print("  Give another place, or ask for access.", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()  # `hf-finetune … | head`: nobody reads on
         return 0

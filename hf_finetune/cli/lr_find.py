@@ -19,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the suggestion and write the plot."""
     from hf_finetune.cli.files import recipe_path
-    from hf_finetune.lr_find import find_learning_rate, plot
+    from hf_finetune.lr_find import check_plot, find_learning_rate, plot
     from hf_finetune.recipe import load_recipe
 
     recipe = load_recipe(recipe_path(options.recipe), options.overrides)
+    check_plot(options.plot)
     found = find_learning_rate(recipe, low=options.low, high=options.high, steps=options.steps)
     print(found.render())
     print(plot(found, options.plot))

@@ -1,4 +1,5 @@
-"""The command line as a process of its own: quick to start and to end. `main()` alone changes no process."""
+"""The command line as a process of its own: quick to start and to end. `main()` alone sets two variables of the
+environment and nothing else."""
 
 from __future__ import annotations
 

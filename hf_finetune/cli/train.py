@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ def own_cache(recipe: Recipe) -> Iterator[None]:
         raise RecipeError(
             f"--no-cache: data.cache_dir names a cache, {recipe.data.cache_dir}.", "Leave one of them out."
         )
-    folder = Path(recipe.output.dir)
+    folder = recipe.output.folder
     place = folder.with_name(f"{folder.name}.cache")
     before = os.environ.get("HF_FINETUNE_CACHE")
     if is_first():

@@ -207,11 +207,12 @@ def _refuse_layout(root: Path, files: Files, rows: list[SourceRow], stray: list[
     tables = sorted(name for name in files.others if "/" not in name and Path(name).suffix.lower() in TABLE_SUFFIXES)
     hint = "put the images of each class into a folder of its own, or name a table with a label column in data.name"
     hint = f"did you mean the table data.name={root / tables[0]}?" if tables else hint
+    ignored = "".join(f" ({note})" for note in _ignored(files))
     top = sorted({row.name.split("/")[0] for row in rows})
     if not top:
         raise DataError(
             f"data.name: a folder for each class is expected below {root}, found {count(len(stray), 'image')} "
-            "and no class folder",
+            f"and no class folder{ignored}",
             hint,
         )
     if all(split_of(name) for name in top):
@@ -221,17 +222,21 @@ def _refuse_layout(root: Path, files: Files, rows: list[SourceRow], stray: list[
         if len(inner) > 1 and not stray:
             hint = f"it holds {listing(inner)}: did you mean data.name={root / top[0]}?"
         raise DataError(
-            f"data.name: at least two class folders are expected below {root}, found only {top[0]}",
+            f"data.name: at least two class folders are expected below {root}, found only {top[0]}{ignored}",
             hint,
         )
 
 
+def _ignored(files: Files) -> list[str]:
+    if not files.others:
+        return []
+    kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in files.others)
+    texts = listing(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
+    return [f"{count(len(files.others), 'file')} ignored that are not images by suffix: {texts}"]
+
+
 def _notes(files: Files, stray: list[str], elsewhere: Counter[str]) -> list[str]:
-    notes = []
-    if files.others:
-        kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in files.others)
-        texts = listing(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
-        notes.append(f"{count(len(files.others), 'file')} ignored that are not images by suffix: {texts}")
+    notes = _ignored(files)
     if stray:
         notes.append(f"{count(len(stray), 'image')} ignored that are in no class folder: {listing(map(plain, stray))}")
     if elsewhere:

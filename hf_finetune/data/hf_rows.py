@@ -16,7 +16,7 @@ import numpy as np
 from hf_finetune.data import columns
 from hf_finetune.data.config import Data
 from hf_finetune.data.memory import keep
-from hf_finetune.data.naming import refuse_unused
+from hf_finetune.data.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.parquet import kind_of
 from hf_finetune.data.readers import ArrowReader, open_arrow
 from hf_finetune.data.source import Source, SourceRejected, SourceRow
@@ -46,7 +46,7 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
     import datasets
 
     if name is None:
-        refuse_unused(config, "a dataset in memory", "revision", "config")
+        refuse_unused(config, IN_MEMORY, "revision", "config")
     has_splits = isinstance(data, Mapping)
     parts_in = dict(data) if has_splits else {"train": data}
     for part in parts_in.values():
@@ -63,7 +63,7 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
             )
     if not parts_in:
         raise DataError("data: at least one split is expected, found an empty DatasetDict", "give a split to train on")
-    name = name or "a dataset in memory"
+    name = name or IN_MEMORY
     parts, label_names = _parts(parts_in, config, name)
     reader, offsets = _reader(parts, config)
     splits: dict[str, list[SourceRow]] = {}

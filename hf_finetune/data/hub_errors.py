@@ -45,7 +45,7 @@ def explain(error: BaseException, config: Data, local_hint: str) -> DataError:
             f"data.name: {name} is read by a script of its own, which datasets no longer runs",
             "many such datasets have a Parquet copy: set data.revision=refs/convert/parquet",
         )
-    return _configuration(chain, config) or _other(error, chain, config)
+    return _configuration(chain, config) or _other(error, chain, config, local_hint)
 
 
 def not_cached(config: Data, local_hint: str, prepared: Exception | None) -> DataError:
@@ -99,7 +99,7 @@ def _between(text: str, start: str, end: str) -> list[str]:
     return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
 
 
-def _other(error: BaseException, causes: list[BaseException], config: Data) -> DataError:
+def _other(error: BaseException, causes: list[BaseException], config: Data, local_hint: str) -> DataError:
     import httpx2
 
     if any(isinstance(cause, ConnectionError | TimeoutError | httpx2.HTTPError) for cause in causes):
@@ -110,7 +110,7 @@ def _other(error: BaseException, causes: list[BaseException], config: Data) -> D
         )
         return DataError(
             f"data.name: the Hub could not be reached for {config.name}: {type(error).__name__}: {_first_line(error)}",
-            f"check the network and try again; {held}",
+            _joined(local_hint, f"check the network and try again; {held}"),
         )
     return DataError(
         f"data.name: {config.name} could not be loaded: {type(error).__name__}: {_first_line(error)}",

@@ -16,7 +16,7 @@ import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.labels import is_missing
-from hf_finetune.data.naming import refuse_unused
+from hf_finetune.data.naming import LIST_IN_MEMORY, refuse_unused
 from hf_finetune.data.readers import BytesReader, FileReader, SpoolReader
 from hf_finetune.data.source import RawLabel, Source, SourceRejected, SourceRow, plain
 from hf_finetune.errors import DataError
@@ -27,7 +27,7 @@ MEMORY_LIMIT_BYTES = 64_000_000
 
 def read_list(data: Sequence[Any], config: Data) -> Source:
     """(path, label) pairs, or paths whose parent folder is the class. Raises DataError."""
-    name = f"a list of {len(data):,} images"
+    name = LIST_IN_MEMORY.format(len(data))
     refuse_unused(config, name, "revision", "config", "image_column", "label_column")
     if not data:
         raise DataError("data: images are expected, found an empty list", "give (path, label) pairs or paths")

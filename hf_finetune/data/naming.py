@@ -15,6 +15,8 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 )
+IN_MEMORY = "a dataset in memory"  # as a source's name; LIST_IN_MEMORY likewise
+LIST_IN_MEMORY = "a list of {:,} images"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -26,6 +28,11 @@ def looks_like_path(name: str) -> bool:
         or name.count("/") > 1
         or Path(name).suffix.lower() in (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
     )
+
+
+def was_in_memory(name: str) -> bool:
+    """Whether a source's name says that a program handed the data over."""
+    return name == IN_MEMORY or name.startswith(LIST_IN_MEMORY.partition("{")[0])
 
 
 def missing_path_hint(path: Path, *, close_only: bool = False) -> str:

@@ -40,7 +40,8 @@ class Classification(Section):
             raise DataError(
                 f"task.class_weights: one weight for each of the {len(label_counts)} classes is expected, "
                 f"found {len(self.class_weights)}.",
-                "List them in label order (hf-finetune check prints it), or use task.class_weights=auto.",
+                "List them in label order (sorted class names, or as the dataset numbers them), or use "
+                "task.class_weights=auto.",
             )
         return list(self.class_weights)
 

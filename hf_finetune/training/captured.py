@@ -21,6 +21,7 @@ from hf_finetune.training.graph import Inputs, Loss, PieceGraph, flat, gradients
 from hf_finetune.training.objective import Prepared
 from hf_finetune.training.pieces import free_cached_memory
 from hf_finetune.training.ranks import is_distributed
+from hf_finetune.training.walks import keeps_statistics
 from hf_finetune.types import Plan
 
 logger = logging.getLogger(__name__)
@@ -77,33 +78,40 @@ class CapturedPieces:
             return self._graph.replay(inputs) if shapes == self._shapes else None
         self._alike = self._alike + 1 if shapes == self._shapes else 1
         self._shapes = shapes
-        return self._capture(inputs) if self._alike > WARM else None
-
-    def drop(self) -> None:
-        """Give the graph's memory back; from now on every piece runs as it is."""
-        self._graph, self._refused = None, True
-
-    def _capture(self, inputs: Inputs) -> Tensor | None:
-        started = time.monotonic()
+        if self._alike <= WARM:
+            return None
         try:
-            _check_norms(self._model)
-            _check_room(self._weights)
-            with torch.random.fork_rng([torch.cuda.current_device()]):
-                torch.manual_seed(0)
-                expected = gradients_of(self._loss_of, self._weights, inputs)
-                used = [
-                    weight for weight, gradient in zip(self._weights, expected, strict=True) if gradient is not None
-                ]
-                graph = PieceGraph(self._loss_of, used, inputs)
-                torch.manual_seed(0)
-                loss = graph.replay(inputs)
-                _check_same(graph.gradients, flat([gradient for gradient in expected if gradient is not None]))
+            return self._capture(inputs)
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
-            logger.info("Updates run kernel by kernel, not as one CUDA graph: %s.", reason)
-            self.drop()
+        logger.info("Updates run kernel by kernel, not as one CUDA graph: %s.", reason)
+        self._refused = True
+        free_cached_memory()  # here nothing refers any more to what the attempt took
+        return None
+
+    def drop(self) -> bool:
+        """Give the graph's memory back, if there is one, and say whether so; from now on every piece runs as it is."""
+        had, self._graph, self._refused = self._graph is not None, None, True
+        if had:
             free_cached_memory()
-            return None
+        return had
+
+    def _capture(self, inputs: Inputs) -> Tensor:
+        started = time.monotonic()
+        _check_norms(self._model)
+        _check_room(self._weights)
+        # The piece is run twice; both, and without a graph the one, draw the same random numbers.
+        random = torch.cuda.get_rng_state()
+        try:
+            expected = gradients_of(self._loss_of, self._weights, inputs)
+            pairs = zip(self._weights, expected, strict=True)
+            graph = PieceGraph(self._loss_of, [weight for weight, gradient in pairs if gradient is not None], inputs)
+            torch.cuda.set_rng_state(random)
+            loss = graph.replay(inputs)
+            _check_same(graph.gradients, flat([gradient for gradient in expected if gradient is not None]))
+        except RuntimeError:
+            torch.cuda.set_rng_state(random)
+            raise
         graph.adopt_gradients()
         self._graph = graph
         logger.debug("Updates run as one CUDA graph, captured in %.2f s.", time.monotonic() - started)
@@ -112,7 +120,7 @@ class CapturedPieces:
 
 def _check_norms(model: nn.Module) -> None:
     """Raise RuntimeError where a piece changes running statistics: it is run more than once for a capture."""
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()):
+    if any(keeps_statistics(module) for module in model.modules()):
         raise RuntimeError("running statistics would count a piece more than once")
 
 

@@ -17,7 +17,9 @@ class Train(Section):
     """How the weights are fitted. What is `auto` is planned from the machine and the data, with a printed reason."""
 
     effective_batch_size: Auto | Positive = Field(default="auto", description="images per update, over all processes")
-    epochs: Auto | Annotated[float, Field(gt=0)] = Field(default="auto", description="passes over the training rows")
+    epochs: Auto | Annotated[float, Field(gt=0)] = Field(
+        default="auto", description="passes over the training rows, of the full rung"
+    )
     optimizer: Literal["adamw", "adam", "sgd", "adamw_8bit", "lion"] = "adamw"
     learning_rate: Auto | Rate = "auto"
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to biases and norms")
@@ -27,7 +29,7 @@ class Train(Section):
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: Literal["accuracy", "macro_f1", "loss"] = Field(default="accuracy", description="on validation")
-    evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) over the whole run, at most")
+    evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     micro_batch: Auto | Positive = Field(default="auto", description="images per forward pass and process")

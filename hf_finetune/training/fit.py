@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,14 @@ def fit(
         compute_metrics=best.compute_metrics,
         preprocess_logits_for_metrics=best.reduce,
         callbacks=_callbacks(train, folders, dataset, best, pace),
-        optimizer_cls_and_kwargs=optimizer_of(train, plan.learning_rate.value, plan.device.value),
+        optimizer_cls_and_kwargs=optimizer_of(train, plan.learning_rate.value, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
     if pace is not None:
         optimizer = trainer.create_optimizer()
         trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
-    with listed_weights(model):
+    # FSDP shards later, and its shards are other parameters.
+    with nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
         return _train(trainer, best, keeper, folders.resume, started)
 
 

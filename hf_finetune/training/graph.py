@@ -18,12 +18,12 @@ Inputs = tuple[Tensor | None, ...]  # the fields of a Prepared, and the normalis
 class PieceGraph:
     """Forward and backward pass of one piece, adding to `gradients`, float32 and one after the other in memory.
 
-    Raises RuntimeError where a weight is not float32.
+    Raises RuntimeError where a weight is not float32, or there is none.
     """
 
     def __init__(self, loss_of: Loss, weights: Sequence[nn.Parameter], inputs: Inputs) -> None:
-        if any(weight.dtype != torch.float32 for weight in weights):
-            raise RuntimeError("a trained weight is not float32")
+        if not weights or any(weight.dtype != torch.float32 for weight in weights):
+            raise RuntimeError("a trained weight is not float32" if weights else "no weight has a gradient")
         self._weights = list(weights)
         self._inputs = tuple(None if value is None else value.clone() for value in inputs)
         self.gradients = torch.zeros(sum(weight.numel() for weight in weights), device=weights[0].device)
@@ -85,8 +85,8 @@ def _no_waiting() -> Iterator[None]:
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Synchronization debug mode", category=UserWarning)
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)

@@ -10,18 +10,22 @@ from hf_finetune.errors import MachineError
 from hf_finetune.training.config import Train
 
 
-def optimizer_of(train: Train, learning_rate: float, device: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def optimizer_of(
+    train: Train, learning_rate: float, device: str, precision: str
+) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Class and keyword arguments. Raises MachineError where the device cannot run it.
 
     Betas are each method's published defaults. The Trainer adds the parameter groups, with no weight decay on biases
     and norms.
     """
+    # One kernel for all weights, where many short ones keep the host of a GPU busy. Not in fp16: fused optimizers skip
+    # an overflown update by themselves, and Accelerate would count it.
+    fused = {"fused": True} if device == "cuda" and precision != "fp16" else {}
     match train.optimizer:
-        # Fused: one kernel for all weights, where many short ones keep the host of a GPU busy.
         case "adamw":
-            return torch.optim.AdamW, {"lr": learning_rate, **({"fused": True} if device == "cuda" else {})}
+            return torch.optim.AdamW, {"lr": learning_rate, **fused}
         case "adam":
-            return torch.optim.Adam, {"lr": learning_rate, **({"fused": True} if device == "cuda" else {})}
+            return torch.optim.Adam, {"lr": learning_rate, **fused}
         case "sgd":
             return torch.optim.SGD, {"lr": learning_rate, "momentum": train.momentum}
         case "lion":

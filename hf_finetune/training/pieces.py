@@ -31,10 +31,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @torch.no_grad()
 def forward_in_pieces(
-    model: nn.Module, normalise: Callable[[Batch], torch.Tensor], batch: Batch, size: int
+    model: nn.Module,
+    normalise: Callable[[Batch], torch.Tensor],
+    batch: Batch,
+    size: int,
+    release: Callable[[], bool] = lambda: False,
 ) -> tuple[torch.Tensor, int]:
     """Logits float32 [B, C] of uint8 rows, and the piece size that fitted.
 
+    Where memory lacks, `release` is asked first to give some back, and says whether it had any.
     Raises MachineError where not even one image fits.
     """
     while True:
@@ -44,9 +49,11 @@ def forward_in_pieces(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+        if release():
+            continue
         if size == 1:
             raise MachineError(
-                "Out of memory evaluating one image at a time.", "Close other programs, or use fp32/bf16."
+                "Out of memory evaluating one image at a time.", "Close other programs, or take a smaller backbone."
             )
         size = max(1, min(size, len(batch["labels"])) // 2)
         logger.warning("Out of memory in evaluation: going on with %d images at a time.", size)

@@ -79,7 +79,7 @@ def sweep(
         train_dataset=dataset,
         data_collator=as_batch,
         callbacks=[EpochToDataset(dataset.set_epoch), rising, ProgressBar(train.best_by)],
-        optimizer_cls_and_kwargs=optimizer_of(train, low, plan.device.value),
+        optimizer_cls_and_kwargs=optimizer_of(train, low, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

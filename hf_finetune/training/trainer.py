@@ -27,6 +27,7 @@ from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_los
 from hf_finetune.training.objective import Batch, Objective, Prepared
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
 from hf_finetune.training.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.training.walks import keeps_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +94,10 @@ class UpdateTrainer(Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
-        """Logits [B, C] float32 and labels [B]; in smaller pieces where memory lacks."""
+        """Logits [B, C] float32 and labels [B]; without the graph, and then in smaller pieces, where memory lacks."""
         del prediction_loss_only, ignore_keys
-        inputs = self._prepare_inputs(inputs)
-        logits, self.eval_batch = forward_in_pieces(model, self.objective.normalise, inputs, self.eval_batch)
+        inputs, normalise = self._prepare_inputs(inputs), self.objective.normalise
+        logits, self.eval_batch = forward_in_pieces(model, normalise, inputs, self.eval_batch, self.drop_graph)
         return None, logits, inputs["labels"]
 
     def floating_point_ops(self, inputs: Batch) -> int:
@@ -114,12 +115,12 @@ class UpdateTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The Trainer's; where nothing was clipped, the norm that is known already."""
-        return super()._get_grad_norm(model, grad_norm=self._norm if grad_norm is None else grad_norm)
+        known = grad_norm if grad_norm is not None or self._is_fsdp else self._norm
+        return super()._get_grad_norm(model, grad_norm=known)
 
-    def drop_graph(self) -> None:
-        """Give back the memory of what was captured."""
-        if self._captured is not None:
-            self._captured.drop()
+    def drop_graph(self) -> bool:
+        """Give back the memory of what was captured, if anything was; whether so."""
+        return self._captured is not None and self._captured.drop()
 
     def _enter_train_mode(self, model: nn.Module) -> None:
         """Before the first update and after every evaluation, which leaves the model in its own mode."""
@@ -130,12 +131,8 @@ class UpdateTrainer(Trainer):
         for norm in self._frozen_norms:
             norm.eval()
         self._parameters = list(model.parameters())
-        self._batch_norms = [
-            module
-            for module in model.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-        ]
-        if self._cuda_graphs and self._captured is None:
+        self._batch_norms = [module for module in model.modules() if keeps_statistics(module)]
+        if self._cuda_graphs and not self._is_fsdp and self._captured is None:
             self._captured = CapturedPieces(functools.partial(self._loss, model), model)
 
     def _gradients(self) -> list[torch.Tensor]:

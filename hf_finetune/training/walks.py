@@ -1,4 +1,4 @@
-"""Walks through a model's modules that the Trainer takes in every update, made short."""
+"""Walks through a model's modules that an update would take every time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+
+
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether a forward pass of the module, as it is now, changes its running statistics."""
+    return module.training and any(
+        name in ("running_mean", "running_var") for name, _ in module.named_buffers(recurse=False)
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,71 @@ def spoil(folder: Path) -> dict[str, str]:
     frames[0].save(place / "moving.gif", save_all=True, append_images=frames[1:])
     Image.new("RGBA", (20, 20), (9, 9, 9, 0)).save(place / "clear.png")
     return {"zero.jpg": "no", "cut.jpg": "no", "text.jpg": "no", "sixteen.png": "yes", "cmyk.jpg": "yes"}
+
+
+def test_photos_that_are_no_images_by_suffix_are_named_where_a_class_is_missing(
+    recipe: Path, tmp_path: Path, cli: Cli
+) -> None:
+    for name, suffix in (("cats", "heic"), ("dogs", "png")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (20, 20), (number, 0, 0)).save(tmp_path / "pets" / name / f"{number}.{suffix}", "PNG")
+    said = refused(cli("train", recipe, f"data.name={tmp_path / 'pets'}"))
+    assert "found only dogs (3 files ignored that are not images by suffix: .heic 3)" in said
+
+
+def test_a_home_folder_is_understood_for_model_and_run(
+    recipe: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
+    (tmp_path / "model").symlink_to(tiny)
+    code, _, err = cli("train", recipe, "model.name=~/model", "output.dir=~/at-home", "ladder=[probe]")
+    assert code == 0, err
+    assert (tmp_path / "at-home" / "run.json").is_file()
+
+
+def test_overrides_may_stand_behind_an_option(recipe: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = cli("plan", recipe, "--json", "train.epochs=7")
+    assert (code, json.loads(out)["epochs"]["value"]) == (0, 7)
+    with pytest.raises(SystemExit) as ended:
+        cli("plan", recipe, "--jsno", "train.epochs=7")
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --jsno train.epochs=7" in capsys.readouterr().err
+
+
+def test_a_plot_that_could_not_be_written_is_refused_before_the_test(recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    assert "--plot: there is no folder" in refused(cli("lr-find", recipe, "--plot", tmp_path / "none" / "x.png"))
+    assert "--plot: an image file is expected" in refused(cli("lr-find", recipe, "--plot", tmp_path / "x.xyz"))
+
+
+def test_a_place_that_may_not_be_entered_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from hf_finetune.cli import check
+
+    def forbidden(_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "locked"))
+
+    monkeypatch.setattr(check, "run", forbidden)  # what the system would say; tests may run as root, who may enter all
+    assert f"{tmp_path / 'locked'} may not be read or written" in refused(cli("check", "recipe.yaml"))
+
+
+def test_a_misspelt_run_folder_is_named_as_one(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    said = refused(cli("predict", "runs/quikstart", "x.png"))
+    assert f"did you mean {tmp_path / 'runs' / 'quickstart'}?" in said
+
+
+def test_a_dataset_that_was_in_memory_is_asked_for(tiny: Path, tmp_path: Path, photos: Path, cli: Cli) -> None:
+    files = sorted((photos / "train").glob("*/*"))
+    train = "import sys, hf_finetune; files = sys.argv[3:]; pairs = [(f, f.split('/')[-2]) for f in files]; "
+    train += "recipe = {'model': {'name': sys.argv[1]}, 'ladder': ['probe'], 'output': {'dir': sys.argv[2]}}; "
+    train += "hf_finetune.train(recipe, data=pairs)"
+    command = [sys.executable, "-c", train, str(tiny), str(tmp_path / "run"), *(file.as_posix() for file in files)]
+    subprocess.run(command, check=True, capture_output=True)
+    said = refused(cli("evaluate", tmp_path / "run"))
+    assert f"they were a list of {len(files)} images" in said and "--data" in said
 
 
 def test_broken_images_stop_the_run_above_the_stated_share(recipe: Path, tmp_path: Path, cli: Cli) -> None:

@@ -274,15 +274,15 @@ def test_the_range_test_suggests_a_rate_and_draws_a_plot(recipe: Path, tmp_path:
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from hf_finetune.cli import VERBS, env
+    from hf_finetune.cli import check, train
 
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "env", env)
-    monkeypatch.setattr(env, "run", interrupted)
-    assert main(["env"]) == 130
-    assert "interrupted; the same command goes on with the run" in capsys.readouterr().err
+    for verb, module, said in (("train", train, "; the same command goes on with the run"), ("check", check, "")):
+        monkeypatch.setattr(module, "run", interrupted)
+        assert main([verb, "recipe.yaml"]) == 130
+        assert capsys.readouterr().err == f"\nhf-finetune: interrupted{said}.\n"
 
 
 def test_evaluate_scores_other_data_and_other_splits(

@@ -45,6 +45,13 @@ def test_backbones_are_ranked_and_those_that_cannot_be_used_come_last(
     assert "Leave-one-out on 30 images" in capsys.readouterr().out
 
 
+def test_wrong_data_are_said_once_and_not_for_each_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", "any", "other", "--data", str(tmp_path / "none.csv")]) == 2
+    out, err = capsys.readouterr()
+    assert "data.name: " in err
+    assert not out
+
+
 def test_too_few_images_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rank", "any", "--data", str(photos), "--images", "1"]) == 2
     assert "--images: at least 2 are expected, found 1." in capsys.readouterr().err

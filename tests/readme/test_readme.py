@@ -21,9 +21,10 @@ ELSEWHERE = {
     "make quickstart": "makes an environment; run by hand in a fresh clone, and its commands below",
     "make test": "this is it",
     "python -m venv .venv": "as above",
-    ".venv/bin/pip install -e .": "as above",
+    "source .venv/bin/activate": "as above",
+    "pip install -e .": "as above",
     "hf-finetune train recipes/beans.yaml": "needs Hub weights; every recipe is planned in tests/recipes",
-    "hf-finetune train recipes/beans.yaml data.name=photos/ output.dir=runs/photos train.epochs=5": "as above",
+    "hf-finetune train recipes/beans.yaml data.name=photos/ output.dir=runs/photos budget.time=5m": "as above",
     "hf-finetune plan recipes/beans.yaml": "planned against a Hub on loopback in tests/recipes",
 }
 RUN = [command for command in COMMANDS if command not in ELSEWHERE]

@@ -98,6 +98,24 @@ def test_the_same_key_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("output.dir=2026-11-27", "text is expected; found 2026-11-27, which YAML reads as date: quote it"),
+        ("adapter.rank=8.5", "adapter.rank: a whole number is expected; found 8.5"),
+        (
+            "augment.crop_scale=[.5,1,1]",
+            "augment.crop_scale: a list of at most 2 values is expected; found [0.5, 1, 1]",
+        ),
+        ("hub.repo=a b", "a Hub repo such as user/name is expected (letters, digits, '-', '_', '.'; 96 characters), "),
+    ],
+)
+def test_what_pydantic_says_reads_as_a_sentence(override: str, said: str) -> None:
+    text = refused({}, override)
+    assert said in text
+    assert text.count("found") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
         ("epochs", "'epochs': an override is written section.key=value, such as train.epochs=3"),
         ("=3", "'=3': an override is written section.key=value, such as train.epochs=3"),
         ("train.epochs=[", "'train.epochs=[': the value is not valid YAML; quote it"),
@@ -114,6 +132,8 @@ def test_a_malformed_override_is_named(override: str, said: str) -> None:
         ("- a\n", "a mapping of sections (model, data, …) is expected, found a list."),
         ("a: [\n", "is not valid YAML"),
         ("train: 3\n", "train: a section with keys is expected; found 3"),
+        ("output: {dir: 2026-27-11}\n", "is not valid YAML: month must be in 1..12"),
+        ('data: {name: "C:\\photos"}\n', "Write Windows paths without quotes, or with /."),
     ],
 )
 def test_what_is_no_mapping_of_sections_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -187,8 +207,8 @@ def test_an_adapter_to_start_from_is_called_by_its_key_everywhere() -> None:
 @pytest.mark.parametrize(
     ("adapter", "said"),
     [
-        ({"from": ""}, "line 2: adapter.from: String should have at least 1 character is expected; found ''"),
-        ({"from": 3}, "line 2: adapter.from: a valid string is expected; found 3"),
+        ({"from": ""}, "line 2: adapter.from: text of at least 1 character is expected; found ''"),
+        ({"from": 3}, "line 2: adapter.from: text is expected; found 3, which YAML reads as int: quote it"),
         ({"start": "user/other"}, "line 2: adapter.start: unknown key; did you mean targets?"),
         ({"zz": "user/other"}, "line 2: adapter.zz: unknown key; it knows kind, from, rank, alpha, "),
         ({"form": "user/other"}, "line 2: adapter.form: unknown key; did you mean from?"),

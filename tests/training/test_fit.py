@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from hf_finetune.training.config import Train
 from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.pace import Pace
+from hf_finetune.training.pieces import forward_in_pieces
 from hf_finetune.types import Decision, Plan
 from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_plan, tiny_recipe
 
@@ -224,6 +226,24 @@ def test_after_training_the_model_has_no_gradients_and_is_torchs_own_again(tiny:
     assert "zero_grad" not in vars(model)
 
 
+def test_before_fewer_images_at_a_time_a_graphs_memory_is_given_back() -> None:
+    held, seen = [True], []
+
+    def model(pixel_values: torch.Tensor) -> SimpleNamespace:
+        if held[0] and len(pixel_values) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        seen.append(len(pixel_values))
+        return SimpleNamespace(logits=pixel_values)
+
+    def release() -> bool:
+        had, held[0] = held[0], False
+        return had
+
+    batch = {"pixel_values": torch.zeros(8, 3), "labels": torch.zeros(8)}
+    _, size = forward_in_pieces(model, lambda piece: piece["pixel_values"], batch, 4, release)  # pyright: ignore[reportArgumentType]
+    assert (size, seen) == (4, [4, 4])
+
+
 def test_a_resumed_run_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tiny)
     whole, fitted = run(recipe, tiny_plan(steps=8), tmp_path / "whole")
@@ -292,7 +312,7 @@ def test_every_optimizer_and_schedule_lowers_the_loss(
 
 def test_eight_bit_adamw_is_refused_where_bitsandbytes_has_no_backend() -> None:
     with pytest.raises(MachineError, match="bitsandbytes, which has no backend for mps"):
-        optimizer_of(Train(optimizer="adamw_8bit"), 0.001, "mps")
+        optimizer_of(Train(optimizer="adamw_8bit"), 0.001, "mps", "fp32")
 
 
 def test_bf16_training_lowers_the_loss(tiny: Path, tmp_path: Path) -> None:
