@@ -83,7 +83,7 @@ def suffix_only(backbone: nn.Module, blocks: Sequence[str], entry: str, size: tu
             return (fed[-1], *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": fed[-1]}
 
-    whole = backbone.forward
+    whole, own = backbone.forward, vars(backbone).get("forward")
 
     def forward(pixel_values: torch.Tensor, **more: Any) -> Any:
         fed.append(pixel_values)
@@ -103,6 +103,12 @@ def suffix_only(backbone: nn.Module, blocks: Sequence[str], entry: str, size: tu
         handle.remove()
         for module in (backbone, *before):
             module.__dict__.pop("forward", None)
+        if own is not None:
+            backbone.forward = own
+        else:
+            # Accelerate wraps the forward of a model once; where it wrapped the one above, its mark would keep it from
+            # wrapping the backbone's own (full fine-tuning: `full` would train without autocast).
+            backbone.__dict__.pop("_is_accelerate_prepared", None)
 
 
 def _hand_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from hf_finetune.backbones import Model
 from hf_finetune.backbones.facts import read_facts
@@ -125,6 +126,25 @@ def test_patches_may_come_in_any_order_where_they_may_be_left_out(library: str, 
         found = model(pixel_values=pixels).logits
         handle.remove()
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+def test_autocast_that_a_cut_backbone_got_is_given_to_the_whole_one_too(tmp_path: Path) -> None:
+    model, facts = build("transformers", "vit", tmp_path / "base")
+    size = (facts.preprocess.height, facts.preprocess.width)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    seen: list[torch.dtype] = []
+    linear = next(each for each in model.get_submodule(facts.blocks[-1]).modules() if isinstance(each, torch.nn.Linear))
+    linear.register_forward_hook(lambda _module, _args, out: seen.append(out.dtype))
+    with torch.no_grad():
+        with suffix_only(model, facts.blocks, facts.blocks[-1], size):
+            accelerator.prepare_model(model)
+            model(pixel_values=torch.randn(2, 5, model.config.hidden_size))
+        accelerator.prepare_model(model)
+        model(pixel_values=torch.randn(2, 3, *size))
+        with suffix_only(model, facts.blocks, facts.blocks[-1], size):
+            pass
+        model(pixel_values=torch.randn(2, 3, *size))
+    assert seen == [torch.bfloat16] * 3
 
 
 def test_kept_patches_are_those_with_the_largest_numbers() -> None:
