@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 
 SEAL = "sealed.json"
@@ -40,6 +41,7 @@ def newest_whole(folder: Path) -> Path | None:
             return checkpoint
         aside = checkpoint.with_name(f"broken-{checkpoint.name}")
         logger.warning("%s is incomplete or damaged; set aside as %s.", checkpoint.name, aside.name)
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier failure at the same step
         checkpoint.replace(aside)
     return None
 

@@ -13,7 +13,7 @@ from hf_finetune.data.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, DataError
 from hf_finetune.hub.download import fetch_result, looks_like_repo
 from hf_finetune.manifest import FILE, Manifest, read_manifest
-from hf_finetune.pixels import UnreadableImage, open_rgb, render
+from hf_finetune.pixels import UnreadableImage, open_rgb, render, upright_rgb
 from hf_finetune.types import Labels, Preprocess
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Classifier:
         try:
             if isinstance(image, str | Path):
                 image = Path(image).read_bytes()
-            rgb = open_rgb(image, MAX_PIXELS) if isinstance(image, bytes) else image.convert("RGB")
+            rgb = open_rgb(image, MAX_PIXELS) if isinstance(image, bytes) else upright_rgb(image)
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
         except UnreadableImage as error:

@@ -91,8 +91,17 @@ def free_ram_bytes() -> int:
     free = psutil.virtual_memory().available
     limit, used = _cgroup_numbers("memory.max"), _cgroup_numbers("memory.current")
     if limit and used:
-        free = min(free, max(0, limit[0] - used[0]))
+        free = min(free, max(0, limit[0] - used[0] + _cgroup_file_cache()))
     return free
+
+
+def _cgroup_file_cache() -> int:
+    """Bytes of read files that the container is counted for, and that the kernel drops when memory is asked for."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
 
 
 def _cgroup_numbers(name: str) -> list[int]:

@@ -50,7 +50,7 @@ class Merged:
 
 
 def write_merged(
-    result: Path,
+    result: str | Path,
     target: Path,
     *,
     base: str | None = None,

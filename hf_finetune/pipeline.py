@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hf_finetune.collector import collect_as_usual
-from hf_finetune.errors import DataError, FinetuneError, HubError
+from hf_finetune.errors import DataError, FinetuneError, HubError, RunFolderError
 from hf_finetune.hub import Hub
 from hf_finetune.images import Images, cache_of, open_images
 from hf_finetune.ready import Prepared, build_model, describe, make_ready
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hf_finetune.loading import Classifier
     from hf_finetune.manifest import Manifest
     from hf_finetune.peak import PeakMemory
-    from hf_finetune.types import Candidate
+    from hf_finetune.types import Candidate, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -124,9 +124,12 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
         if ready.machine.device == "cpu":
             keep_freed_memory()
         processes.join(ready.machine)
+        ready = replace(ready, plan=agreed_plan(ready.plan))
     first = ready.machine.rank == 0
-    folder = claim(ready.written, write=first)
+    folder = _claimed(ready.written)
     if folder.is_finished():
+        if data is not None:  # a name such as "a dataset in memory" does not tell one from another
+            refuse_changed_data(folder, ready.index)
         return _finished(folder)
     if not first:
         return _run(ready, folder, clock)
@@ -138,6 +141,35 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
 
         logger.info("%s", render_plan(ready.plan))
         return _run(ready, folder, clock)
+
+
+def agreed_plan(plan: Plan) -> Plan:
+    """The plan of the process with the least memory, on all: each has planned by its own, and batches must agree."""
+    from hf_finetune import processes
+
+    return min(processes.gather(plan), key=lambda each: (not each.checkpointing.value, each.micro_batch.value))
+
+
+def _claimed(recipe: Recipe) -> RunFolder:
+    """The run folder, which rank 0 makes before the others look. Raises RunFolderError, on every rank the same."""
+    from hf_finetune import processes
+
+    problem = None
+    try:
+        if processes.is_first():
+            claim(recipe)
+    except FinetuneError as error:
+        problem = error
+    problem = processes.agree(problem)
+    if problem is not None:
+        raise problem
+    folder = claim(recipe, write=False)
+    if not folder.recipe.is_file():
+        raise RunFolderError(
+            f"output.dir: {folder.path} is not the folder that the first process has made.",
+            "Name a folder on storage that all machines share.",
+        )
+    return folder
 
 
 def _finished(folder: RunFolder) -> Run:
@@ -175,8 +207,11 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
                 keep_interrupted(staged, target, climbed.best, first=first)
             del model
             processes.wait()
-        with clock.stage("test"):
-            results = evaluate_splits(staged, manifest, ready, rows, climbed.best_answers, verified)
+        try:
+            with clock.stage("test"):
+                results = evaluate_splits(staged, manifest, ready, rows, climbed.best_answers, verified)
+        except KeyboardInterrupt:
+            keep_interrupted(staged, target, climbed.best, first=first)
     report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
     if first:
         publish(staged, target, report, folder, results, rows)
@@ -249,7 +284,7 @@ class InterruptedRun(KeyboardInterrupt):
     """The run was interrupted, and the best rung so far is saved. The text says where."""
 
 
-def keep_interrupted(staged: Path, target: Path, best: Candidate, *, first: bool) -> None:
+def keep_interrupted(staged: Path, target: Path, best: Candidate, *, first: bool) -> NoReturn:
     """Put the best rung's verified result in place and end; the same command goes on with the run."""
     from hf_finetune.saving import publish_locally
 

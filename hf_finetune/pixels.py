@@ -95,8 +95,7 @@ def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -
             image.draft(None, (draft_side, draft_side))
         image.load()
         turn = _ORIENTATIONS.get(_orientation(image))
-        rgb = _to_rgb(image)
-        upright = rgb.transpose(turn) if turn is not None else rgb
+        upright = upright_rgb(image)
     except UnreadableImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -114,6 +113,13 @@ def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -
         Image.Transpose.ROTATE_270,
     )
     return upright, ((height, width) if swapped else (width, height))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as 8-bit RGB, turned as its EXIF says."""
+    turn = _ORIENTATIONS.get(_orientation(image))
+    rgb = _to_rgb(image)
+    return rgb.transpose(turn) if turn is not None else rgb
 
 
 @functools.cache

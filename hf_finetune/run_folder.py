@@ -164,7 +164,7 @@ def full_disk_is_said(folder: RunFolder) -> Iterator[None]:
 
 
 def refuse_changed_data(folder: RunFolder, index: Index) -> None:
-    """Raise RunFolderError where an unfinished run began on other data than are there now."""
+    """Raise RunFolderError where the run began on other data than are there now."""
     if not folder.plan.is_file():
         return
     try:
@@ -173,7 +173,7 @@ def refuse_changed_data(folder: RunFolder, index: Index) -> None:
         return  # cut off while it was written: nothing was trained yet
     if before != index.revision:
         raise RunFolderError(
-            f"output.dir: the unfinished run in {folder.path} began on other data: files, labels or times of "
+            f"output.dir: the run in {folder.path} began on other data: files, labels or times of "
             f"{index.source} have changed since.",
             "Choose another output.dir, or remove that folder.",
         )

@@ -91,9 +91,12 @@ def _check_name(fetched: Fetched, layout: Layout, facts: BackboneFacts) -> None:
 
 
 def _labels(folder: Path) -> tuple[str, ...] | None:
-    """The label names of config.json beside the adapter, in order; stock PEFT writes none."""
+    """The label names of config.json beside the adapter, in order; stock PEFT writes none, timm's wrapper a list."""
     try:
-        names = json.loads((folder / LABELS).read_text(encoding="utf-8"))["id2label"]
+        config = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+        if "id2label" not in config and config.get("label_names"):
+            return tuple(str(name) for name in config["label_names"])
+        names = config["id2label"]
         return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.merging import write_merged
     from hf_finetune.section import format_bytes
 
-    merged = write_merged(Path(options.result), Path(options.folder), base=options.base)
+    merged = write_merged(options.result, Path(options.folder), base=options.base)
     print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
     if merged.difference is None:
         print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")

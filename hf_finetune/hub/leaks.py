@@ -63,7 +63,7 @@ def _of(path: Path, folder: Path, secrets: Sequence[str], places: Sequence[str])
         for secret in secrets:
             if secret and secret in line:
                 yield Leak(name, where, "a token", secret)
-        known = [place for place in places if place in line]
+        known = [place for place in places if re.search(rf"{re.escape(place)}(?![\w.-])", line)]
         for place in known:
             yield Leak(name, where, "a path", place)
         for kind, pattern in _PATTERNS:

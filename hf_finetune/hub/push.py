@@ -156,8 +156,8 @@ def _report_of(run: FinishedRun, manifest: Manifest) -> RunReport:
 def _refuse(run: FinishedRun, folder: Path, wanted: Push) -> None:
     from huggingface_hub import get_token
 
-    home = str(Path.home())
-    places = [str(run.folder.path.resolve()), str(Path.cwd()), *([home] if len(home) > 1 else [])]
+    own = (run.folder.path.resolve(), Path.cwd(), Path.home())
+    places = [str(place) for place in own if place != Path(place.anchor)]  # in a container that may be /
     refuse_leaks(folder, secrets=[token] if (token := get_token()) else [], places=places, allowed=wanted.allowed)
 
 

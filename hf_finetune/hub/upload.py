@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 logger = logging.getLogger(__name__)
+_HEADER = re.compile(r"\A---\r?\n.*?^---\s*$", re.DOTALL | re.MULTILINE)  # of a card: its YAML
 _STALE = 412  # the parent commit is not the head any more
 # What a new repo holds, or a person adds to one before the first push.
 _HARMLESS = {".gitattributes", ".gitignore", "LICENSE", "LICENSE.txt", "LICENSE.md", CARD}
@@ -163,13 +165,16 @@ def _is_edited(
 ) -> bool:
     """Whether the repo's card was written, or changed, by a person; such a card is theirs."""
     remote = there.get(CARD)
-    if remote is None or MANIFEST not in there or _is_there(remote, local[CARD]):
+    if remote is None or _is_there(remote, local[CARD]):
         return False
     with tempfile.TemporaryDirectory(prefix="hf_finetune_") as place:
         path = patiently(
             lambda: api.hf_hub_download(repo, CARD, revision=commit, local_dir=place), f"Reading {repo}", patience
         )
-        return not is_unedited(Path(path).read_text(encoding="utf-8", errors="replace"))
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    if MANIFEST not in there:  # a new repo's card: the Hub's form writes a header alone
+        return bool(_HEADER.sub("", text).strip())
+    return not is_unedited(text)
 
 
 def _landed(api: HfApi, repo: str, since: str, mark: str, patience: Patience) -> str | None:

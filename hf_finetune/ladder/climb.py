@@ -16,6 +16,7 @@ import numpy as np
 from peft import PeftModel
 from torch import nn
 
+from hf_finetune import processes
 from hf_finetune.backbones.tokens import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
@@ -153,7 +154,7 @@ class Climber:
     def _cached(self) -> None:
         suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)
         self._chooser.restore()  # a probe that is no better leaves its head behind
-        suffix.check(self._autocast)
+        self._check(suffix)
         if self._time.left_s() > 0:
             self._time.keep_at_least(suffix.least_share(self._autocast))
         evaluated = suffix.share * self._share("validation")
@@ -163,6 +164,17 @@ class Climber:
         fit = suffix.run(turn.pace, turn.keep, self._folders)
         note = f"last {suffix.blocks} of {len(self._ready.facts.blocks)} blocks"
         self._keep_fit("cached", fit, turn.forecast_s, note, _patches_note(turn.keep, self._patches.dropper(turn.keep)))
+
+    def _check(self, suffix: Suffix) -> None:
+        """Raise ModelError, on all processes, where the cut is refused on any: one of them may lack the memory."""
+        problem = None
+        try:
+            suffix.check(self._autocast)
+        except ModelError as error:
+            problem = error
+        for each in processes.gather(problem):
+            if each is not None:
+                raise each
 
     def _full(self) -> None:
         self._chooser.restore()

@@ -161,7 +161,7 @@ def _training(report: RunReport) -> str:
         facts.append(f"- Cut from train by hf_finetune: {', '.join(data['cut'])} (stratified, the same every time).")
     if data["rejected"]:
         facts.append(f"- Left out because they could not be read: {len(data['rejected']):,}.")
-    facts += [f"- {_flat(note)}" for note in data["notes"]]
+    facts += [f"- {_flat(_unnamed(note))}" for note in data["notes"]]
     if report.model["commit"]:
         facts.append(f"- Base model: commit `{report.model['commit']}`.")
     if start := report.model.get("start"):
@@ -188,6 +188,12 @@ def _training(report: RunReport) -> str:
             f"<details><summary>The recipe, with every default</summary>\n\n```yaml\n{recipe}```\n\n</details>",
         ]
     )
+
+
+def _unnamed(note: str) -> str:
+    """A note on byte-equal images without the names of files (data/duplicates.py), which are not for everyone."""
+    named = "found byte-equal in" in note or "found under contradictory labels" in note
+    return note.partition(": ")[0] if named else note
 
 
 def _flat(text: str) -> str:

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from hf_finetune.training.config import Train
 from hf_finetune.training.pace import Pace
+from hf_finetune.training.ranks import world_size
 from hf_finetune.types import Plan
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -29,7 +30,7 @@ def training_arguments(
         use_cpu=plan.device.value == "cpu",
         bf16=autocast and plan.precision.value == "bf16",
         fp16=plan.precision.value == "fp16",
-        per_device_train_batch_size=plan.micro_batch.value * plan.accumulation.value,
+        per_device_train_batch_size=plan.effective_batch.value // world_size(),
         per_device_eval_batch_size=plan.eval_batch.value,
         max_steps=steps,
         learning_rate=plan.learning_rate.value,

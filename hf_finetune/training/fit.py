@@ -128,10 +128,15 @@ def _train(
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except KeyboardInterrupt:
-        if best.step is None:
+        if best.step is None or (keeper is None and trainer.state.best_model_checkpoint is None):
             raise
         if keeper is None:
             trainer._load_best_model()
+            if trainer.state.best_global_step != best.step:
+                # Resumed, or interrupted between an evaluation and its checkpoint: these weights' answers are others.
+                best.step = None
+                trainer.evaluate()
+                best.step = trainer.state.best_global_step
     else:
         if best.step is None or (keeper is None and best.step != trainer.state.best_global_step):
             # Resumed after its best evaluation: the weights are there, their answers are not.

@@ -10,9 +10,14 @@ import torch.distributed as dist
 BUCKET_ELEMENTS = 16_000_000  # 64 MB of float32 copied at a time
 
 
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def is_distributed() -> bool:
     """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return world_size() > 1
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 
 import hf_finetune
 from hf_finetune.cli import main
+from hf_finetune.errors import RunFolderError
 from tests.cli.photos import CLASSES
 from tests.cli.recipes import write_recipe
 
@@ -196,6 +197,16 @@ def test_a_run_in_a_notebook(tiny: Path, tmp_path: Path) -> None:
     assert run.report["test"]["accuracy"] > 0.8
     assert len(run.predictions) == run.report["data"]["counts"]["test"]
     assert run.model.predict([images[0], images[1]])[1].label == "light"
+    lying = Image.Exif()
+    lying[274] = 6  # to be turned by a quarter
+    half = Image.fromarray(np.concatenate([np.asarray(images[0]), np.asarray(images[1])]))
+    half.save(tmp_path / "lying.png", exif=lying)
+    with Image.open(tmp_path / "lying.png") as opened:
+        from_image, from_file = run.model.predict([opened, tmp_path / "lying.png"])
+        turned = run.model.predict([half.transpose(Image.Transpose.ROTATE_270)])[0]
+    assert from_image == from_file == turned
+    with pytest.raises(RunFolderError, match="began on other data"):
+        hf_finetune.train(run.folder.recipe, data=data.select(range(50)))
 
 
 def test_an_interrupted_run_goes_on_where_it_was(recipe: Path, tmp_path: Path, cli: Cli) -> None:
@@ -218,6 +229,22 @@ def test_an_interrupted_run_goes_on_where_it_was(recipe: Path, tmp_path: Path, c
     assert "Going on from" in err
     files = [(path / "adapter" / "adapter_model.safetensors").read_bytes() for path in (run, tmp_path / "calm")]
     assert files[0] == files[1]
+
+
+def test_a_run_that_is_interrupted_in_its_test_keeps_the_best_rung(
+    recipe: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hf_finetune.finishing.evaluate_splits", interrupted)
+        code, _, err = cli("train", recipe, "ladder=[probe]")
+    assert code == 130
+    assert "the best rung so far (probe) is saved in" in err
+    assert hf_finetune.load(tmp_path / "run" / "adapter").labels.names
+    assert cli("train", recipe, "ladder=[probe]")[0] == 0
+    assert (tmp_path / "run" / "run.json").is_file()
 
 
 def test_an_unfinished_run_is_not_continued_on_other_data(

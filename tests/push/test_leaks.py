@@ -63,6 +63,10 @@ def test_the_token_in_use_and_folders_of_this_machine_are_found_whatever_they_lo
     assert found == [("a token", "abc-odd-token"), ("a path", "/odd/place")]
 
 
+def test_a_longer_name_is_not_the_folder(tmp_path: Path) -> None:
+    assert not leaks(tmp_path, "see hub.co/odd/place2 and /odd/place-b", places=["/odd/place"])
+
+
 def test_weights_are_searched_in_their_header_and_for_the_token_in_all_bytes(tmp_path: Path) -> None:
     hidden = np.frombuffer(f"....{SECRET}....".encode(), dtype=np.uint8)
     save_file({"weight": hidden}, tmp_path / "model.safetensors", metadata={"by": "/home/anna/run"})

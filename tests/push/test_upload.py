@@ -90,6 +90,15 @@ def test_a_card_that_a_person_edited_is_kept_unless_told_otherwise(hub: Hub, tmp
     assert at_head(hub, tmp_path) == content(second)
 
 
+def test_a_card_that_was_there_first_is_kept_and_a_header_alone_is_not(hub: Hub, tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "result")
+    for name, card in (("written", b"---\nlicense: mit\n---\n\n# Mine\n"), ("header", b"---\nlicense: mit\n---\n")):
+        repo = f"{REPO}-{name}"
+        hub.api().create_repo(repo, private=True)
+        hub.api().create_commit(repo, [CommitOperationAdd("README.md", card)], commit_message="By hand")
+        assert push(hub, folder, repo=repo).kept_card == (name == "written")
+
+
 def test_a_repo_of_something_else_is_left_alone(hub: Hub, tmp_path: Path) -> None:
     hub.api().create_repo(REPO, private=True)
     hub.api().create_commit(REPO, [CommitOperationAdd("model.safetensors", b"mine")], commit_message="Mine")

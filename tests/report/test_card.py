@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from hf_finetune.data.duplicates import describe
 from hf_finetune.report.card import model_card
 from hf_finetune.report.references import last_component, without_paths
 from hf_finetune.report.snippet import stock_snippet
@@ -81,6 +83,15 @@ def test_a_card_holds_no_path_of_the_machine(options: dict[str, Any]) -> None:
     assert "anna" not in text
     assert ".." not in text
     assert "cache" not in text.lower()
+
+
+def test_a_card_counts_duplicates_and_names_no_file_of_theirs() -> None:
+    report = example()
+    notes = describe([[("train", "a", "Jane_Doe.jpg"), ("test", "b", "patient.jpg")]])
+    text = model_card(replace(report, data={**report.data, "notes": notes}))
+    assert "1 image found byte-equal in more than one split" in text
+    assert "1 image found under contradictory labels" in text
+    assert "Jane" not in text and "patient" not in text
 
 
 def test_a_local_base_is_named_by_its_folder_with_the_fingerprint_of_its_weights() -> None:

@@ -37,6 +37,13 @@ def test_one_without_a_seal_is_set_aside(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-checkpoint-10", "checkpoint-9"]
 
 
+def test_one_that_fails_at_the_same_step_again_is_set_aside_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        checkpoint(tmp_path, 10, sealed=False)
+        assert newest_whole(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["broken-checkpoint-10"]
+
+
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "sub/optimizer.pt"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
 def test_every_kind_of_damage_breaks_the_seal(tmp_path: Path, name: str, damage: str) -> None:

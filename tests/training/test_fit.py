@@ -83,6 +83,17 @@ def test_micro_batches_of_any_size_give_the_same_weights(tiny: Path, tmp_path: P
     assert_same(*results, atol=2e-6)
 
 
+def test_a_micro_batch_that_does_not_divide_the_batch_leaves_it_as_it_is(tiny: Path, tmp_path: Path) -> None:
+    recipe, steps = tiny_recipe(tiny), []
+    results = []
+    for micro in (32, 24):
+        model, fitted = run(recipe, tiny_plan(micro=micro), tmp_path / str(micro))
+        results.append(trained(model))
+        steps.append(fitted.step)
+    assert steps == [6, 6]
+    assert_same(*results, atol=2e-6)
+
+
 class FailsOnce(nn.Module):
     """A layer that runs out of memory, as torch would, whenever more than `limit` images come at once in training."""
 
