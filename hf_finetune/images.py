@@ -44,7 +44,9 @@ def open_images(ready: Prepared, pool: WorkerPool | None = None) -> tuple[Prepar
         raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
     ready = _without_rejected(ready, store)
     if not late:
-        return ready, Images(store, open_probe_rows(ready, pool), store.rows)
+        probe_rows = open_probe_rows(ready, pool)
+        _check_same_rows(store.rows["train"], probe_rows)
+        return ready, Images(store, probe_rows, store.rows)
     from hf_finetune.data.late_rows import LateRows
 
     seen = store.rows["train"]
@@ -104,6 +106,18 @@ def _open_train(ready: Prepared, geometry: Geometry, pool: WorkerPool | None = N
     options = Options(ready.plan.decode_workers.value, _cache_dir(ready), data.store_limit, data.max_pixels)
     (view,) = open_views(ready.index, [("train", geometry)], options, pool=pool)
     return view.rows
+
+
+def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:
+    """Raise DataError where one view holds rows that the other could not draw: states and labels would not match."""
+    if probe is None or list(probe.names) == list(train.names):
+        return
+    odd = sorted(set(probe.names) ^ set(train.names))
+    raise DataError(
+        f"data.name: {len(odd)} training images can be drawn in one of the two ways that the ladder needs and not in "
+        f"the other (cropped to train on, whole to evaluate), such as {odd[0]}.",
+        "Remove them (an extreme strip is the usual case), or leave one way out: ladder=[full] or ladder=[probe].",
+    )
 
 
 def _cache_dir(ready: Prepared) -> Path | None:

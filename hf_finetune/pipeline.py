@@ -188,6 +188,7 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
     first = ready.machine.rank == 0
     with PeakMemory() as peak:
         ready, images, model = _open_and_build(ready, clock)
+        ready = replace(ready, plan=agreed_plan(ready.plan))  # planned anew where images could not be read
         collect_as_usual()
         store, rows = images.store, images.rows
         with clock.stage("model"):

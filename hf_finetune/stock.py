@@ -7,6 +7,7 @@ Owns the one place where transformers' processors are called. Does not own what 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def stock_processor(name: str, revision: str | None) -> Any:
     """
     from transformers import AutoImageProcessor
 
+    name = str(Path(name).expanduser()) if name.startswith("~") else name
     try:
         return AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
     except (OSError, ImportError, *STOCK_FAILURES) as error:

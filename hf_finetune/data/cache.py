@@ -97,7 +97,8 @@ def load_entry(root: Path, key: str, rows: int, geometry: RowShape) -> Entry | N
     folder = root / key
     try:
         entry = _read_entry(folder, key, rows, geometry)
-        os.utime(folder / META)
+        with suppress(OSError):  # somebody else's, or on a disk that can only be read
+            os.utime(folder / META)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:

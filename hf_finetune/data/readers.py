@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 # One row group's images are kept in memory up to this size; larger groups are read forward in pieces of about PIECE.
@@ -100,14 +101,22 @@ class ParquetReader:
     files: tuple[str, ...]
     column: str
     _opened: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files, "column": self.column, "_opened": {}}
+        return {"files": self.files, "column": self.column}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _opened={}, _lock=Lock())
 
     def read(self, locator: str | int) -> bytes:
         """The row's bytes. Raises OSError, and ValueError where the row holds no bytes."""
         if isinstance(locator, str):
             return Path(locator).read_bytes()
+        with self._lock:  # the threads of on_the_fly.py share the piece in memory
+            return self._row(locator)
+
+    def _row(self, locator: int) -> bytes:
         if "groups" not in self._opened:
             self._opened["groups"], self._opened["ends"] = _row_groups(self.files, self.column)
         ends: list[int] = self._opened["ends"]

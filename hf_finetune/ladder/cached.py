@@ -47,6 +47,8 @@ class HiddenRows(Dataset[Batch]):
 
     def __init__(self, parts: Sequence[Kept], labels: np.ndarray) -> None:
         self._parts = [part.hidden for part in parts]
+        if sum(len(part.rows) for part in parts) != len(labels):
+            raise ModelError(f"the kept states are of {sum(len(part.rows) for part in parts)} rows, not {len(labels)}")
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
 
     def __len__(self) -> int:

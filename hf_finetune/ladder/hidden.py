@@ -118,6 +118,7 @@ class Keeper:
                     with building(self.root, key, len(own), geometry) as made:
                         array = _mapped(made.pixels, geometry, len(own), "r+")
                         crcs, pass_s = _fill(passage, rows, own, array, progress)
+                        del array  # Windows renames no folder with a mapped file in it
                         entry = made.publish(np.zeros((len(own), 2), np.int32), crcs, {})
         except OSError as error:
             logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
@@ -153,9 +154,10 @@ class Keeper:
 
     def _geometry(self, rows: int, split: Split) -> HiddenGeometry:
         wanted = HiddenGeometry(self.identity, self.features, self.hidden)
-        # The same answer on every process of one machine: the room for all of their shares.
+        # What is kept already needs no room. Else the same answer on every process of one machine: room for all shares.
         needed = rows * wanted.shape[0]
-        if self.hidden is None or _has_room(self.root, needed, self.limit_bytes):
+        kept = (self.root / self._key(split, wanted, self.rank) / META).is_file()
+        if self.hidden is None or kept or _has_room(self.root, needed, self.limit_bytes):
             return wanted
         logger.info("%s: the prefix cache would take %s, more than may be used; not kept.", split, format_bytes(needed))
         return replace(wanted, hidden=None)

@@ -58,7 +58,8 @@ class TimeSharing:
     def announce_probe(self, image_s: float, images: int) -> None:
         """Note what a forward pass takes an image, and say so where the probe alone takes more than there is."""
         self.note_pass(image_s)
-        if self.limited and images and self._image_s * images > self.left_s():
+        left = self.left_s()  # asked on every process, whatever this one's images
+        if images and self._image_s * images > left:
             logger.warning(
                 "probe: the pass over %d images alone takes about %s, more than the budget; it is all that runs.",
                 images,

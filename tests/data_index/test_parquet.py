@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hf_finetune.data import readers
 from hf_finetune.data.config import Data
+from hf_finetune.data.readers import ParquetReader
 from hf_finetune.data.scan import scan
 from hf_finetune.errors import DataError
 from hf_finetune.types import Index
@@ -204,3 +207,14 @@ def test_large_row_groups_are_noted(tmp_path: Path) -> None:
         "64 MB a row group",
     )
     assert found.reader.read(69) == rows[69]
+
+
+def test_threads_that_read_one_file_each_get_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "GROUP_LIMIT_BYTES", 3_000)  # in pieces
+    images = [{"bytes": f"row {number}".encode() * 50, "path": None} for number in range(400)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet", row_group_size=400)
+    reader = pickle.loads(pickle.dumps(ParquetReader((str(tmp_path / "images.parquet"),), "image")))
+    numbers = np.random.default_rng(0).integers(0, 400, 4_000).tolist()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(reader.read, numbers))
+    assert found == [images[number]["bytes"] for number in numbers]
