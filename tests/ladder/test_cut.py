@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from hf_finetune.backbones import Model
 from hf_finetune.backbones.facts import read_facts
@@ -128,7 +129,10 @@ def test_patches_may_come_in_any_order_where_they_may_be_left_out(library: str, 
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
-def test_autocast_that_a_cut_backbone_got_is_given_to_the_whole_one_too(tmp_path: Path) -> None:
+def test_autocast_that_a_cut_backbone_got_is_given_to_the_whole_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one a process: other tests may have set another
     model, facts = build("transformers", "vit", tmp_path / "base")
     size = (facts.preprocess.height, facts.preprocess.width)
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
