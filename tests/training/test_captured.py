@@ -15,14 +15,10 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.tokens import TokenDropper
-from hf_finetune.checkpoints import seal
-from hf_finetune.data.dataset import EvalRows
-from hf_finetune.ladder.full import objective_and_rows
-from hf_finetune.ladder.rung import train_rung
 from hf_finetune.recipe import Recipe
-from hf_finetune.training.fit import FitFolders
 from hf_finetune.types import Decision
-from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_plan, tiny_recipe
+from tests.training.rows import SIDE, MemoryRows, adapted, save_tiny_vit, tiny_plan, tiny_recipe
+from tests.training.runs import assert_same, run, trained
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")
 
@@ -40,42 +36,25 @@ def weights_after(
     dropper: TokenDropper | None = None,
     change: Callable[[Any], None] | None = None,
     **sizes: int,
-) -> dict[str, Any]:
-    """Train on the GPU; the trained weights. `change` gets the objective before that."""
-    model = model or adapted(recipe)[0]
+) -> dict[str, torch.Tensor]:
+    """Train on the GPU; the trained weights."""
     rows = MemoryRows(100, SIDE + 2)
     rows.labels[:40] = 0  # unequal classes, so that class weights matter
     plan = replace(tiny_plan(**{"steps": 12, **sizes}), device=Decision("cuda", "test"))
-    objective, batches = objective_and_rows(recipe, plan, PREPROCESS, LABELS, rows, dropper)
-    if change is not None:
-        change(objective)
-    train_rung(
-        model,
-        recipe,
-        plan,
-        LABELS,
-        objective,
-        rows=batches,
-        validation=EvalRows(MemoryRows(23, SIDE, seed=1)),
-        train=rows,
-        folders=FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, None),
-        pace=None,
-    )
-    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+    return trained(run(recipe, plan, folder, model=model, train=rows, dropper=dropper, change=change)[0])
 
 
-def both(tiny: Path, tmp_path: Path, keep: float = 1.0, **options: Any) -> list[dict[str, Any]]:
+def both(tiny: Path, tmp_path: Path, keep: float = 1.0, **options: Any) -> list[dict[str, torch.Tensor]]:
     """With graphs and without."""
     found = []
     for graphs in (True, False):
         train = {"precision": "fp32", "learning_rate": 0.003, "effective_batch_size": 32, "cuda_graphs": graphs}
         recipe = tiny_recipe(tiny, task={"class_weights": "auto"}, train=train)
-        (folder := tmp_path / str(graphs)).mkdir()
         model, _ = adapted(recipe)
         base: Any = model.get_base_model()  # pyright: ignore[reportCallIssue]
         dropper = TokenDropper(keep, 1, (SIDE // 4) ** 2) if keep < 1 else None
         with nullcontext() if dropper is None else dropper.before(base.vit.layers[0]):
-            found.append(weights_after(recipe, folder, model=model, dropper=dropper, **options))
+            found.append(weights_after(recipe, tmp_path / str(graphs), model=model, dropper=dropper, **options))
     return found
 
 
@@ -84,7 +63,7 @@ def test_captured_updates_give_the_same_weights(
     tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, micro: int, keep: float
 ) -> None:
     with caplog.at_level(logging.DEBUG, "hf_finetune"):
-        assert_same(*both(tiny, tmp_path, keep, micro=micro))
+        assert_same(*both(tiny, tmp_path, keep, micro=micro), atol=2e-4)
     assert "run as one CUDA graph" in caplog.text
 
 
@@ -102,16 +81,9 @@ def test_out_of_memory_after_a_capture_replays_the_update(
         objective.prepare = prepare
 
     with caplog.at_level(logging.DEBUG, "hf_finetune"):
-        assert_same(*both(tiny, tmp_path, micro=8, change=fail_once))
+        assert_same(*both(tiny, tmp_path, micro=8, change=fail_once), atol=2e-4)
     assert "run as one CUDA graph" in caplog.text
     assert caplog.text.count("the update is replayed") == 2
-
-
-def assert_same(captured: dict[str, Any], plain: dict[str, Any]) -> None:
-    assert captured.keys() == plain.keys()
-    assert len(plain) > 10
-    for name, value in plain.items():
-        torch.testing.assert_close(captured[name], value, atol=2e-4, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
 
 
 class Asks(nn.Module):

@@ -1,0 +1,66 @@
+"""One rung trained on rows in memory, and its weights compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_finetune.backbones.tokens import TokenDropper
+from hf_finetune.checkpoints import seal
+from hf_finetune.data.dataset import EvalRows
+from hf_finetune.ladder.full import objective_and_rows
+from hf_finetune.ladder.rung import train_rung
+from hf_finetune.recipe import Recipe
+from hf_finetune.training.fit import Fit, FitFolders
+from hf_finetune.training.pace import Pace
+from hf_finetune.types import Plan
+from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted
+
+
+def run(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    *,
+    model: nn.Module | None = None,
+    train: MemoryRows | None = None,
+    resume: Path | None = None,
+    pace: Pace | None = None,
+    dropper: TokenDropper | None = None,
+    change: Callable[[Any], None] | None = None,
+) -> tuple[nn.Module, Fit]:
+    """Train a rung as the ladder does; `change` gets the objective before that."""
+    folder.mkdir(exist_ok=True)
+    model = model or adapted(recipe)[0]
+    train = train or MemoryRows(100, SIDE + 2)
+    objective, rows = objective_and_rows(recipe, plan, PREPROCESS, LABELS, train, dropper)
+    if change is not None:
+        change(objective)
+    fitted = train_rung(
+        model,
+        recipe,
+        plan,
+        LABELS,
+        objective,
+        rows=rows,
+        validation=EvalRows(MemoryRows(23, SIDE, seed=1)),
+        train=train,
+        folders=FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume),
+        pace=pace,
+    )
+    return model, fitted
+
+
+def trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], atol: float) -> None:
+    assert a.keys() == b.keys()
+    assert len(a) > 10
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], atol=atol, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
