@@ -22,8 +22,8 @@ from micro.models import prepare_ours, write_checkpoint
 from micro.photos import CLASSES, write_photos
 from torch import Tensor, nn
 
-from hf_finetune.ladder.rung import training_forms
-from hf_finetune.training.captured import WARM, CapturedPieces
+from hf_finetune.adapters.low_memory import training_forms
+from hf_finetune.training.cuda_graph.captured import WARM, CapturedPieces
 from hf_finetune.training.objective import Prepared
 
 ARCHITECTURES = ("vit_tiny_patch16_224", "vit_base_patch16_224")
@@ -85,7 +85,7 @@ def main() -> None:
         parser.exit(2, "An NVIDIA GPU is expected; torch finds none.\n")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("hf_finetune.training.captured").setLevel(logging.INFO)
+    logging.getLogger("hf_finetune.training.cuda_graph.captured").setLevel(logging.INFO)
     for architecture in options.architectures:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)

@@ -25,17 +25,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.adapters.low_memory import low_memory_lora
-from hf_finetune.allocator import keep_freed_memory
-from hf_finetune.images import cache_of, open_images
-from hf_finetune.inference import Normaliser, predict_logits
-from hf_finetune.ladder.choose import Chooser
+from hf_finetune.ladder.candidates import Chooser
 from hf_finetune.ladder.climb import Climber
-from hf_finetune.ladder.forward import Passage
-from hf_finetune.ladder.hidden import identity_of
-from hf_finetune.ladder.passage import watch_of
-from hf_finetune.peak import PeakMemory
-from hf_finetune.ready import Prepared, build_model, describe, make_ready
-from hf_finetune.recipe import load_recipe
+from hf_finetune.ladder.probe.feature_cache import identity_of
+from hf_finetune.ladder.probe.feature_pass import watch_of
+from hf_finetune.ladder.probe.watched_forward import Passage
+from hf_finetune.machine.peak import PeakMemory
+from hf_finetune.machine.process import keep_freed_memory
+from hf_finetune.pipeline.images import cache_of, open_images
+from hf_finetune.pipeline.model import build_model, describe
+from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.preprocess.normalise import Normaliser
+from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.result.answers import predict_logits
 from hf_finetune.training.fit import FitFolders
 from hf_finetune.types import Answers, Candidate, PixelRows
 

@@ -26,18 +26,19 @@ from grouped import by_data
 from peft import PeftModel
 
 from hf_finetune.adapters.trained import restore_state, trained_state
-from hf_finetune.allocator import keep_freed_memory
-from hf_finetune.images import cache_of, open_images
-from hf_finetune.ladder.choose import Chooser
+from hf_finetune.ladder.candidates import Chooser
 from hf_finetune.ladder.climb import Climber
-from hf_finetune.ladder.hidden import identity_of
-from hf_finetune.ladder.patches import Patches
-from hf_finetune.ladder.suffix import Suffix
-from hf_finetune.ladder.whole import Whole
-from hf_finetune.peak import PeakMemory
-from hf_finetune.plan import make_plan
-from hf_finetune.ready import build_model, describe, make_ready
-from hf_finetune.recipe import load_recipe
+from hf_finetune.ladder.probe.feature_cache import identity_of
+from hf_finetune.ladder.trained.cached import Suffix
+from hf_finetune.ladder.trained.full import Whole
+from hf_finetune.ladder.trained.patches import Patches
+from hf_finetune.machine.peak import PeakMemory
+from hf_finetune.machine.process import keep_freed_memory
+from hf_finetune.pipeline.images import cache_of, open_images
+from hf_finetune.pipeline.model import build_model, describe
+from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.plan.plan import make_plan
+from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.fit import FitFolders
 from hf_finetune.training.pace import Pace
 

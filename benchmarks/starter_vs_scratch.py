@@ -37,8 +37,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
 
-from hf_finetune.starter import starter_dir
-from hf_finetune.starter.pretrain import initialise
+from dev.starter.pretrain import initialise
+from hf_finetune.backbones.source import builtin_path
 
 SIZES = {"10": 10, "50": 50, "all": None}
 EPOCHS = {"10": (100, 200), "50": (40,), "all": (20,)}
@@ -58,7 +58,7 @@ class Digits:
     def __init__(self) -> None:
         values, self.target = (np.asarray(part) for part in load_digits(return_X_y=True))
         grey = np.rint(values * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-        processor = AutoImageProcessor.from_pretrained(starter_dir(), backend="pil")
+        processor = AutoImageProcessor.from_pretrained(builtin_path("builtin:starter"), backend="pil")
         images = [Image.fromarray(image).convert("RGB") for image in grey]
         self.pixels = processor(images, return_tensors="pt")["pixel_values"]  # float32 [N, 3, 32, 32]
         self.raw = values / 16
@@ -82,7 +82,9 @@ def _split(rows: np.ndarray, target: np.ndarray, share: float) -> tuple[np.ndarr
 def lora_model(seed: int) -> torch.nn.Module:
     """The packaged starter with a fresh head for ten classes and LoRA of rank 8 on every linear layer of its blocks."""
     torch.manual_seed(seed)
-    model = ViTForImageClassification.from_pretrained(starter_dir(), num_labels=10, attn_implementation="eager")
+    model = ViTForImageClassification.from_pretrained(
+        builtin_path("builtin:starter"), num_labels=10, attn_implementation="eager"
+    )
     linear = torch.nn.Linear
     targets = [name for name, module in model.named_modules() if ".layers." in name and isinstance(module, linear)]
     return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, modules_to_save=["classifier"]))
@@ -91,7 +93,7 @@ def lora_model(seed: int) -> torch.nn.Module:
 def scratch_model(seed: int) -> torch.nn.Module:
     """The starter's architecture with random weights and a head for ten classes."""
     torch.manual_seed(seed)
-    config = ViTConfig.from_pretrained(starter_dir(), num_labels=10)
+    config = ViTConfig.from_pretrained(builtin_path("builtin:starter"), num_labels=10)
     model = ViTForImageClassification._from_config(config, attn_implementation="eager")
     initialise(model)
     return model
@@ -130,7 +132,7 @@ def accuracy(model: torch.nn.Module, digits: Digits, rows: np.ndarray) -> float:
 
 def frozen_features(digits: Digits) -> np.ndarray:
     """float32 [N, width]: the class token after the last LayerNorm, no training."""
-    model = ViTForImageClassification.from_pretrained(starter_dir()).vit.eval()
+    model = ViTForImageClassification.from_pretrained(builtin_path("builtin:starter")).vit.eval()
     with torch.no_grad():
         everything = _parts(np.arange(len(digits.target)))
         return torch.cat([model(digits.pixels[part]).last_hidden_state[:, 0] for part in everything]).numpy()

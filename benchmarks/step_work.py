@@ -18,7 +18,7 @@ def build(way: str, quantization: str, checkpoint: Path, out: Path, forms: ExitS
     """The model on its device as this way trains it while `forms` is open, and whether its step needs autocast."""
     from micro.models import make_plan, prepare_ours, stock_model, stock_peft
 
-    from hf_finetune.ladder.rung import training_forms
+    from hf_finetune.adapters.low_memory import training_forms
 
     photos, own = out / "photos", out / f"{way}-{quantization}"
     if way == "ours":
@@ -35,7 +35,7 @@ def measured(function: Callable[[], Any], device: str, seconds: float) -> dict[s
     import torch
     from micro.interleaved import interleave
 
-    from hf_finetune.peak import PeakMemory, device_peak_bytes
+    from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_finetune.loading import Classifier
-    from hf_finetune.pipeline import Run
-    from hf_finetune.recipe import Recipe
+    from hf_finetune.pipeline.train import Run
+    from hf_finetune.recipe.recipe import Recipe
+    from hf_finetune.result.classifier import Classifier
 
 __version__ = "0.1.0"
 __all__ = ["load", "train"]
@@ -29,7 +29,7 @@ def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) 
     `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). The
     run has `.model` (a Classifier), `.report` (run.json) and `.predictions`. Raises hf_finetune.errors.FinetuneError.
     """
-    from hf_finetune.pipeline import train as run_recipe
+    from hf_finetune.pipeline.train import train as run_recipe
 
     return run_recipe(recipe, data=data)
 
@@ -39,6 +39,6 @@ def load(path: str | Path, *, base: str | None = None, device: str | None = None
 
     Raises hf_finetune.errors.AdapterError where it is damaged, or its base holds other weights than it was trained on.
     """
-    from hf_finetune.loading import load as load_folder
+    from hf_finetune.result.classifier import load as load_folder
 
     return load_folder(path, base=base, device=device)

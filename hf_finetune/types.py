@@ -1,4 +1,4 @@
-"""The values that flow through the program. Frozen, standard library only, no torch.
+"""The values that flow through the program. Frozen; standard library and numpy, no torch.
 
 A type lives here when more than one component needs it; what only one component needs lives with that component.
 """

@@ -1,1 +1,1 @@
-"""Tests. A package, so that every test folder can import `tests.hub`."""
+"""Tests. A package, so that every test folder can import `tests.hub_server`."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from hf_finetune.machine import cpu_name
+from hf_finetune.machine.detect import cpu_name
 
 PATH = Path(__file__).with_name("baseline.json")
 UPDATE = "make bench-micro MICRO=--update-baseline"

@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from matmul import FLOPS, count_flops, matmul, matmul_rate
 
-from hf_finetune.machine import cpu_has_bf16, cpu_name
+from hf_finetune.machine.detect import cpu_has_bf16, cpu_name
 from micro import baseline
 from micro.interleaved import LEAST_ROUNDS, interleave, ratio_of
 from micro.photos import write_photos

@@ -20,9 +20,11 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from hf_finetune.images import Images, open_images
-from hf_finetune.ready import Prepared, build_model, make_ready
-from hf_finetune.recipe import load_recipe
+from hf_finetune.pipeline.images import Images, open_images
+from hf_finetune.pipeline.model import build_model
+from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.recipe.recipe import load_recipe
 from micro.photos import CLASSES
 
 ARCHITECTURE = "vit_tiny_patch16_224"

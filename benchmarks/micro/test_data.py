@@ -13,15 +13,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
-from hf_finetune.data.augment import Augmenter
-from hf_finetune.data.augment_config import Augment
-from hf_finetune.data.config import Data
-from hf_finetune.data.dataset import TrainRows, prepare
-from hf_finetune.data.decode import Decoded, Job, Task, decode
-from hf_finetune.data.opening import Options, open_views
-from hf_finetune.data.readers import FileReader
-from hf_finetune.data.scan import scan
-from hf_finetune.data.views import Exact, Geometry, Squash, row_bytes
+from hf_finetune.data.augment.augmenter import Augmenter
+from hf_finetune.data.augment.dataset import TrainRows, prepare
+from hf_finetune.data.config import Augment, Data
+from hf_finetune.data.index.scan import scan
+from hf_finetune.data.sources.readers import FileReader
+from hf_finetune.data.store.decode import Decoded, Job, Task, decode
+from hf_finetune.data.store.open_views import Options, open_views
+from hf_finetune.data.store.views import Exact, Geometry, Squash, row_bytes
 from hf_finetune.types import CenterCrop, Index, Preprocess, ResizeShortest
 from micro.photos import photo
 

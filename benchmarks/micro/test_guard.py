@@ -10,7 +10,7 @@ import pytest
 import torch
 from matmul import count_flops
 
-from hf_finetune.machine import cpu_name
+from hf_finetune.machine.detect import cpu_name
 from micro import baseline
 from micro.baseline import Limit
 from micro.conftest import Micro

@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_finetune.ladder.heads import Fitted, fit_heads
-from hf_finetune.ladder.hidden import Kept
-from hf_finetune.ladder.logistic import Descent, stationary_penalty
-from hf_finetune.ladder.ridge import LAMBDAS
+from hf_finetune.ladder.probe.feature_cache import Kept
+from hf_finetune.ladder.probe.heads import Fitted, fit_heads
+from hf_finetune.ladder.probe.logistic import Descent, stationary_penalty
+from hf_finetune.ladder.probe.ridge import LAMBDAS
 
 ROWS, WIDTH, CLASSES = 2000, 192, 10
 

@@ -14,11 +14,11 @@ import torch
 from timm.layers.attention import Attention
 from torch import nn
 
+from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.backbones.measure import saved_bytes_per_image
-from hf_finetune.ladder.cached import Cut, HiddenRows, cached_objective
-from hf_finetune.ladder.last_block import short_last_block
-from hf_finetune.ladder.passage import pass_over
-from hf_finetune.ladder.rung import training_forms
+from hf_finetune.ladder.probe.feature_pass import pass_over
+from hf_finetune.ladder.probe.last_block import short_last_block
+from hf_finetune.ladder.trained.cached import Cut, HiddenRows, cached_objective
 from hf_finetune.types import PixelRows, Split
 from micro.models import BATCH, Ours, plain_step, prepare_ours, stock_peft, write_checkpoint
 

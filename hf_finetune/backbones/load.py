@@ -21,8 +21,8 @@ from hf_finetune.backbones.build import build_empty, read_config
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.source import Source, find
 from hf_finetune.errors import ModelError
-from hf_finetune.fetching import CHECK_NETWORK
-from hf_finetune.patience import http_errors
+from hf_finetune.network.fetch import CHECK_NETWORK
+from hf_finetune.network.patience import http_errors
 from hf_finetune.types import Labels
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
-from hf_finetune.fetching import fetch
+from hf_finetune.network.fetch import fetch
 
-_BUILTINS = {"starter": Path("starter") / "weights"}
+_BUILTINS = ("starter",)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _LOOK = "a Hub id such as timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, a folder, or builtin:starter is expected"
 
@@ -50,7 +50,7 @@ def builtin_path(name: str) -> Path:
     if short not in _BUILTINS:
         known = ", ".join(f"builtin:{each}" for each in _BUILTINS)
         raise ModelError(f"model.name: {name!r} is not a built-in backbone", f"there is {known}")
-    return Path(__file__).resolve().parents[1] / _BUILTINS[short]
+    return Path(__file__).resolve().parent / "builtin" / short
 
 
 def find(model: Model) -> Source:

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hf_finetune.cli.files import recipe_path
     from hf_finetune.errors import RecipeError
-    from hf_finetune.recipe import dump_recipe, load_recipe, recipe_schema
+    from hf_finetune.recipe.recipe import dump_recipe, load_recipe, recipe_schema
 
     if options.schema:
         print(json.dumps(recipe_schema(), indent=1))

@@ -16,9 +16,9 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
     from importlib.metadata import PackageNotFoundError, version
 
-    from hf_finetune.finishing import PACKAGES
-    from hf_finetune.machine import detect
-    from hf_finetune.section import format_bytes
+    from hf_finetune.machine.detect import detect
+    from hf_finetune.pipeline.finish import PACKAGES
+    from hf_finetune.units import format_bytes
 
     machine = asdict(detect())
     facts = {key: format_bytes(value) if key.endswith("_bytes") else value for key, value in machine.items()}

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the metrics."""
     import json
 
-    from hf_finetune.evaluation import evaluate
+    from hf_finetune.result.evaluate import evaluate
 
     metrics = evaluate(options.result, split=options.split, data=options.data, base=options.base)
     if options.json:

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print where it is, its size, and how far its answers are from the result's."""
-    from hf_finetune.merging import write_merged
-    from hf_finetune.section import format_bytes
+    from hf_finetune.result.merge import write_merged
+    from hf_finetune.units import format_bytes
 
     merged = write_merged(options.result, Path(options.folder), base=options.base)
     print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the suggestion and write the plot."""
     from hf_finetune.cli.files import recipe_path
-    from hf_finetune.lr_find import check_plot, find_learning_rate, plot
-    from hf_finetune.recipe import load_recipe
+    from hf_finetune.pipeline.lr_find import check_plot, find_learning_rate, plot
+    from hf_finetune.recipe.recipe import load_recipe
 
     recipe = load_recipe(recipe_path(options.recipe), options.overrides)
     check_plot(options.plot)

@@ -18,10 +18,10 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from hf_finetune.cli.files import recipe_path
-    from hf_finetune.ready import make_ready
-    from hf_finetune.recipe import load_recipe
+    from hf_finetune.pipeline.prepare import make_ready
+    from hf_finetune.recipe.recipe import load_recipe
     from hf_finetune.report.summary import render_plan
-    from hf_finetune.run_folder import plan_as_dict
+    from hf_finetune.run.folder import plan_as_dict
 
     ready = make_ready(load_recipe(recipe_path(options.recipe), options.overrides))
     if options.json:

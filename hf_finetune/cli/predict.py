@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from hf_finetune.errors import DataError
-    from hf_finetune.loading import load
+    from hf_finetune.result.classifier import load
 
     files = _files(options.images)
     classifier = load(options.result, revision=options.revision, base=options.base)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(written: list[str]) -> list[Path]:
-    from hf_finetune.data.folder import IMAGE_SUFFIXES
+    from hf_finetune.data.sources.folder import IMAGE_SUFFIXES
     from hf_finetune.errors import DataError
 
     files: list[Path] = []

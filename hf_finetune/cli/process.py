@@ -8,8 +8,8 @@ import os
 import sys
 from typing import NoReturn
 
-from hf_finetune import collector
 from hf_finetune.cli import main
+from hf_finetune.machine import process as collector
 
 
 def run() -> NoReturn:

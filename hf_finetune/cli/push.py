@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hf_finetune.backbones import Model
+    from hf_finetune.backbones.config import Model
     from hf_finetune.hub.push import Parcel
     from hf_finetune.hub.upload import Uploaded
 
@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Push, and print where it is; or print what would be pushed."""
     from hf_finetune.errors import HubError, RecipeError
-    from hf_finetune.hub.config import check_repo
     from hf_finetune.hub.push import Push, dry_run, push_run
     from hf_finetune.hub.stage import finished_run
+    from hf_finetune.recipe.hub import check_repo
 
     finished = finished_run(Path(options.run))
     hub = finished.report.recipe.get("hub") or {}
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _base(written: str | None) -> Model | None:
-    from hf_finetune.backbones import Model
+    from hf_finetune.backbones.config import Model
 
     if written is None:
         return None
@@ -81,7 +81,7 @@ def render_uploaded(done: Uploaded) -> str:
 
 
 def _show(parcels: Sequence[Parcel], *, private: bool) -> None:
-    from hf_finetune.section import format_bytes
+    from hf_finetune.units import format_bytes
 
     for parcel in parcels:
         print(f"{parcel.repo} ({'private' if private else 'public'} if it is new)")

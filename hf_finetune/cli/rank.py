@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from hf_finetune.errors import DataError
-    from hf_finetune.rank import rank
+    from hf_finetune.pipeline.rank import rank
     from hf_finetune.report.tables import plain_table, terminal_width
 
     if options.images < 2:

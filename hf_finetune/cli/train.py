@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hf_finetune.recipe import Recipe
+    from hf_finetune.recipe.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 def own_cache(recipe: Recipe) -> Iterator[None]:
     """A cache beside the run folder for this run alone, removed at its end. Raises RecipeError for a named cache."""
     from hf_finetune.errors import RecipeError
-    from hf_finetune.processes import is_first
+    from hf_finetune.machine.processes import is_first
 
     if recipe.data.cache_dir:
         raise RecipeError(
@@ -62,11 +62,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print the summary on rank 0."""
-    from hf_finetune import processes
     from hf_finetune.cli.files import recipe_path
-    from hf_finetune.pipeline import train
-    from hf_finetune.recipe import load_recipe
-    from hf_finetune.report.clock import process_start
+    from hf_finetune.machine import processes
+    from hf_finetune.pipeline.train import train
+    from hf_finetune.recipe.recipe import load_recipe
+    from hf_finetune.run.clock import process_start
 
     recipe = load_recipe(recipe_path(options.recipe), options.overrides)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too

@@ -1,10 +1,11 @@
-"""The recipe's `data` section."""
+"""The recipe's `data` and `augment` sections: where images come from, and what is done to those that train."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hf_finetune.section import Bytes, Section
 
@@ -34,3 +35,41 @@ class Data(Section):
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")
     store_limit: Bytes | None = Field(default=None, description="disk for decoded images; null: half of what is free")
     cache_dir: str | None = Field(default=None, description="null: the user's cache folder")
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _check_scale(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1] or value[1] == 0:
+        raise ValueError(f"expected [low, high] with low <= high and high above 0, found {list(value)}")
+    return value
+
+
+def _check_ratio(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] < math.inf:
+        raise ValueError(f"expected [low, high] with 0 < low <= high, found {list(value)}")
+    return value
+
+
+CropScale = Annotated[tuple[Probability, Probability], AfterValidator(_check_scale)]
+CropRatio = Annotated[tuple[float, float], AfterValidator(_check_ratio)]
+
+
+class Augment(Section):
+    """Per-sample augmentation of the batch, on the device that trains. Zero switches a step off."""
+
+    crop_scale: CropScale = Field(
+        default=(0.35, 1.0),
+        description="area of the random resized crop as a share of the image; [1, 1]: the centre crop",
+    )
+    crop_ratio: CropRatio = Field(default=(0.75, 4 / 3), description="aspect of the crop, in original pixels")
+    flip: Probability = Field(default=0.5, description="probability of a horizontal flip; 0 for text and digits")
+    rotate_degrees: Strength = Field(default=0.0, description="rotation drawn from ± this many degrees")
+    color: Strength = Field(default=0.0, description="brightness, contrast and saturation jitter, ± this share")
+    randaugment: int = Field(default=0, ge=0, le=4, description="number of random operations per image")
+    randaugment_magnitude: float = Field(default=9.0, ge=0, le=10, description="their strength, 0 to 10")
+    mixup: Strength = Field(default=0.0, description="alpha of the Beta distribution; 0.2 to 0.8 are usual")
+    cutmix: Strength = Field(default=0.0, description="alpha of the Beta distribution; 1.0 is usual")
+    erasing: Probability = Field(default=0.0, description="probability of random erasing")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import HubError
-from hf_finetune.hub.config import Hub
 from hf_finetune.hub.refusals import first_line, refusal
 from hf_finetune.hub.stage import local_base
-from hf_finetune.patience import Patience, may_pass, patiently
+from hf_finetune.network.patience import Patience, may_pass, patiently
+from hf_finetune.recipe.hub import Hub
 
 if TYPE_CHECKING:
     import httpx2

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_finetune.equivalence import OTHER_KERNELS, SAME_KERNELS, compare, logits_of
 from hf_finetune.errors import AdapterError
-from hf_finetune.held import Held
-from hf_finetune.manifest import Manifest
 from hf_finetune.report.snippet import PLACE
+from hf_finetune.result.compare import OTHER_KERNELS, SAME_KERNELS, compare, logits_of
+from hf_finetune.result.held_rows import Held
+from hf_finetune.result.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 _NOTHING_PUSHED = "Nothing was pushed; the run folder is as it was. If its base model is the right one, this is a bug."
@@ -47,8 +47,8 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str) -> Non
     """Raise AdapterError where the folder does not load, or answers otherwise; `snippet`: the card's, for a folder."""
     import torch
 
-    from hf_finetune.loading import load_result, torch_dtype
-    from hf_finetune.machine import training_device
+    from hf_finetune.machine.detect import training_device
+    from hf_finetune.result.load import load_result, torch_dtype
 
     def answer(dtype: torch.dtype, device: str) -> np.ndarray:
         model = load_result(staged, manifest, dtype, device)
@@ -85,7 +85,7 @@ def stock_answer(folder: Path, manifest: Manifest, pixels: np.ndarray, snippet: 
     """
     import torch
 
-    from hf_finetune.inference import Normaliser
+    from hf_finetune.preprocess.normalise import Normaliser
 
     given = Normaliser(manifest.preprocess)({"pixel_values": torch.from_numpy(pixels)}).numpy()
     logits, names = _run_snippet(folder, given, snippet)

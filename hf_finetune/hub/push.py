@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import MachineError
 from hf_finetune.hub.access import connect, full_name
-from hf_finetune.hub.files import CARD, local_files
 from hf_finetune.hub.gate import pass_gate, stock_answer
 from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import FinishedRun, describe, refuse_leaks, stage_run
 from hf_finetune.hub.upload import Uploaded, known_as, upload
-from hf_finetune.patience import Patience
-from hf_finetune.run_folder import locked
+from hf_finetune.network.patience import Patience
+from hf_finetune.result.files import CARD, local_files
+from hf_finetune.run.folder import locked
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from hf_finetune.backbones import Model
-    from hf_finetune.held import Held
-    from hf_finetune.manifest import Manifest
+    from hf_finetune.backbones.config import Model
+    from hf_finetune.result.held_rows import Held
+    from hf_finetune.result.manifest import Manifest
     from hf_finetune.types import RunReport
 
 logger = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ def _name_today(api: HfApi, wanted: Push) -> str:
 @contextmanager
 def _staged(run: FinishedRun, wanted: Push) -> Iterator[list[Parcel]]:
     """The parcels, gated and searched, in a folder of the run's disk that is removed afterwards."""
-    from hf_finetune.held import read_held
     from hf_finetune.report.snippet import stock_snippet
+    from hf_finetune.result.held_rows import read_held
 
     with locked(run.folder), _full_disk_is_said(run), _scratch(run) as scratch:
         into = scratch / "result"
@@ -138,7 +138,7 @@ def _scratch(run: FinishedRun) -> Iterator[Path]:
 
 def _merge(result: Path, whole: Path, manifest: Manifest, held: Held, snippet: str) -> Manifest:
     """The whole model, and the manifest that says so; the card's lines prove it, in a fresh process."""
-    from hf_finetune.merging import write_merged
+    from hf_finetune.result.merge import write_merged
 
     write_merged(
         result, whole, pixels=held.pixels, stock=lambda staged: stock_answer(staged, manifest, held.pixels, snippet)

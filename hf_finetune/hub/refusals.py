@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_finetune.errors import HubError
-from hf_finetune.patience import causes, may_pass, status_of
+from hf_finetune.network.patience import causes, may_pass, status_of
 
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
 

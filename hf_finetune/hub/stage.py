@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import AdapterError, HubError
-from hf_finetune.hub.files import CARD, published, sha256_of
 from hf_finetune.hub.leaks import find_leaks
-from hf_finetune.manifest import Manifest, read_manifest, write_manifest
-from hf_finetune.run_folder import RunFolder
+from hf_finetune.result.files import CARD, published, sha256_of
+from hf_finetune.result.manifest import Manifest, read_manifest, write_manifest
+from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import RunReport
 
 if TYPE_CHECKING:
-    from hf_finetune.backbones import Model
+    from hf_finetune.backbones.config import Model
 
 _MOST_LEAKS = 10
 
@@ -77,7 +77,7 @@ def stage_run(run: FinishedRun, into: Path, repo: str, base: Model | None = None
     is seen when it is loaded. Raises AdapterError where the result is not what the run wrote, HubError where others
     could not have the base.
     """
-    from hf_finetune.loading import check_base
+    from hf_finetune.result.load import check_base
 
     _copy(run, into)
     report, manifest = run.report, read_manifest(run.result)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import HubError
-from hf_finetune.hub.files import CARD, PATTERNS, LocalFile, is_published, local_files, sha256_of
 from hf_finetune.hub.refusals import refusal
-from hf_finetune.manifest import FILE as MANIFEST
-from hf_finetune.patience import Patience, may_pass, patiently, status_of, wait
+from hf_finetune.network.patience import Patience, may_pass, patiently, status_of, wait
 from hf_finetune.report.card_mark import is_unedited
+from hf_finetune.result.files import CARD, PATTERNS, LocalFile, is_published, local_files, sha256_of
+from hf_finetune.result.manifest import FILE as MANIFEST
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi

@@ -1,7 +1,7 @@
 """Climbs the ladder: probe, cached, full; each rung starts from the best so far and is kept only if it is better.
 
 Owns the order of the rungs and what of the time each gets. What a rung does is its own module's; which candidate wins
-is choose.py's.
+is candidates.py's.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import numpy as np
 from peft import PeftModel
 from torch import nn
 
-from hf_finetune import processes
-from hf_finetune.backbones.tokens import TokenDropper
+from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.choose import Chooser, Climbed, numbers_of
-from hf_finetune.ladder.last_block import short_last_block
+from hf_finetune.ladder.candidates import Chooser, Climbed, numbers_of
 from hf_finetune.ladder.pacing import TimeSharing
-from hf_finetune.ladder.passage import Passages, pass_over
-from hf_finetune.ladder.patches import Patches
-from hf_finetune.ladder.probe import run_probe
-from hf_finetune.ladder.start import answers_at_start
-from hf_finetune.ladder.suffix import Suffix
-from hf_finetune.ladder.update_times import AUTOCAST
-from hf_finetune.ladder.whole import Whole
-from hf_finetune.section import format_seconds
+from hf_finetune.ladder.probe.feature_pass import Passages, pass_over
+from hf_finetune.ladder.probe.last_block import short_last_block
+from hf_finetune.ladder.probe.rung import run_probe
+from hf_finetune.ladder.starting_model import answers_at_start
+from hf_finetune.ladder.trained.cached import Suffix
+from hf_finetune.ladder.trained.calibrate import AUTOCAST
+from hf_finetune.ladder.trained.full import Whole
+from hf_finetune.ladder.trained.patches import Patches
+from hf_finetune.machine import processes
 from hf_finetune.tasks.scoring import score_answers
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
 from hf_finetune.types import Candidate, PixelRows, Split
+from hf_finetune.units import format_seconds
 
 if TYPE_CHECKING:
-    from hf_finetune.ready import Prepared
+    from hf_finetune.plan.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_finetune import processes
 from hf_finetune.ladder import bounds
 from hf_finetune.ladder.budget import Budget
-from hf_finetune.recipe import Recipe
-from hf_finetune.section import format_seconds
+from hf_finetune.machine import processes
+from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan
+from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from hf_finetune.report.references import (
 from hf_finetune.report.snippet import predict_snippet, stock_snippet
 from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
-from hf_finetune.section import format_bytes
 from hf_finetune.types import RunReport
+from hf_finetune.units import format_bytes
 
 _MOST_LABELS = 50
 _MOST_CLASSES = 50
@@ -191,7 +191,7 @@ def _training(report: RunReport) -> str:
 
 
 def _unnamed(note: str) -> str:
-    """A note on byte-equal images without the names of files (data/duplicates.py), which are not for everyone."""
+    """A note on byte-equal images without the names of files (data/index/duplicates.py), which are not for everyone."""
     named = "found byte-equal in" in note or "found under contradictory labels" in note
     return note.partition(": ")[0] if named else note
 

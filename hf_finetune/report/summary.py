@@ -9,8 +9,8 @@ from typing import Any
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width
-from hf_finetune.section import format_bytes, format_seconds
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
+from hf_finetune.units import format_bytes, format_seconds
 
 
 def render_plan(plan: Plan, overview: Mapping[str, str] | None = None, *, width: int | None = None) -> str:

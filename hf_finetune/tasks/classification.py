@@ -6,12 +6,16 @@ Its loss is in `loss.py`, its metrics in `scoring.py`; both are imported by who 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
+
+if TYPE_CHECKING:
+    from hf_finetune.types import Labels, PixelRows
 
 _LARGEST_BOOST = 10.0
 
@@ -62,3 +66,8 @@ def auto_class_weights(label_counts: Sequence[int]) -> list[float]:
     capped = [min(_LARGEST_BOOST, rows / (classes * count)) if count else _LARGEST_BOOST for count in label_counts]
     mean = sum(weight * count for weight, count in zip(capped, label_counts, strict=True)) / rows
     return [weight / mean for weight in capped]
+
+
+def class_counts(rows: PixelRows, labels: Labels) -> list[int]:
+    """How many rows each class has."""
+    return np.bincount(rows.labels, minlength=len(labels.names)).tolist()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from hf_finetune.machine.ranks import world_size
 from hf_finetune.training.config import Train
 from hf_finetune.training.pace import Pace
-from hf_finetune.training.ranks import world_size
 from hf_finetune.types import Plan
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}

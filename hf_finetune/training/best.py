@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_finetune.training.ranks import is_distributed
+from hf_finetune.machine.ranks import is_distributed
 from hf_finetune.types import Answers
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]

@@ -17,14 +17,14 @@ from hf_finetune.errors import TrainingError
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.best import KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
-from hf_finetune.training.captured import may_capture
 from hf_finetune.training.config import Train
+from hf_finetune.training.cuda_graph.captured import may_capture
+from hf_finetune.training.cuda_graph.module_walks import listed_weights
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
 from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
-from hf_finetune.training.walks import listed_weights
 from hf_finetune.types import Answers, Plan
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_finetune.training.ranks import max_over_ranks
+from hf_finetune.machine.ranks import max_over_ranks
 
 Schedule = Literal["cosine", "linear", "constant"]
 

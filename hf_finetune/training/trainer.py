@@ -22,12 +22,12 @@ from torch import nn
 from transformers import Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.training.captured import CapturedPieces
+from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.training.cuda_graph.captured import CapturedPieces
+from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
 from hf_finetune.training.objective import Batch, Objective, Prepared
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
-from hf_finetune.training.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
-from hf_finetune.training.walks import keeps_statistics
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which module may import which (DESIGN.md, "Dependency direction"), read from the syntax trees.
+"""Which module may import which: the floors of docs/architecture.md, read from the syntax trees.
 
 Imports inside functions and under TYPE_CHECKING count: they say what a module knows of.
 """
@@ -9,52 +9,28 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 PACKAGE = "hf_finetune"
 ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 
-# A component's folder may import these and itself, nothing else of the package.
-COMPONENTS = ("adapters", "backbones", "data", "quantizers", "report", "starter", "tasks", "training")
-BELOW_COMPONENTS = ("errors", "types", "section", "fetching", "patience", "pixels", "stock")
-# The rest, lowest first. A module may import those of its own row and of the rows above it in this table. `recipe` and
-# what follows may import the sections of components too; `BINDING` and what follows all of a component.
-LAYERS = (
-    ("errors",),
-    ("types", "section"),
-    ("fetching", "patience", "pixels", "stock"),
-    ("recipe_errors", "recipe_yaml", "recipe"),
-    ("allocator", "collector", "machine", "memory", "plan", "processes", "rates"),
-    COMPONENTS,
-    (
-        "checkpoints",
-        "equivalence",
-        "evaluation",
-        "held",
-        "hub",
-        "inference",
-        "loading",
-        "manifest",
-        "merging",
-        "peak",
-        "run_folder",
-        "saving",
-    ),
-    ("ready",),
-    ("images",),
-    ("ladder",),
-    ("finishing",),
+# Lowest first. A module imports those of its own folder and of the floors below, nothing else of the package. A module
+# of the root may import its own floor too.
+FLOORS = (
+    ("errors", "types"),
+    ("section", "units"),
+    ("machine", "network", "preprocess", "report"),
+    ("adapters", "backbones", "data", "quantizers", "tasks", "training"),
+    ("recipe",),
+    ("plan", "result", "run"),
+    ("hub", "ladder"),
     ("pipeline",),
-    ("lr_find", "rank"),
-    ("cli",),
-    ("__main__", "__init__"),
+    ("__init__", "__main__", "cli"),
 )
-# What the recipe is made of: the sections, each beside its component.
-SECTIONS = ("adapters", "backbones", "data", "hub", "ladder", "quantizers", "tasks", "training")
-ABOVE_THE_PIPELINE = ("lr_find", "rank", "cli", "__main__", "__init__")
-
+FLOOR_OF = {name: number for number, floor in enumerate(FLOORS, 1) for name in floor}
+MOST_FILES = 20
+MOST_FILES_AT_THE_ROOT = 8
+# A folder's face is empty, unless it is a union of components or the face of the package itself.
+UNIONS = ("adapters", "quantizers", "tasks", "tasks/metrics")
 FILES = sorted(ROOT.rglob("*.py"))
-RANKS = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 
 
 def place(path: Path) -> str:
@@ -62,66 +38,72 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[str, str, int]]:
-    """(folder or top-level module, full name, line) of every import of the package's own modules."""
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(full name, line) of every import of the package's own modules, and of the names in them."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
-            full = [node.module or ""] if node.module != PACKAGE else [f"{PACKAGE}.{name.name}" for name in node.names]
+            names = [f"{node.module}.{name.name}" for name in node.names]
         elif isinstance(node, ast.Import):
-            full = [name.name for name in node.names]
+            names = [name.name for name in node.names]
         else:
             continue
-        for name in full:
-            parts = name.split(".")
-            if parts[0] == PACKAGE and parts[1:] != ["__version__"]:
-                yield (parts[1] if len(parts) > 1 else "__init__"), name, node.lineno
+        for name in names:
+            if name.split(".")[0] == PACKAGE and name != f"{PACKAGE}.__version__":
+                yield name, node.lineno
+
+
+def file_of(name: str) -> Path:
+    """The file that `name` (a module, or something in one) comes from."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), -1, -1):
+        for path in (ROOT.joinpath(*parts[:end]).with_suffix(".py"), ROOT.joinpath(*parts[:end], "__init__.py")):
+            if path.is_file():
+                return path
+    raise AssertionError(f"{name} is imported and not there")
 
 
 def where(path: Path, name: str, line: int) -> str:
     return f"{path.relative_to(ROOT.parent)}:{line} imports {name}"
 
 
-def test_every_module_has_a_place_in_the_table() -> None:
-    assert {place(path) for path in FILES} - set(RANKS) == set()
+def test_every_module_has_a_floor() -> None:
+    assert {place(path) for path in FILES} == set(FLOOR_OF)
 
 
-def test_components_import_nothing_but_themselves_and_what_lies_below_all() -> None:
+def test_nothing_imports_upwards_and_folders_of_a_floor_do_not_import_each_other() -> None:
     found = [
         where(path, name, line)
         for path in FILES
-        if place(path) in COMPONENTS
-        for target, name, line in imports(path)
-        if target not in (place(path), *BELOW_COMPONENTS)
+        for name, line in imports(path)
+        if (target := place(file_of(name))) != place(path)
+        and FLOOR_OF[target] >= FLOOR_OF[place(path)]
+        and not (FLOOR_OF[target] == FLOOR_OF[place(path)] and path.parent == ROOT)
     ]
     assert found == []
 
 
-def test_the_rest_imports_only_downwards() -> None:
-    recipe = RANKS["recipe"]
-    found = [
-        where(path, name, line)
-        for path in FILES
-        if place(path) not in COMPONENTS
-        for target, name, line in imports(path)
-        if RANKS[target] > RANKS[place(path)] and not (RANKS[place(path)] >= recipe and target in SECTIONS)
-    ]
-    assert found == []
+def test_no_files_import_each_other_in_a_circle() -> None:
+    edges = {path: {file_of(name) for name, _ in imports(path)} - {path} for path in FILES}
+    left = dict(edges)
+    while free := [path for path, targets in left.items() if not targets & set(left)]:
+        for path in free:
+            del left[path]
+    circle = {
+        path.relative_to(ROOT).as_posix(): sorted(target.relative_to(ROOT).as_posix() for target in targets & set(left))
+        for path, targets in left.items()
+    }
+    assert circle == {}
 
 
-def test_only_the_command_line_and_the_package_itself_import_the_pipeline() -> None:
-    found = [
-        where(path, name, line)
-        for path in FILES
-        if place(path) not in (*ABOVE_THE_PIPELINE, "pipeline")
-        for target, name, line in imports(path)
-        if target in ("pipeline", "cli", "lr_find", "rank", "__main__", "__init__")
-    ]
-    assert found == []
+def test_no_folder_is_too_full_to_be_looked_through() -> None:
+    folders = {path.parent for path in FILES}
+    counts = {folder: sum(path.parent == folder for path in FILES) for folder in folders}
+    assert counts[ROOT] <= MOST_FILES_AT_THE_ROOT
+    assert {folder.name: count for folder, count in counts.items() if count > MOST_FILES} == {}
 
 
-@pytest.mark.parametrize("module", ["recipe", "plan", "rates", "machine", "memory", "processes"])
-def test_what_runs_before_torch_imports_sections_from_components_and_nothing_else(module: str) -> None:
-    """The section classes are what a component's folder exports."""
-    targets = {name for target, name, _ in imports(ROOT / f"{module}.py") if target in COMPONENTS}
-    assert targets <= {f"{PACKAGE}.{folder}" for folder in SECTIONS}
+def test_a_folders_face_is_empty_unless_it_is_a_union() -> None:
+    """So that importing one module of a folder imports nothing that the module itself does not need."""
+    faces = [path for path in FILES if path.name == "__init__.py" and path.stat().st_size]
+    assert {face.parent.relative_to(ROOT).as_posix() for face in faces} == {".", "cli", *UNIONS}

@@ -43,23 +43,22 @@ def test_the_command_line_and_the_package_are_light() -> None:
 
 def test_the_recipe_and_every_section_are_light() -> None:
     found = sections()
-    assert {"hf_finetune.recipe", "hf_finetune.adapters.lora", "hf_finetune.data.config"} <= set(found)
-    assert heavy_after("import hf_finetune.types, hf_finetune.recipe, " + ", ".join(found)) == []
+    assert {"hf_finetune.recipe.recipe", "hf_finetune.adapters.lora", "hf_finetune.data.config"} <= set(found)
+    assert heavy_after("import hf_finetune.types, hf_finetune.recipe.recipe, " + ", ".join(found)) == []
 
 
 def test_a_shipped_recipe_is_read_and_its_schema_made_without_a_heavy_library() -> None:
-    code = (
-        "from hf_finetune.recipe import *\nload_recipe('recipes/quickstart.yaml', ['train.epochs=3'])\nrecipe_schema()"
-    )
+    code = "from hf_finetune.recipe.recipe import *\n"
+    code += "load_recipe('recipes/quickstart.yaml', ['train.epochs=3'])\nrecipe_schema()"
     assert heavy_after(code) == []
 
 
 def test_the_plan_is_made_of_light_modules() -> None:
-    assert heavy_after("import hf_finetune.plan, hf_finetune.memory, hf_finetune.machine") == []
+    assert heavy_after("import hf_finetune.plan.plan, hf_finetune.plan.forecast, hf_finetune.machine.detect") == []
 
 
 def test_a_decoding_worker_is_light() -> None:
-    assert heavy_after("import hf_finetune.data.worker") == []
+    assert heavy_after("import hf_finetune.data.store.worker") == []
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hf_finetune.backbones import Model
 from hf_finetune.backbones.anatomy import find_blocks
+from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.measure import saved_bytes_per_image
 from hf_finetune.backbones.targets import find_targets

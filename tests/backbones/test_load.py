@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from hf_finetune.adapters import Lora
 from hf_finetune.adapters.trained import frozen_norms
-from hf_finetune.backbones import Model
+from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.fingerprint import fingerprint
 from hf_finetune.backbones.load import enable_checkpointing, load_backbone

@@ -17,8 +17,8 @@ from process_tree import watch  # noqa: E402
 from scale import cases, exponent, growth  # noqa: E402
 from synthetic import HEIGHT, WIDTH, write_tree  # noqa: E402
 
-from hf_finetune.data import Data  # noqa: E402
-from hf_finetune.data.scan import scan  # noqa: E402
+from hf_finetune.data.config import Data  # noqa: E402
+from hf_finetune.data.index.scan import scan  # noqa: E402
 
 
 def test_the_product_reads_a_synthetic_set_and_finds_no_equal_images(tmp_path: Path) -> None:

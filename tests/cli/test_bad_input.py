@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_finetune.machine import training_device
-from tests.hub.repos import timm_model
+from hf_finetune.machine.detect import training_device
+from tests.hub_server.repos import timm_model
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -238,7 +238,7 @@ def test_a_run_that_is_interrupted_in_its_test_keeps_the_best_rung(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("hf_finetune.finishing.evaluate_splits", interrupted)
+        patched.setattr("hf_finetune.pipeline.finish.evaluate_splits", interrupted)
         code, _, err = cli("train", recipe, "ladder=[probe]")
     assert code == 130
     assert "the best rung so far (probe) is saved in" in err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 AROUND = """
 import atexit, gc, sys, threading, time
-from hf_finetune import collector
+from hf_finetune.machine import process as collector
 from hf_finetune.cli import VERBS, process
 
 class Verb:

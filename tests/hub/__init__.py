@@ -1,8 +1,1 @@
-"""A Hugging Face Hub on loopback for tests: `python -m tests.hub PORT DIR`. Standard library, and PyYAML for cards.
-
-On disk: `store` (which repos exist), `repo` (one repo: checkout, history, content), `history` (commits and trees),
-`blobs` (content by hash), `push` (a commit request applied to a tree), `attributes` (what LFS keeps), `uploads` (large
-files on their way). Over HTTP: `server` (routing, connection), `messages` (requests, refusals, access), `body`,
-`read_routes`, `write_routes`, `lfs_routes`, `faults` (what shall go wrong). `users` owns tokens, `card_schema` and
-`card_terms` the check of a card's metadata. `fixture` owns the pytest fixture `hub`, `repos` what is put into DIR.
-"""
+"""Publishing a run: what is staged, what is refused, how it arrives, and how it is found again."""

@@ -19,7 +19,7 @@ from timm.models import save_for_hf
 import hf_finetune
 from hf_finetune.cli import main
 from hf_finetune.errors import RecipeError
-from hf_finetune.recipe import load_recipe
+from hf_finetune.recipe.recipe import load_recipe
 from tests.cli.photos import write_photos
 from tests.matrix.architectures import write_transformers
 from tests.training.rows import save_tiny_vit

@@ -14,12 +14,12 @@ from transformers import AutoModelForImageClassification
 from hf_finetune.adapters import HeadOnly, Lora
 from hf_finetune.adapters.attach import attach
 from hf_finetune.adapters.trained import frozen_norms
-from hf_finetune.backbones import Model
+from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
-from hf_finetune.equivalence import compare_whole, generated_pixels, logits_of, stock_logits
 from hf_finetune.errors import AdapterError, ModelError
-from hf_finetune.merging import save_merged
+from hf_finetune.result.compare import compare_whole, generated_pixels, logits_of, stock_logits
+from hf_finetune.result.merge import save_merged
 from hf_finetune.types import BackboneFacts, Labels
 from tests.matrix.architectures import HEAD_ONLY, LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
 

@@ -70,7 +70,7 @@ def test_the_commands_and_then_the_python_work(checkout: Path) -> None:
 
 
 def test_the_yaml_is_a_recipe(tmp_path: Path) -> None:
-    from hf_finetune.recipe import load_recipe
+    from hf_finetune.recipe.recipe import load_recipe
 
     (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.hub.fixture import Hub
-from tests.hub.recipe_repos import seed_recipe_folders, seed_recipe_repos
+from tests.hub_server.fixture import Hub
+from tests.hub_server.recipe_repos import seed_recipe_folders, seed_recipe_repos
 
 REPO = Path(__file__).resolve().parents[2]
 

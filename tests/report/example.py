@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_finetune.recipe import load_recipe
+from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.fields import DataFields, MachineFields, ModelFields, PeakFields
-from hf_finetune.run_folder import plan_as_dict
+from hf_finetune.run.folder import plan_as_dict
 from hf_finetune.tasks.scoring import answers_of, score_answers
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from hf_finetune.data.duplicates import describe
+from hf_finetune.data.index.duplicates import describe
 from hf_finetune.report.card import model_card
 from hf_finetune.report.references import last_component, without_paths
 from hf_finetune.report.snippet import stock_snippet

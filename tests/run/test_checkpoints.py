@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_finetune.checkpoints import is_whole, newest_whole, seal
+from hf_finetune.run.checkpoints import is_whole, newest_whole, seal
 
 
 def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:

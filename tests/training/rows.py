@@ -10,10 +10,10 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_finetune.adapters import Lora
-from hf_finetune.backbones import Model
+from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
-from hf_finetune.recipe import Recipe, load_recipe
+from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.types import BackboneFacts, Decision, Labels, Plan, Preprocess, Resize
 
 LABELS = Labels(("n/a", "1", "true"))

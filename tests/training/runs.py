@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_finetune.backbones.tokens import TokenDropper
-from hf_finetune.checkpoints import seal
-from hf_finetune.data.dataset import EvalRows
-from hf_finetune.ladder.full import objective_and_rows
-from hf_finetune.ladder.rung import train_rung
-from hf_finetune.recipe import Recipe
+from hf_finetune.backbones.surgery.token_dropper import TokenDropper
+from hf_finetune.data.augment.dataset import EvalRows
+from hf_finetune.ladder.trained.full import objective_and_rows
+from hf_finetune.ladder.trained.rung import train_rung
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.run.checkpoints import seal
 from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan

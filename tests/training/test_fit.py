@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from hf_finetune.checkpoints import newest_whole
 from hf_finetune.errors import MachineError, TrainingError
+from hf_finetune.run.checkpoints import newest_whole
 from hf_finetune.training.config import Train
 from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.pace import Pace

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_finetune.adapters import Lora
-from hf_finetune.backbones import Model
+from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.quantizers import Int8, Nf4

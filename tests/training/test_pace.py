@@ -13,7 +13,7 @@ from torch import nn
 from hf_finetune.ladder.bounds import ALONE, CACHED_EPOCHS, FEWEST_UPDATES, LEAST_UPDATES, SHORT_KEEP
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.pacing import TimeSharing, Turn
-from hf_finetune.recipe import load_recipe
+from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.best import is_better
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Decision, Plan

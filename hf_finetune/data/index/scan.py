@@ -1,0 +1,235 @@
+"""Makes the `Index`: every row of the dataset by split, with label ids; nothing decoded.
+
+Owns the order of the work (find the source, choose splits, encode labels, cut what is missing, report). How each kind
+of source is read lives in a module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.index import duplicates, labels, splits
+from hf_finetune.data.sources.naming import (
+    ARCHIVE_SUFFIXES,
+    HUB_ID,
+    TABLE_SUFFIXES,
+    looks_like_path,
+    missing_path_hint,
+    refuse_unused,
+)
+from hf_finetune.data.sources.source import Source, SourceRow, count
+from hf_finetune.errors import DataError
+from hf_finetune.types import SPLITS, Index, Labels, Rejected, Row, Split
+
+
+def scan(config: Data, *, seed: int) -> Index:
+    """The index of `config.name`: a folder, a table file, a Hub id or `builtin:digits`.
+
+    `seed` decides which rows are cut from train where a split is missing. Raises DataError.
+    """
+    return build_index(_source(config), config, seed=seed)
+
+
+def index_of(data: Any, config: Data, *, seed: int) -> Index:
+    """The index of what a notebook has at hand; `config.name` is not read.
+
+    `data` is a `datasets.Dataset` or `DatasetDict`, a folder or file path, or a list of (path, label) pairs or of paths
+    whose parent folder is the class. Raises DataError.
+    """
+    if isinstance(data, str | Path):
+        return scan(config.model_copy(update={"name": str(data)}), seed=seed)
+    if isinstance(data, list | tuple):
+        from hf_finetune.data.sources.in_memory import read_list
+
+        return build_index(read_list(data, config), config, seed=seed)
+    from hf_finetune.data.sources.hf_rows import read_datasets
+
+    return build_index(read_datasets(data, config), config, seed=seed)
+
+
+def scan_split(config: Data, split: Split) -> Index:
+    """Only the rows to score: the dataset's own `split`, or all of a dataset that knows no splits.
+
+    Nothing is cut, and neither a training split nor every class is needed. Raises DataError.
+    """
+    source = _source(config)
+    own = splits.find(source, config, split)
+    found: dict[Split, list[SourceRow]] = {split: source.splits[own]}
+    names, rows, unlabelled = labels.encode(found, source.label_names)
+    if not rows[split]:
+        raise DataError(f"data.name: labelled images are expected in {source.name}, found none", "give another dataset")
+    missing = tuple(Rejected(row.name, split, row.reason) for row in source.rejected if row.split == own)
+    return Index(
+        source=source.name,
+        revision=_revision(source, found),
+        commit=source.commit,
+        licence=source.licence,
+        labels=names,
+        splits={split: tuple(Row(row.name, number, row.locator) for row, number in rows[split])},
+        cut=(),
+        rejected=(*missing, *unlabelled),
+        notes=source.notes,
+        reader=source.reader,
+    )
+
+
+def build_index(source: Source, config: Data, *, seed: int) -> Index:
+    """Chooses splits, encodes labels, cuts missing splits and gathers the notes. Raises DataError."""
+    given, split_notes = splits.assign(source, config)
+    notes = [*source.notes, *split_notes]
+    found: dict[Split, list[SourceRow]] = {split: source.splits[own] for split, own in given.items()}
+    for split in SPLITS[1:]:
+        if found.get(split) and all(labels.is_missing(row.label) for row in found[split]):
+            notes.append(_unlabelled(split, given[split], len(found.pop(split)), config))
+    own_to_split: dict[str, Split] = {own: split for split, own in given.items() if split in found}
+    rejected = [
+        Rejected(row.name, own_to_split.get(row.split, "train"), row.reason)
+        for row in source.rejected
+        if row.split in own_to_split or row.split not in source.splits  # of an unknown split: counted with train
+    ]
+    _refuse_empty(source, found, rejected)
+    names, rows, unlabelled = labels.encode(found, source.label_names)
+    rejected += unlabelled
+    _refuse_bad_share(source, rows, rejected, config)
+    notes += labels.check_between_splits(names, rows, source.name)
+
+    groups, leaks = _duplicates(source, names, rows)
+    final, cut_names, cut_notes = _cut_missing(names, rows, groups, config, seed)
+    return Index(
+        source=source.name,
+        revision=_revision(source, found),
+        commit=source.commit,
+        licence=source.licence,
+        labels=names,
+        splits={s: tuple(Row(row.name, n, row.locator) for row, n in final.get(s, ())) for s in SPLITS},
+        cut=cut_names,
+        rejected=tuple(rejected),
+        notes=(*notes, *leaks, *cut_notes),
+        reader=source.reader,
+    )
+
+
+Rows = Mapping[Split, list[labels.Labelled]]
+
+
+def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[int]], list[str]]:
+    """Positions (over all splits in order) of byte-equal rows, and notes on those that do harm."""
+    everything = [(split, row, label) for split, part in rows.items() for row, label in part]
+    groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
+    described = [
+        [(everything[n][0], names.names[everything[n][2]], everything[n][1].name) for n in group] for group in groups
+    ]
+    return groups, duplicates.describe(described)
+
+
+def _cut_missing(
+    names: Labels, rows: Rows, groups: list[list[int]], config: Data, seed: int
+) -> tuple[Rows, tuple[Split, ...], list[str]]:
+    """All splits, the names of those that were cut from train, and notes."""
+    shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
+    shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
+    in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
+    equal = [[number for number in group if number < in_train] for group in groups]
+    parts, notes = splits.cut(rows["train"], names, shares, [group for group in equal if len(group) > 1], seed)
+    return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
+
+
+def _source(config: Data) -> Source:
+    name = config.name
+    if name.startswith("builtin:"):
+        from hf_finetune.data.sources.digits import read_digits
+
+        if name != "builtin:digits":
+            raise DataError(f"data.name: builtin:digits is the one built-in dataset, found {name}", "did you mean it?")
+        refuse_unused(config, "builtin:digits", "revision", "config", "image_column", "label_column")
+        return read_digits()
+    path = Path(name).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise DataError(f"data.name: {path} cannot be read: {error.strerror}", "check its permissions") from error
+    if is_folder:
+        from hf_finetune.data.sources.folder import read_folder
+
+        return read_folder(path, config)
+    if is_file:
+        return _file_source(path, config)
+    if looks_like_path(name) or not HUB_ID.fullmatch(name):
+        raise DataError(
+            f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", missing_path_hint(path)
+        )
+    from hf_finetune.data.sources.hub_dataset import read_hub
+
+    return read_hub(config, missing_path_hint(path, close_only=True))
+
+
+def _file_source(path: Path, config: Data) -> Source:
+    suffix = path.suffix.lower()
+    if suffix in ARCHIVE_SUFFIXES:
+        raise DataError(
+            f"data.name: a folder or a table file is expected, found the archive {path}",
+            "unpack it and set data.name to the folder",
+        )
+    if suffix not in TABLE_SUFFIXES:
+        raise DataError(
+            f"data.name: a table file ending in {', '.join(TABLE_SUFFIXES)} is expected, found {path}",
+            "give the folder that holds the class folders, or a table with an image column and a label column",
+        )
+    refuse_unused(config, str(path), "revision", "config")
+    if suffix == ".parquet":
+        from hf_finetune.data.sources.parquet import read_parquet
+
+        return read_parquet({"train": [path]}, path.absolute().parent, config, name=str(path), has_splits=False)
+    from hf_finetune.data.sources.table import read_tables
+
+    return read_tables([(path.absolute(), None)], path.absolute().parent, config, name=str(path))
+
+
+def _unlabelled(split: Split, own: str, size: int, config: Data) -> str:
+    asked: Mapping[Split, str | None] = {"validation": config.validation_split, "test": config.test_split}
+    if asked[split] is not None:
+        raise DataError(
+            f"data.{split}_split: labelled rows are expected, found {count(size, 'row')} without a label in {own!r}",
+            f"name a split with labels, or set data.{split}_split to null",
+        )
+    return f"split {own} is not used: none of its {count(size, 'row')} has a label"
+
+
+def _refuse_empty(source: Source, found: Mapping[Split, list[Any]], rejected: list[Rejected]) -> None:
+    for split, rows in found.items():
+        if not rows:
+            why = next((f"; {row.name}: {row.reason}" for row in rejected if row.split == split), "")
+            raise DataError(
+                f"data.name: images with labels are expected in {split} of {source.name}, found none{why}",
+                "check that the files are there and that data.name is the folder above the class folders",
+            )
+
+
+def _refuse_bad_share(source: Source, rows: Mapping[Split, list[Any]], rejected: list[Rejected], config: Data) -> None:
+    total = len(rejected) + sum(map(len, rows.values()))
+    if len(rejected) > config.max_bad_share * total:
+        shown = "; ".join(f"{row.name}: {row.reason}" for row in rejected[:5])
+        raise DataError(
+            f"data.max_bad_share: at most {config.max_bad_share:.1%} of the rows of {source.name} may be unusable, "
+            f"found {len(rejected):,} of {total:,}: {shown}",
+            "mend these rows, or raise data.max_bad_share to skip them",
+        )
+
+
+def _revision(source: Source, found: Mapping[Split, list[SourceRow]]) -> str:
+    """Hash over the source's stamp and every row's name, size, time, label and given split.
+
+    What was cut from train is not in it, so that another seed finds the images that were decoded already.
+    """
+    digest = blake2b(f"{source.stamp}\0{source.label_names}\n".encode(), digest_size=16)
+    lines = [
+        f"{row.name}\0{row.size}\0{row.mtime_ns}\0{row.label}\0{split}\n"
+        for split, rows in found.items()
+        for row in rows
+    ]
+    digest.update("".join(sorted(lines)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""What a cell of a table means: a path, an image name, a label, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.data.sources.source import RawLabel, plain
+from hf_finetune.errors import DataError
+
+
+def locate(path: str, folder: Path) -> str:
+    """The file that a path in a table means: relative to the table's folder, backslashes as on Windows understood.
+
+    Raises DataError for an address on a network.
+    """
+    if path.startswith(("http://", "https://", "hf://", "s3://", "gs://")):
+        raise DataError(
+            f"data.image_column: paths of files are expected, found the address {path}",
+            "download the images first and give paths relative to the table",
+        )
+    file = os.path.join(folder, path)  # noqa: PTH118
+    if "\\" in path and not os.path.exists(file):  # noqa: PTH110
+        file = os.path.join(folder, path.replace("\\", "/"))  # noqa: PTH118
+    return file if ".." in path else os.path.normpath(file)  # a folder that is a link makes ".." go elsewhere
+
+
+def name_below(root: str, file: str) -> str:
+    """The path below `root` with forward slashes, or the whole path where it lies elsewhere."""
+    below = file[len(root) :].lstrip(os.sep) if file.startswith(root + os.sep) else file
+    return plain(below.replace(os.sep, "/"))
+
+
+def raw_label(value: Any) -> RawLabel:
+    """A cell as a raw label: text and whole numbers as they are, anything else (true, 1.5) by its text."""
+    if value is None or isinstance(value, str):
+        return value
+    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def is_missing(label: RawLabel) -> bool:
+    """None, blank text, and -1, by which Hub datasets mark an unlabelled row."""
+    return label is None or label == -1 or (isinstance(label, str) and not label.strip())

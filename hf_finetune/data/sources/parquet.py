@@ -1,0 +1,210 @@
+"""Parquet tables whose image column holds encoded bytes or paths, as one file or as a folder in the Hub's layout.
+
+Streams over the image column once, a piece at a time, for sizes and tail digests; images are never all in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.sources import columns
+from hf_finetune.data.sources.cells import locate, name_below, raw_label
+from hf_finetune.data.sources.naming import split_of
+from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
+from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
+from hf_finetune.errors import DataError
+from hf_finetune.units import format_bytes
+
+SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
+
+
+def read_parquet(
+    files: Mapping[str, Sequence[Path]], root: Path, config: Data, *, name: str, has_splits: bool = True
+) -> Source:
+    """The rows of Parquet files by the split that each belongs to. Raises DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = [(split, path.absolute()) for split, paths in files.items() for path in paths]
+    splits: dict[str, list[SourceRow]] = {split: [] for split in files}
+    rejected: list[SourceRejected] = []
+    notes: list[str] = []
+    stamps: list[str] = []
+    found: columns.Columns | None = None
+    label_names: tuple[str, ...] | None = None
+    first = 0
+    for split, path in flat:
+        try:
+            table = pq.ParquetFile(path, memory_map=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(
+                f"data.name: a Parquet file is expected, found {path}: {error}", "write it again"
+            ) from error
+        names, kinds = _schema(table.schema_arrow)
+        chosen = columns.find(kinds, config, str(path))
+        own_names = names.get(chosen.label)
+        if found is not None and (chosen != found or own_names != label_names):
+            raise DataError(
+                f"data.name: the same columns and classes are expected in every file, found others in {path}",
+                f"write it with the columns of {flat[0][1].name}",
+            )
+        found, label_names = chosen, own_names
+        notes += _large_groups(table, path, chosen.image)
+        stat = path.stat()
+        stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
+        for own_split, row in _rows(table, path, root, chosen, first):
+            where = own_split if own_split is not None else split
+            splits.setdefault(where, [])
+            if isinstance(row, SourceRow):
+                splits[where].append(row)
+            else:
+                rejected.append(SourceRejected(row[0], where, row[1]))
+        first += table.metadata.num_rows
+        has_splits |= chosen.split is not None
+    if found is None:
+        raise DataError(f"data.name: Parquet files are expected in {name}, found none", "check data.name")
+    return Source(
+        name=name,
+        splits={split: rows for split, rows in splits.items() if rows or (split in files and not found.split)},
+        reader=ParquetReader(tuple(str(path) for _, path in flat), found.image),
+        has_splits=has_splits,
+        label_names=label_names,
+        rejected=tuple(rejected),
+        notes=tuple(notes),
+        stamp="\n".join(stamps),
+    )
+
+
+def read_parquet_folder(root: Path, names: Sequence[str], config: Data) -> Source:
+    """Parquet files below `root`, their split told by file name (`train-00000-of-00001`) or folder, or `data.config`.
+
+    Raises DataError where several configurations are there and none is named.
+    """
+    by_config: dict[str, dict[str, list[Path]]] = {}
+    for name in names:
+        parts = name.split("/")
+        folders = [part for part in parts[:-1] if part != "data" and split_of(part) is None]
+        split = _split_name(parts)
+        by_config.setdefault("/".join(folders) or "default", {}).setdefault(split, []).append(root / name)
+    if config.config is None and len(by_config) > 1:
+        raise DataError(
+            f"data.config: one configuration is expected in {root}, found {listing(by_config, 20)}",
+            "set data.config to one of these",
+        )
+    wanted = config.config or next(iter(by_config))
+    if wanted not in by_config:
+        raise DataError(
+            f"data.config: {root} has no configuration {wanted!r}, found {listing(by_config, 20)}",
+            "set data.config to one of these" if len(by_config) > 1 else "leave data.config out",
+        )
+    files = by_config[wanted]
+    return read_parquet(files, root, config, name=str(root), has_splits=len(files) > 1 or "train" not in files)
+
+
+def read_small_table(path: Path) -> list[dict[str, Any]]:
+    """A Parquet table of paths and labels, read whole. Raises DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"data.name: a Parquet file is expected, found {path}: {error}", "write it again") from error
+
+
+def class_names(feature: object) -> tuple[str, ...] | None:
+    """The names of a ClassLabel as `datasets` writes it into a schema's metadata; None for any other feature."""
+    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+        return tuple(str(name) for name in feature["names"])
+    return None
+
+
+def kind_of(type_: Any) -> columns.Kind:
+    """What a column of an Arrow type may be used for."""
+    import pyarrow as pa
+
+    value = type_.value_type if pa.types.is_dictionary(type_) else type_
+    if pa.types.is_struct(value):
+        fields = {value.field(number).name for number in range(value.num_fields)}
+        return "image" if "bytes" in fields else "other"
+    if pa.types.is_binary(value) or pa.types.is_large_binary(value):
+        return "image"
+    if pa.types.is_string(value) or pa.types.is_large_string(value):
+        return "text"
+    if pa.types.is_integer(value) or pa.types.is_boolean(value):
+        return "whole"
+    return "other"
+
+
+def _schema(schema: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, columns.Kind]]:
+    """ClassLabel names by column, and the kind of each column."""
+    raw = (schema.metadata or {}).get(b"huggingface")
+    features = json.loads(raw).get("info", {}).get("features", {}) if raw else {}
+    names = {name: found for name, feature in features.items() if (found := class_names(feature)) is not None}
+    kinds: dict[str, columns.Kind] = {}
+    for column in schema:
+        kinds[column.name] = "class" if column.name in names else kind_of(column.type)
+    return names, kinds
+
+
+def _split_name(parts: Sequence[str]) -> str:
+    stem = parts[-1].rpartition(".")[0]
+    if (shard := SHARD.fullmatch(stem)) is not None:
+        return shard["split"]
+    if split_of(head := re.split(r"[-._ ]", stem)[0]) is not None:
+        return head
+    return next((part for part in reversed(parts[:-1]) if split_of(part) is not None), "train")
+
+
+def _rows(
+    table: Any, path: Path, root: Path, found: columns.Columns, first: int
+) -> Iterator[tuple[str | None, SourceRow | tuple[str, str]]]:
+    """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
+    wanted = [name for name in (found.image, found.label, found.split) if name is not None]
+    file_name = name_below(str(root), str(path))
+    number = 0
+    for group in range(table.metadata.num_row_groups):
+        rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]
+        for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
+            labels = batch.column(found.label).to_pylist()
+            own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
+            for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
+                name = f"{file_name} row {number}"
+                if found.split is not None and split is None:
+                    yield "train", (name, "no split")
+                else:
+                    where = None if found.split is None else str(split)
+                    yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
+                number += 1
+
+
+def _row(image: Any, label: RawLabel, name: str, path: Path, root: Path, number: int) -> SourceRow | tuple[str, str]:
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if isinstance(data, bytes) and data:
+        return SourceRow(name, label, number, len(data), 0, tail_digest(data))
+    linked = image.get("path") if isinstance(image, dict) else image
+    if not isinstance(linked, str) or not linked.strip():
+        return name, "no image"
+    file = locate(linked, path.parent)
+    try:
+        stat = os.stat(file)  # noqa: PTH116
+    except (OSError, ValueError):
+        return f"{name} ({linked})", "file not found"
+    return SourceRow(name_below(str(root), file), label, file, stat.st_size, stat.st_mtime_ns)
+
+
+def _large_groups(table: Any, path: Path, column: str) -> list[str]:
+    sizes = [group_batch_rows(table.metadata.row_group(n), column)[1] for n in range(table.metadata.num_row_groups)]
+    large = [size for size in sizes if size > GROUP_LIMIT_BYTES]
+    if not large:
+        return []
+    return [
+        f"{path.name} has {count(len(large), 'row group')} of up to {format_bytes(max(large))}: fast in order only; "
+        f"for reading in random order write it with about {format_bytes(GROUP_LIMIT_BYTES)} a row group"
+    ]

@@ -1,0 +1,91 @@
+"""What a dataset holds in its own words, before splits are chosen and labels are encoded.
+
+Every kind of source (folder, table, Hub, memory) is read into a `Source`; `scan` makes the `Index` of it. Owns the two
+types and the texts that list names; knows no kind of source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from unicodedata import normalize
+
+from hf_finetune.types import Reader
+
+RawLabel = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row as found.
+
+    `label` is None where none is given. `size` is the encoded image's length in bytes, 0 where unknown or empty (such
+    rows are never taken for duplicates); `mtime_ns` is 0 where there is no file. `tail` is the `tail_digest` of the
+    bytes where the source had them at hand.
+    """
+
+    name: str
+    label: RawLabel
+    locator: str | int
+    size: int = 0
+    mtime_ns: int = 0
+    tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRejected:
+    """A row that the source itself cannot give, and why; `split` is the dataset's own name of it."""
+
+    name: str
+    split: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Every row by the dataset's own split names, and the reader of their bytes.
+
+    `label_names` is the order given by the dataset (a ClassLabel), then labels are positions in it. `has_splits` is
+    False where the dataset knows none, and everything stands under `train`. `stamp` identifies content that the rows
+    do not show (a commit, a table file's size and time).
+    """
+
+    name: str
+    splits: Mapping[str, list[SourceRow]]
+    reader: Reader
+    has_splits: bool = True
+    label_names: tuple[str, ...] | None = None
+    rejected: tuple[SourceRejected, ...] = ()
+    notes: tuple[str, ...] = ()
+    commit: str | None = None
+    licence: str | None = None
+    stamp: str = ""
+
+
+def plain(text: str) -> str:
+    """The NFC form, so that a name typed on macOS (NFD) and the same name typed elsewhere are equal.
+
+    Bytes of a file name that are not UTF-8 become `\\udcXX`, so that the name can be printed and saved.
+    """
+    return text if text.isascii() else normalize("NFC", text.encode("utf-8", "backslashreplace").decode())
+
+
+def listing(names: Iterable[object], most: int = 5) -> str:
+    """`a, b, c and 4 more`."""
+    texts = [str(name) for name in names]
+    shown = ", ".join(texts[:most])
+    return f"{shown} and {len(texts) - most:,} more" if len(texts) > most else shown
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `1,797 rows`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+TAIL_BYTES = 4096
+
+
+def tail_digest(data: bytes | memoryview) -> bytes:
+    """Digest of the last 4,096 bytes, where compressed images of equal size differ most surely."""
+    return blake2b(data[-TAIL_BYTES:], digest_size=16).digest()

@@ -1,0 +1,280 @@
+"""The store's files: where they lie, under which key, when one may be trusted, and how one comes into being whole.
+
+    <cache>/store/<key>/meta.json    what it is; written last, so its presence says that the rest is complete
+                        pixels.u8    uint8 [N, 3, height, width]
+                        sizes.npy    int32 [N, 2]: width and height of the originals; 0 for a rejected row
+                        crc.npy      uint32 [N]: CRC-32 of each row's pixels
+
+Owns keys, validation, the lock, crash-safe building and expiry. Does not own decoding or what rows mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+import secrets
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+
+from hf_finetune.data.store.views import RowShape, row_bytes
+from hf_finetune.types import Index, Split
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+PIXELS, SIZES, CRCS, META = "pixels.u8", "sizes.npy", "crc.npy", "meta.json"
+# An entry that no run has opened for this long is deleted when another is built, so that disks do not fill for ever.
+EXPIRY_DAYS = 30
+# Under pressure an entry may go earlier, but not one that a run of today may still have open.
+RECENT_DAYS = 1
+SAMPLED_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One complete view on disk, or (`folder` None) one that was only checked."""
+
+    folder: Path | None
+    sizes: np.ndarray
+    rejected: dict[int, str]  # slot -> reason
+
+
+def cache_root(cache_dir: Path | None) -> Path:
+    """`cache_dir`, else HF_FINETUNE_CACHE, else the platform's cache folder; with `store` below it."""
+    if cache_dir is not None:
+        return cache_dir / "store"
+    if named := os.environ.get("HF_FINETUNE_CACHE"):
+        return Path(named).expanduser() / "store"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif platform.system() == "Darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "hf_finetune" / "store"
+
+
+def view_key(index: Index, split: Split, geometry: RowShape, max_pixels: int) -> str:
+    """32 hex digits that change with anything that could change a pixel or a row's place.
+
+    Labels are not in it: they are taken from the index.
+    """
+    head = {
+        "format": FORMAT,
+        "source": index.source,
+        "revision": index.revision,
+        "geometry": geometry.key(),
+        "max_pixels": max_pixels,
+        "pillow": PIL.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for row in index.splits[split]:
+        digest.update(json.dumps([row.name, row.locator]).encode())
+    return digest.hexdigest()[:32]
+
+
+def load_entry(root: Path, key: str, rows: int, geometry: RowShape) -> Entry | None:
+    """The complete entry of `key`, its last use noted; None where there is none or where it cannot be trusted.
+
+    Checked: every field of the description, the length of the pixels, the digest of the tables, and the pixels of
+    some rows against their CRC.
+    """
+    folder = root / key
+    try:
+        entry = _read_entry(folder, key, rows, geometry)
+        with suppress(OSError):  # somebody else's, or on a disk that can only be read
+            os.utime(folder / META)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        logger.warning("image store %s cannot be trusted (%s); it is built again", key, error)
+        return None
+    return entry
+
+
+def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape) -> Entry:
+    """Raises OSError, or ValueError saying what is wrong."""
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    sizes, crcs = _load_table(folder / SIZES), _load_table(folder / CRCS)
+    rejected = {int(slot): str(reason) for slot, reason in meta.pop("rejected")}
+    meta.pop("written_by")
+    if meta != _description(key, rows, geometry, _digest(sizes, crcs)):
+        raise ValueError("its description does not match")
+    if (folder / PIXELS).stat().st_size != rows * row_bytes(geometry):
+        raise ValueError("its length is wrong")
+    _check_sample(folder / PIXELS, crcs, rejected, geometry)
+    return Entry(folder, sizes, rejected)
+
+
+def _load_table(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _description(key: str, rows: int, geometry: RowShape, digest: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "key": key,
+        "rows": rows,
+        "geometry": json.loads(json.dumps(geometry.key())),
+        "pillow": PIL.__version__,
+        "tables": digest,
+    }
+
+
+def _digest(sizes: np.ndarray, crcs: np.ndarray) -> str:
+    body = f"{sizes.dtype}{sizes.shape}{crcs.dtype}{crcs.shape}".encode() + sizes.tobytes() + crcs.tobytes()
+    return hashlib.sha256(body).hexdigest()
+
+
+def _check_sample(path: Path, crcs: np.ndarray, rejected: dict[int, str], geometry: RowShape) -> None:
+    size = row_bytes(geometry)
+    if not size or not len(crcs):
+        return
+    with path.open("rb") as file:
+        for slot in sorted(set(np.linspace(0, len(crcs) - 1, SAMPLED_ROWS).astype(int).tolist())):
+            file.seek(slot * size)
+            if slot not in rejected and zlib.crc32(file.read(size)) != crcs[slot]:
+                raise ValueError(f"row {slot} is damaged")
+
+
+@contextmanager
+def locked(root: Path, key: str) -> Iterator[None]:
+    """Holds the right to build `key`; others, in this process or another, wait. Raises OSError where it cannot."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / f"{key}.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        logger.info("waiting for another process that is building the same image store")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Building:
+    """An entry that is being written in a folder of its own. `pixels` is the file for the workers, at full length."""
+
+    def __init__(self, folder: Path, root: Path, key: str, rows: int, geometry: RowShape) -> None:
+        self._folder, self._root, self._key, self._rows, self._geometry = folder, root, key, rows, geometry
+        self.pixels = folder / PIXELS
+
+    def publish(self, sizes: np.ndarray, crcs: np.ndarray, rejected: dict[int, str]) -> Entry:
+        """Puts the entry into place whole. Raises OSError."""
+        np.save(self._folder / SIZES, sizes)
+        np.save(self._folder / CRCS, crcs)
+        meta = _description(self._key, self._rows, self._geometry, _digest(sizes, crcs))
+        meta["rejected"] = sorted(rejected.items())
+        meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
+        (self._folder / META).write_text(json.dumps(meta), encoding="utf-8")
+        for name in (PIXELS, SIZES, CRCS, META):
+            _sync(self._folder / name)
+        final = self._root / self._key
+        if final.exists():  # damaged, or load_entry would have found it
+            shutil.rmtree(final)
+        self._folder.replace(final)
+        return Entry(final, sizes, rejected)
+
+
+@contextmanager
+def building(root: Path, key: str, rows: int, geometry: RowShape) -> Iterator[Building]:
+    """Room for a new entry, really allocated; removed again unless it is published. The lock must be held.
+
+    Raises OSError where there is no room or the folder cannot be written.
+    """
+    sweep(root, key)
+    folder = root / f"{key}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    try:
+        _allocate(folder / PIXELS, rows * row_bytes(geometry))
+        yield Building(folder, root, key, rows, geometry)
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _allocate(path: Path, length: int) -> None:
+    """A file of `length` whose blocks exist where the system can say so: a full disk is then found now, not later."""
+    with path.open("wb") as file:
+        if length and sys.platform == "linux":
+            try:
+                os.posix_fallocate(file.fileno(), 0, length)
+            except OSError as error:
+                # The file system has no such call; writes then find a full disk one by one.
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+        file.truncate(length)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sweep(root: Path, held: str) -> None:
+    """Removes what dead builders left and what no run used for long. `held`: the key whose lock the caller holds."""
+    for folder in root.glob("*.tmp-*"):
+        key = folder.name.split(".tmp-")[0]
+        if key == held:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        # Its lock is free only if nobody is building it: that holds across machines and reused process numbers.
+        with suppress(Timeout, OSError), FileLock(root / f"{key}.lock").acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+    _expire(root, held)
+
+
+def make_room(root: Path, needed: int, keep: set[str]) -> None:
+    """Deletes the entries that were used least recently until `needed` bytes are free; none of the last day.
+
+    Deletes nothing where that would not be enough.
+    """
+    free = shutil.disk_usage(root).free
+    old = [(used, folder, size) for folder, used, size in entries(root) if _age_days(used) > RECENT_DAYS]
+    if free >= needed or free + sum(size for _, folder, size in old if folder.name not in keep) < needed:
+        return
+    for used, folder, _ in sorted(old):
+        if folder.name not in keep and shutil.disk_usage(root).free < needed:
+            _delete(folder, used)
+
+
+def _expire(root: Path, held: str) -> None:
+    for folder, used, _ in entries(root):
+        if folder.name != held and _age_days(used) > EXPIRY_DAYS:
+            _delete(folder, used)
+
+
+def _delete(folder: Path, used: float) -> None:
+    logger.info("image store %s was not used for %.0f days: deleted", folder.name, _age_days(used))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age_days(used: float) -> float:
+    return (time.time() - used) / 86400
+
+
+def entries(root: Path) -> list[tuple[Path, float, int]]:
+    """Every complete entry: folder, time of last use (seconds since 1970), bytes."""
+    found = []
+    for meta in root.glob(f"*/{META}"):
+        with suppress(OSError):
+            size = sum(file.stat().st_size for file in meta.parent.iterdir())
+            found.append((meta.parent, meta.stat().st_mtime, size))
+    return found

@@ -1,0 +1,204 @@
+"""Opens views: one split at one geometry, found in the cache, built there, or decoded on the fly, with the reason said.
+
+Owns that choice and the disk allowance. Does not own the files (`cache.py`), the processes (`pool.py`), the pixels
+(`views.py`), or which views a run wants (`store.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_finetune.data.store.build import Counter, build, check
+from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, make_room, view_key
+from hf_finetune.data.store.on_the_fly import OnTheFlyRows
+from hf_finetune.data.store.pool import WorkerPool
+from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
+from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
+from hf_finetune.errors import MachineError
+from hf_finetune.types import Index, PixelRows, Rejected, Row, Split
+from hf_finetune.units import format_bytes
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all views of a run share. `limit_bytes` None: half of what is free on the cache's disk."""
+
+    workers: int
+    cache_dir: Path | None = None
+    limit_bytes: int | None = None
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class View:
+    """One split at one geometry, ready to be read."""
+
+    rows: PixelRows
+    rejected: tuple[Rejected, ...]
+    on_disk: bool
+    built: bool
+    notes: tuple[str, ...]
+
+
+def open_views(
+    index: Index,
+    wanted: Sequence[tuple[Split, Geometry]],
+    options: Options,
+    *,
+    pool: WorkerPool | None = None,
+    progress: Progress | None = None,
+) -> list[View]:
+    """Any splits at any geometries, in the order asked for. What fits the limit goes to disk, the first ones first.
+
+    Does not judge the rejected rows: see `check_rejected`.
+    """
+    root = cache_root(options.cache_dir)
+    keys = [view_key(index, split, geometry, options.max_pixels) for split, geometry in wanted]
+    found = [
+        load_entry(root, key, len(index.splits[split]), geometry)
+        for key, (split, geometry) in zip(keys, wanted, strict=True)
+    ]
+    missing = [len(index.splits[split]) for (split, _), entry in zip(wanted, found, strict=True) if entry is None]
+    counter = Counter(progress, sum(missing))
+    opener = _Opener(index, options, root, set(keys), counter, pool)
+    try:
+        return [
+            opener.open(split, geometry, key, entry)
+            for (split, geometry), key, entry in zip(wanted, keys, found, strict=True)
+        ]
+    finally:
+        opener.close()
+
+
+class _Opener:
+    """Opens one view after another, with one pool and one disk allowance for all of them."""
+
+    def __init__(
+        self, index: Index, options: Options, root: Path, keys: set[str], counter: Counter, pool: WorkerPool | None
+    ) -> None:
+        self.index, self.options, self.root, self.keys, self.counter = index, options, root, keys, counter
+        self._given, self._own = pool, None
+        self._used = 0
+        self._no_disk = ""
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    def _pool(self) -> WorkerPool:
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = WorkerPool(self.options.workers)
+        return self._own
+
+    def open(self, split: Split, geometry: Geometry, key: str, entry: Entry | None) -> View:
+        rows = self.index.splits[split]
+        notes = () if geometry.in_workers else (f"{split}: {STOCK_NOTE}",)
+        if entry is not None:
+            self._used += len(rows) * row_bytes(geometry)
+            return self._view(split, geometry, entry, built=False, notes=notes)
+        refusal = self._no_disk or self._refusal(len(rows) * row_bytes(geometry))
+        if not refusal:
+            try:
+                entry, built = self._build(split, geometry, key)
+                self._used += len(rows) * row_bytes(geometry)
+                return self._view(split, geometry, entry, built=built, notes=notes)
+            except OSError as error:
+                refusal = self._no_disk = self._explain(error)
+        return self._on_the_fly(split, geometry, (*notes, f"{split}: {refusal}"))
+
+    def _build(self, split: Split, geometry: Geometry, key: str) -> tuple[Entry, bool]:
+        rows = self.index.splits[split]
+        with locked(self.root, key):
+            # Whoever held the lock before has just built it.
+            entry = load_entry(self.root, key, len(rows), geometry)
+            if entry is not None:
+                self.counter.add(len(rows))
+                return entry, False
+            return build(
+                self.index, split, geometry, self.options.max_pixels, self.root, key, self._pool, self.counter
+            ), True
+
+    def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[str, ...]) -> View:
+        rows = self.index.splits[split]
+        return View(StoredRows(rows, entry, geometry), _named(rows, split, entry), True, built, notes)
+
+    def _on_the_fly(self, split: Split, geometry: Geometry, notes: tuple[str, ...]) -> View:
+        rows = self.index.splits[split]
+        steps = geometry.preprocess.steps or () if isinstance(geometry, Exact) else ()
+        entry = self._checked(split, Check(steps))
+        kept = kept_slots(len(rows), entry)
+        decoded = OnTheFlyRows(
+            [rows[slot] for slot in kept],
+            entry.sizes[kept],
+            self.index.reader,
+            geometry,
+            split=split,
+            max_pixels=self.options.max_pixels,
+            workers=self.options.workers,
+        )
+        return View(decoded, _named(rows, split, entry), False, False, notes)
+
+    def _checked(self, split: Split, geometry: Check) -> Entry:
+        """Which rows decode, from the cache where there is one: a few bytes a row, so no limit applies."""
+        key = view_key(self.index, split, geometry, self.options.max_pixels)
+        entry = load_entry(self.root, key, len(self.index.splits[split]), geometry)
+        if entry is not None:
+            self.counter.add(len(self.index.splits[split]))
+            return entry
+        if not self._no_disk:
+            try:
+                return self._build(split, geometry, key)[0]
+            except OSError as error:
+                self._no_disk = self._explain(error)
+        return check(self.index, split, geometry, self.options.max_pixels, self._pool, self.counter)
+
+    def _refusal(self, needed: int) -> str:
+        """Empty, or why `needed` more bytes may not be taken."""
+        if not needed:
+            return ""
+        limit = self.options.limit_bytes
+        if limit is not None and self._used + needed > limit:
+            return _too_large(needed, f"data.store_limit leaves {format_bytes(max(0, limit - self._used))}")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            make_room(self.root, needed if limit is not None else 2 * needed, self.keys)
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            return self._explain(error)
+        if limit is None and needed > free // 2:
+            return _too_large(needed, f"half of the {format_bytes(free)} free is the limit")
+        return ""
+
+    def _explain(self, error: OSError) -> str:
+        cannot = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
+        if cannot and self.options.cache_dir is not None:
+            raise MachineError(
+                f"data.cache_dir: a folder that can be written was expected, {self.options.cache_dir} is not one: "
+                f"{error.strerror or error}",
+                "name another folder, or leave data.cache_dir out",
+            ) from error
+        return (
+            f"images are decoded anew each time, since the store cannot be written to {self.root} "
+            f"({error.strerror or error}); free some space there or set data.cache_dir"
+        )
+
+
+STOCK_NOTE = "prepared one by one by the stock processor, whose rule cannot be written in steps (slower, once)"
+
+
+def _too_large(needed: int, why: str) -> str:
+    return (
+        f"images are decoded anew each time, since the store would take {format_bytes(needed)} and {why}; "
+        "set data.store_limit higher or data.cache_dir to a larger disk"
+    )
+
+
+def _named(rows: Sequence[Row], split: Split, entry: Entry) -> tuple[Rejected, ...]:
+    return tuple(Rejected(rows[slot].name, split, reason) for slot, reason in sorted(entry.rejected.items()))

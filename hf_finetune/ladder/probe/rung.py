@@ -1,0 +1,134 @@
+"""The `probe` rung: heads fitted on the features of one forward pass; validation chooses, and the model then says it.
+
+The pass and its cache are feature_pass.py's and feature_cache.py's, fitting is heads.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_finetune.adapters.trained import trained_module
+from hf_finetune.errors import ModelError
+from hf_finetune.ladder.probe.feature_pass import Passages
+from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
+from hf_finetune.ladder.starting_model import as_passed
+from hf_finetune.machine import processes
+from hf_finetune.tasks.classification import class_counts
+from hf_finetune.tasks.scoring import score_answers
+from hf_finetune.training.best import is_better
+from hf_finetune.types import Answers, PixelRows, Split
+
+if TYPE_CHECKING:
+    from hf_finetune.plan.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A head, and what it says of all validation rows."""
+
+    head: Head
+    answers: Answers
+    metrics: dict[str, Any]
+    note: str
+
+
+def run_probe(
+    model: nn.Module,
+    ready: Prepared,
+    rows: Mapping[Split, PixelRows],
+    passages: Passages,
+    autocast: torch.dtype | None,
+) -> Probed:
+    """The better of the two heads on validation, installed in the model; the same on every process.
+
+    Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
+    """
+    probed = _better_head(ready, rows, passages)
+    _install_checked(model, ready, probed.head, passages, autocast)
+    return probed
+
+
+def fit_on(ready: Prepared, rows: PixelRows, passages: Passages) -> Fitted:
+    """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
+    labels = ready.index.labels
+    weights = ready.recipe.task.weights_for(class_counts(rows, labels))
+    return fit_heads(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights)
+
+
+def _better_head(ready: Prepared, rows: Mapping[Split, PixelRows], passages: Passages) -> Probed:
+    fitted = fit_on(ready, rows["train"], passages)
+    targets, own = np.asarray(rows["validation"].labels), passages.own["validation"]
+
+    def probed(head: Head, how: str) -> Probed:
+        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
+        note += ", features from the cache" if passages.found else ""
+        return Probed(head, answers, score_answers(answers, targets, ready.index.labels.names, full=False), note)
+
+    best = probed(fitted.closed_form(), "")
+    if (refined := fitted.logistic()) is not None:
+        further = probed(refined, ", then logistic regression")
+        if is_better(further.metrics, best.metrics, ready.recipe.train.best_by):
+            best = further
+    return best
+
+
+def _install_checked(
+    model: nn.Module, ready: Prepared, head: Head, passages: Passages, autocast: torch.dtype | None
+) -> None:
+    """Put the head into the model; one that the model does not say is taken back."""
+    heads = [trained_module(model, name) for name in ready.facts.head]
+    before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
+    try:
+        install(model, ready.facts.head, head)
+        with as_passed(model, ready):
+            check_installed(model, passages.inputs, head.logits(passages.features), autocast)
+    except ModelError:
+        for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
+            weight.data.copy_(fresh)
+        raise
+
+
+@torch.no_grad()
+def install(model: nn.Module, names: Sequence[str], head: Head) -> None:
+    """Write the head into the trained copies of the model's head modules; several share the features side by side.
+
+    A model with several heads averages them, so each gets its part times their number. Raises ModelError where a head
+    is no linear layer with a bias.
+    """
+    start = 0
+    for number, name in enumerate(names):
+        module: Any = trained_module(model, name)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.ndim not in (2, 4):
+            raise ModelError(f"the head {name} is no linear layer with a bias, but {type(module).__name__}")
+        width = weight.shape[1]
+        part = head.weight[:, start : start + width] * len(names)
+        weight.copy_(part.reshape(weight.shape))
+        bias.copy_(head.bias * len(names) if number == 0 else torch.zeros_like(head.bias))
+        start += width
+    if start != head.weight.shape[1]:
+        raise ModelError(f"the head takes {start} features, but {head.weight.shape[1]} were seen")
+
+
+@torch.no_grad()
+def check_installed(model: nn.Module, inputs: Tensor, expected: np.ndarray, autocast: torch.dtype | None) -> None:
+    """Raise ModelError unless the model's logits on normalised `inputs` are the expected ones."""
+    mixed = nullcontext() if autocast is None else torch.autocast(inputs.device.type, autocast)
+    with mixed:
+        found = model.eval()(pixel_values=inputs).logits.float().cpu().numpy()
+    # The features went through float32 products on both sides; what differs is their order.
+    allowed = 2e-2 * max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(found - expected).max())
+    if not difference <= allowed:
+        raise ModelError(
+            f"with the head in closed form the model's logits differ by {difference:.3g} from what the head says, "
+            f"{allowed:.3g} allowed"
+        )

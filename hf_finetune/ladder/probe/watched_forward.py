@@ -1,0 +1,49 @@
+"""The pass over the images, batch by batch: a frozen backbone as it starts, and what is watched in it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_finetune.backbones.surgery.cut import Watch
+from hf_finetune.preprocess.normalise import Normaliser
+from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
+
+    model: nn.Module
+    watch: Watch
+    normalise: Normaliser
+    batch: int
+    autocast: torch.dtype | None
+
+    def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state.
+
+        In halves where memory lacks; raises torch's own error where one image does not fit.
+        """
+        try:
+            return self._run(pixels)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(pixels) == 1:
+                raise
+        free_cached_memory()
+        half = len(pixels) // 2
+        (one, state), (other, rest) = self(pixels[:half]), self(pixels[half:])
+        return torch.cat([one, other]), None if state is None or rest is None else torch.cat([state, rest])
+
+    @torch.no_grad()
+    def _run(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+        device = next(self.model.parameters()).device
+        inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
+        mixed = nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)
+        with self.watch, mixed:
+            self.model(pixel_values=inputs)
+        return self.watch.features.cpu(), self.watch.hidden

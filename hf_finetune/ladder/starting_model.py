@@ -1,0 +1,43 @@
+"""The model as it starts, where it starts from another's adapter: its forward pass, and its score before any rung."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from peft import PeftModel
+from torch import nn
+
+from hf_finetune.adapters.low_memory import low_memory_lora
+from hf_finetune.machine import processes
+from hf_finetune.result.answers import predict_answers
+from hf_finetune.types import Answers, PixelRows
+
+if TYPE_CHECKING:
+    from hf_finetune.plan.prepared import Prepared
+
+
+def as_started(model: nn.Module, ready: Prepared) -> AbstractContextManager[object]:
+    """Inside, a forward pass is that of the starting point: of the bare backbone, or of the adapter that
+    `adapter.from` names, in the form that is quick in bfloat16."""
+    if ready.start is not None:
+        return as_passed(model, ready)
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+
+def as_passed(model: nn.Module, ready: Prepared) -> AbstractContextManager[object]:
+    """Inside, trained LoRA layers round as they did in the pass, so that the short cuts that stand on its results can
+    be compared with the whole model. (Layers that start from zero add nothing, in whatever form.)"""
+    return nullcontext() if ready.start is None else low_memory_lora(model)
+
+
+def answers_at_start(model: nn.Module, ready: Prepared, rows: PixelRows) -> Answers:
+    """What the untrained model says of all `rows`; the processes share the work."""
+    machine = ready.machine
+    own, found = np.arange(machine.rank, len(rows), machine.world_size), None
+    if len(own):
+        with as_started(model, ready):
+            batch = ready.plan.eval_batch.value
+            found = predict_answers(model, rows, ready.facts.preprocess, batch=batch, indices=own.tolist())
+    return processes.gather_answers(own, found)

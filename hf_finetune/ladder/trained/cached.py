@@ -1,0 +1,185 @@
+"""The `cached` rung: the last blocks and the head train on what the frozen blocks before them gave once.
+
+Owns the rows (kept hidden states of every process), the check that prefix and suffix make the whole, and the plan's
+own numbers for this rung. No pixel is decoded or augmented here; patches are left out instead, which also varies the
+images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from hf_finetune.backbones.surgery.cut import suffix_only
+from hf_finetune.backbones.surgery.token_dropper import TokenDropper
+from hf_finetune.errors import ModelError
+from hf_finetune.ladder.bounds import SHORT_KEEP
+from hf_finetune.ladder.probe.feature_cache import Kept
+from hf_finetune.ladder.probe.feature_pass import Passages
+from hf_finetune.ladder.starting_model import as_passed
+from hf_finetune.ladder.trained.objective import ClassificationObjective, WithTokenOrder, kept_states
+from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
+from hf_finetune.ladder.trained.rung import TrainedRung
+from hf_finetune.plan.plan import PATCHES_KEPT
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.tasks.classification import class_counts
+from hf_finetune.training.objective import Batch
+from hf_finetune.training.order import BatchRows
+from hf_finetune.types import Labels, PixelRows, Split
+
+if TYPE_CHECKING:
+    from hf_finetune.plan.prepared import Prepared
+
+
+class Suffix(TrainedRung):
+    """The last blocks of `model` on what the pass kept. Raises ModelError where nothing was kept to train on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        backbone: Any,
+        ready: Prepared,
+        passages: Passages | None,
+        rows: Mapping[Split, PixelRows],
+        patches: Patches,
+    ) -> None:
+        if passages is None or passages.entry is None or passages.state is None:
+            raise ModelError("no hidden states were watched")
+        if any(part.hidden is None for part in passages.all["train"]):
+            raise ModelError("no hidden states were kept")
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+            raise ModelError("FSDP shards a model once, for one rung")
+        facts = ready.facts
+        self._cut = Cut(backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
+        self._inputs, self._state = passages.inputs, passages.state
+        self._kept: dict[Split, HiddenRows] = {
+            split: HiddenRows(passages.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
+        }
+        plan = replace(ready.plan, learning_rate=ready.plan.suffix_learning_rate)
+        super().__init__(model, ready, plan, rows, self._kept["validation"])
+        self._patches = patches
+        self.blocks = len(facts.blocks) - facts.blocks.index(passages.entry)
+
+    @property
+    def share(self) -> float:
+        """Of the backbone's blocks."""
+        return self.blocks / len(self._cut.blocks)
+
+    def check(self, autocast: torch.dtype | None) -> None:
+        """Raise ModelError unless the kept states give the logits of the whole model."""
+        with as_passed(self._model, self._ready):
+            check_cut(self._model, self._cut, self._inputs, self._state, autocast)
+
+    def least_share(self, autocast: torch.dtype | None) -> float:
+        """Of an image's patches, such that the head still answers; 0 where all are needed or the recipe names it."""
+        if self._ready.recipe.train.patches_kept != "auto" or self._patches.dropper(SHORT_KEEP) is None:
+            return 0.0
+        piece = self._ready.plan.eval_batch.value
+
+        def parts(keep: float) -> Parts:
+            return self._parts(self._patches.dropper(keep))
+
+        with self._cut.suffix(), as_passed(self._model, self._ready):
+            return least_share(self._model, parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
+
+    @contextmanager
+    def _training(self, keep: float) -> Iterator[Parts]:
+        dropper = self._patches.dropper(keep)  # the first one counts the tokens, which takes the whole model
+        with self._cut.suffix():
+            yield self._parts(dropper)
+
+    def _parts(self, dropper: TokenDropper | None) -> Parts:
+        ready = self._ready
+        return cached_objective(ready.recipe, ready.index.labels, self._kept["train"], self._rows["train"], dropper)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a backbone is cut: its blocks in order, the first of the suffix, and the height and width of its images."""
+
+    backbone: nn.Module
+    blocks: tuple[str, ...]
+    entry: str
+    size: tuple[int, int]
+
+    def suffix(self) -> Any:
+        """A context in which the backbone starts at the cut."""
+        return suffix_only(self.backbone, self.blocks, self.entry, self.size)
+
+
+class HiddenRows(Dataset[Batch]):
+    """Kept hidden states of one split, of all processes: row r lies with process r mod world at r // world."""
+
+    def __init__(self, parts: Sequence[Kept], labels: np.ndarray) -> None:
+        self._parts = [part.hidden for part in parts]
+        if sum(len(part.rows) for part in parts) != len(labels):
+            raise ModelError(f"the kept states are of {sum(len(part.rows) for part in parts)} rows, not {len(labels)}")
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing is drawn here."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        rows = np.asarray(indices, dtype=np.int64)
+        world = len(self._parts)
+        first = self._parts[0]
+        if first is None:
+            raise ModelError("no hidden states were kept")
+        bits = np.empty((len(rows), *first.shape[1:]), np.int16)
+        for rank, part in enumerate(self._parts):
+            mine = rows % world == rank
+            if part is not None and mine.any():
+                bits[mine] = part[rows[mine] // world]
+        return {
+            "pixel_values": torch.from_numpy(bits).view(torch.bfloat16),
+            "labels": self._labels[rows],
+            "rows": torch.from_numpy(rows),
+        }
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+
+
+@torch.no_grad()
+def check_cut(
+    model: nn.Module, cut: Cut, pixels: torch.Tensor, hidden: torch.Tensor, autocast: torch.dtype | None
+) -> None:
+    """Raise ModelError unless prefix and suffix give the logits of the whole on normalised `pixels` [B, 3, H, W]."""
+    mixed: Any = nullcontext() if autocast is None else torch.autocast(pixels.device.type, autocast)
+    with mixed:
+        whole = model.eval()(pixel_values=pixels).logits.float()
+        try:
+            with cut.suffix():
+                parts = model(pixel_values=hidden.to(pixels.device)).logits.float()
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # Blocks that hand on more than a state, or change its shape, fail in ways of their own.
+            text = str(error).strip().split("\n")[0]
+            raise ModelError(f"cut before {cut.entry}, its blocks do not run alone: {text}") from error
+    if parts.shape != whole.shape:
+        raise ModelError(f"cut before {cut.entry}, logits are {list(parts.shape)} instead of {list(whole.shape)}")
+    difference = float((parts - whole).abs().max())
+    allowed = 2e-2 * max(1.0, float(whole.abs().max()))
+    if not difference <= allowed:
+        raise ModelError(f"cut before {cut.entry}, logits differ by {difference:.3g}, {allowed:.3g} allowed")
+
+
+def cached_objective(
+    recipe: Recipe, labels: Labels, rows: HiddenRows, train: PixelRows, dropper: TokenDropper | None
+) -> tuple[ClassificationObjective, BatchRows]:
+    """The loss on kept states, and the rows that it takes."""
+    objective = ClassificationObjective(
+        recipe, class_counts(train, labels), kept_states(dropper), lambda batch: batch["pixel_values"]
+    )
+    batches: BatchRows = rows if dropper is None else WithTokenOrder(rows, dropper.patches, recipe.train.seed)
+    return objective, batches

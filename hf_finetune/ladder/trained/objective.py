@@ -1,0 +1,109 @@
+"""What the trained rungs optimise: cross-entropy, on augmented pixels or on kept hidden states.
+
+Composes what data, task and backbones own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_finetune.backbones.surgery.token_dropper import TokenDropper
+from hf_finetune.data.augment.augmenter import Augmenter
+from hf_finetune.data.augment.dataset import prepare
+from hf_finetune.data.augment.draws import uniform
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.tasks.loss import classification_loss, row_weights
+from hf_finetune.training.objective import Batch, Objective, Prepared
+from hf_finetune.training.order import BatchRows
+
+# Stream of draws.py for the order of patches; the augmenter's and the mixer's lie below 32.
+TOKEN_STREAM = 64
+TOKEN_ORDER = "token_order"
+
+
+class ClassificationObjective(Objective):
+    """Cross-entropy, weighted and smoothed as the recipe says. `make` turns a batch into the model's input."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        label_counts: Sequence[int],
+        make: Callable[[Batch], Prepared],
+        normalise: Callable[[Batch], torch.Tensor],
+    ) -> None:
+        weights = recipe.task.weights_for(label_counts)
+        self._make, self._normalise = make, normalise
+        self._smoothing = recipe.task.label_smoothing
+        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+
+    def prepare(self, batch: Batch) -> Prepared:
+        return self._make(batch)
+
+    def normalise(self, batch: Batch) -> torch.Tensor:
+        return self._normalise(batch)
+
+    def row_weights(self, batch: Batch) -> torch.Tensor:
+        if self._weights is not None:
+            self._weights = self._weights.to(batch["labels"].device)  # once: a copy in every loss waits for the GPU
+        return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
+
+    def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+        return classification_loss(
+            logits,
+            prepared.labels,
+            normaliser=normaliser,
+            partner_labels=prepared.partner_labels,
+            mix=prepared.mix,
+            label_smoothing=self._smoothing,
+            class_weights=self._weights,
+        )
+
+
+class WithTokenOrder:
+    """Rows with a random order of patches drawn for each, by row and epoch, so that every split of an update agrees."""
+
+    def __init__(self, rows: BatchRows, patches: int, seed: int) -> None:
+        self._rows, self._patches, self._seed = rows, patches, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Handed on; the orders change with it too."""
+        self._epoch = epoch
+        self._rows.set_epoch(epoch)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        batch = self._rows.__getitems__(indices)
+        numbers = uniform(self._seed, self._epoch, batch["rows"].numpy(), TOKEN_STREAM, self._patches)
+        return {**batch, TOKEN_ORDER: torch.from_numpy(numbers.astype(np.float32))}
+
+
+def augmented(augmenter: Augmenter, dropper: TokenDropper | None) -> Callable[[Batch], Prepared]:
+    """Stored pixels → augmented, normalised ones; the dropper is told which patches to keep."""
+
+    def make(batch: Batch) -> Prepared:
+        if dropper is not None:
+            dropper.tell(batch[TOKEN_ORDER])
+        pixels: dict[str, Any] = {name: values for name, values in batch.items() if name != TOKEN_ORDER}
+        return Prepared(*prepare(pixels, augmenter))
+
+    return make
+
+
+def kept_states(dropper: TokenDropper | None) -> Callable[[Batch], Prepared]:
+    """Kept hidden states, patches left out."""
+
+    def make(batch: Batch) -> Prepared:
+        hidden = batch["pixel_values"]
+        if dropper is not None:
+            dropper.tell(batch[TOKEN_ORDER])
+            hidden = dropper(hidden)
+        return Prepared(hidden, batch["labels"])
+
+    return make

@@ -1,0 +1,58 @@
+"""The ladder, climbed with what a run has: its images, its folder, and what is left of its time."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from hf_finetune.errors import DataError
+from hf_finetune.pipeline.images import Images, cache_of
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.run.clock import Clock
+from hf_finetune.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.ladder.climb import Climbed
+    from hf_finetune.machine.peak import PeakMemory
+    from hf_finetune.result.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+
+def climb(
+    ready: Prepared,
+    folder: RunFolder,
+    images: Images,
+    model: nn.Module,
+    manifest: Manifest,
+    clock: Clock,
+    peak: PeakMemory,
+) -> Climbed:
+    """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError."""
+    from hf_finetune.ladder.budget import Budget
+    from hf_finetune.ladder.candidates import Chooser
+    from hf_finetune.ladder.climb import Climber
+    from hf_finetune.ladder.probe.feature_cache import identity_of
+    from hf_finetune.machine import processes
+    from hf_finetune.run.checkpoints import newest_whole, seal
+    from hf_finetune.training.fit import FitFolders
+
+    if not len(images.rows.get("validation", ())):
+        raise DataError(
+            "A validation split is needed to keep the best checkpoint, and none is given or cut.",
+            "Set data.validation_share above 0, or data.validation_split.",
+        )
+    resume = processes.agree(newest_whole(folder.checkpoints) if ready.machine.rank == 0 else None)
+    if resume is not None:
+        logger.info("Going on from %s.", resume)
+    seconds = ready.recipe.budget.time
+    # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
+    load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
+    budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
+    folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
+    identity = identity_of(manifest, ready.plan, ready.start_digest)
+    chooser = Chooser(model, ready.recipe.train.best_by, ready.plan.device.value, peak, clock.total)
+    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, chooser)
+    return climber.climb()

@@ -1,0 +1,250 @@
+"""The last stretch of a run: verify what was saved, score it, write it down, publish it locally.
+
+Scores are of the result that was saved and loaded again with float32 weights (quantized as in training), and not of the
+model in training: they are what the next person gets.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
+from hf_finetune.result.held_rows import Held, write_held
+from hf_finetune.result.manifest import Manifest
+from hf_finetune.run.clock import Clock
+from hf_finetune.run.folder import RunFolder, plan_as_dict
+from hf_finetune.types import Answers, PixelRows, RunReport, Split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.data.store.store import Store
+    from hf_finetune.ladder.climb import Climbed
+    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.types import Candidate
+
+logger = logging.getLogger(__name__)
+HELD_ROWS = 16  # rows whose logits are compared after the reload
+PACKAGES = ("torch", "transformers", "peft", "timm", "accelerate", "datasets", "bitsandbytes", "evaluate", "pillow")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the result says of a split's rows, and its metrics."""
+
+    answers: Answers
+    metrics: Mapping[str, Any]
+
+
+def staged_path(target: Path) -> Path:
+    """Where a result is written before it is verified and named."""
+    return target.with_name(f"{target.name}.staged")
+
+
+def save_verified(
+    model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
+) -> nn.Module:
+    """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
+
+    The rows and their logits are kept in the run folder for a later push.
+    """
+    from accelerate.utils import extract_model_from_parallel
+
+    from hf_finetune.result.answers import predict_logits
+    from hf_finetune.result.compare import compare
+    from hf_finetune.result.load import load_result, torch_dtype
+    from hf_finetune.result.save import stage
+
+    # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
+    bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
+    device = str(next(bare.parameters()).device)
+    held = list(range(min(HELD_ROWS, len(rows))))
+    expected = predict_logits(bare, rows, manifest.preprocess, batch=len(held), indices=held)
+    staged = staged_path(target)
+    stage(bare, staged, manifest, recipe_yaml)
+
+    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
+    found = predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
+    difference = compare(
+        expected,
+        found,
+        what="The saved result answers differently from the trained model",
+        hint=f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
+    )
+    logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
+    write_held(folder.held, Held(rows.gather(np.asarray(held)), found, device.partition(":")[0]))
+    return again
+
+
+def evaluate_splits(
+    staged: Path,
+    manifest: Manifest,
+    ready: Prepared,
+    rows: Mapping[Split, PixelRows],
+    validation: Answers,
+    verified: nn.Module | None,
+) -> dict[Split, Scored]:
+    """Load the staged result and score test; the rows are shared by the processes, each counted once.
+
+    `validation`: the winning rung's answers, which chose it. The test is scored with float32 weights;
+    under a time budget in the precision of training, by `verified`, where this process has it.
+    """
+    import torch
+
+    from hf_finetune.adapters.low_memory import low_memory_lora
+    from hf_finetune.machine import processes
+    from hf_finetune.result.answers import predict_answers
+    from hf_finetune.result.load import load_result, torch_dtype
+    from hf_finetune.tasks.scoring import score_answers
+
+    known = score_answers(validation, rows["validation"].labels, manifest.labels, full=True)
+    results: dict[Split, Scored] = {"validation": Scored(validation, known)}
+    if not len(rows.get("test", ())):
+        return results
+    machine, plan = ready.machine, ready.plan
+    dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
+    if verified is None:
+        gc.collect()  # the trained model's cycles, before a second one is loaded
+        verified = load_result(staged, manifest, dtype, machine.place)
+    model = verified
+    test = rows["test"]
+    own, found = np.arange(machine.rank, len(test), machine.world_size), None
+    if len(own):
+        with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
+            batch = plan.eval_batch.value
+            found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist())
+    answers = processes.gather_answers(own, found)
+    results["test"] = Scored(answers, score_answers(answers, test.labels, manifest.labels, full=True))
+    return results
+
+
+def assemble_report(
+    ready: Prepared,
+    store: Store,
+    climbed: Climbed,
+    results: Mapping[Split, Scored],
+    manifest: Manifest,
+    clock: Clock,
+    peak: PeakMemory,
+) -> RunReport:
+    """Everything that run.json and the card say."""
+    memory = {
+        "anonymous": peak.anonymous_bytes,
+        "baseline": peak.baseline_bytes,
+        "resident": peak.resident_bytes,
+        "device": device_peak_bytes(ready.plan.device.value),
+    }
+    validation = dict(results["validation"].metrics)
+    used = climbed.fit
+    machine = asdict(ready.machine)
+    return RunReport(
+        recipe=ready.recipe.model_dump(mode="json"),
+        plan={
+            **plan_as_dict(ready.plan),
+            "used": {"micro_batch": used.micro_batch if used else None, "replays": used.replays if used else 0},
+        },
+        versions={"hf_finetune": version("hf_finetune"), **{name: version(name) for name in PACKAGES}},
+        machine={key: machine[key] for key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")},
+        model=_model_fields(ready, manifest),
+        data=_data_fields(ready, store),
+        rungs=tuple(climbed.candidates),
+        validation=validation,
+        test=dict(results["test"].metrics) if "test" in results else {},
+        seconds={**clock.seconds, "total": clock.total()},
+        peak_bytes=memory,
+    )
+
+
+def _model_fields(ready: Prepared, manifest: Manifest) -> dict[str, Any]:
+    facts = ready.facts
+    quantization = ready.recipe.quantization.config(facts.head)
+    return {
+        "name": ready.recipe.model.name,
+        "library": facts.library,
+        "architecture": facts.architecture,
+        "commit": facts.commit,
+        "fingerprint": manifest.fingerprint,
+        "licence": facts.licence,
+        "parameters": facts.parameters,
+        "builtin": facts.library == "builtin",
+        "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
+        "start": _start_fields(ready),
+    }
+
+
+def _start_fields(ready: Prepared) -> dict[str, Any] | None:
+    if ready.start is None:
+        return None
+    fetched = ready.start.fetched
+    head = f"{'kept' if ready.start.keeps_head else 'fresh'}: {ready.start.head_note}"
+    return {"name": fetched.name, "commit": fetched.commit, "digest": ready.start.digest, "head": head}
+
+
+def _data_fields(ready: Prepared, store: Store) -> dict[str, Any]:
+    index = ready.index
+    return {
+        "name": index.source,
+        "revision": index.revision,
+        "commit": index.commit,
+        "licence": index.licence,
+        "labels": list(index.labels.names),
+        "counts": {split: len(rows) for split, rows in store.rows.items()},
+        "cut": list(index.cut),
+        "rejected": [asdict(row) for row in (*index.rejected, *store.rejected)],
+        "notes": [*index.notes, *store.notes],
+    }
+
+
+def publish(
+    staged: Path,
+    target: Path,
+    report: RunReport,
+    folder: RunFolder,
+    results: Mapping[Split, Scored],
+    rows: Mapping[Split, PixelRows],
+) -> None:
+    """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
+    import json
+
+    from hf_finetune.report.card import model_card
+    from hf_finetune.report.predictions import write_predictions
+    from hf_finetune.report.run_json import write_report
+    from hf_finetune.result.files import hashes
+    from hf_finetune.result.save import publish_locally
+
+    (staged / "README.md").write_text(model_card(report), encoding="utf-8")
+    metrics = {"validation": dict(report.validation), "test": dict(report.test)}
+    (staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
+    report = replace(report, files=hashes(staged))
+    publish_locally(staged, target)
+    split: Split = "test" if "test" in results else "validation"
+    write_predictions(
+        folder.predictions,
+        split,
+        rows[split].names,
+        rows[split].labels,
+        results[split].answers,
+        report.data["labels"],
+    )
+    write_report(report, folder.path)
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """The run was interrupted, and the best rung so far is saved. The text says where."""
+
+
+def keep_interrupted(staged: Path, target: Path, best: Candidate, *, first: bool) -> NoReturn:
+    """Put the best rung's verified result in place and end; the same command goes on with the run."""
+    from hf_finetune.result.save import publish_locally
+
+    if first:
+        publish_locally(staged, target)
+    raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {target}")

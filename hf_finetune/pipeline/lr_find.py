@@ -1,0 +1,167 @@
+"""`hf-finetune lr-find`: a learning-rate range test on a recipe, its reading, and its plot."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_finetune.errors import RecipeError, TrainingError
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.types import Labels, PixelRows, Plan, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMOOTHING = 0.8  # exponential smoothing of the noisy loss, bias-corrected
+BELOW_MINIMUM = 10.0  # never suggest more than a tenth of the rate at which the loss is lowest (Howard's rule, fastai)
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """Rates and losses of each update, the smoothed losses, and what follows: `suggested`, or None with the reason."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggested: float | None
+    planned: float
+    reason: str
+
+    def render(self) -> str:
+        """A few lines for the terminal."""
+        lines = [f"{len(self.rates)} updates from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"]
+        lines.append(f"planned by `learning_rate: auto`: {self.planned:.2e}")
+        if self.suggested is None:
+            lines.append(f"no suggestion: {self.reason}")
+        else:
+            lines.append(f"suggested: train.learning_rate={self.suggested:.2e}  ({self.reason})")
+        return "\n".join(lines)
+
+
+def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -> RangeTest:
+    """Run the test on the recipe's data and model; nothing is saved. Raises TrainingError for senseless bounds."""
+    if not 0 < low < high <= 100 or steps < 10:
+        raise TrainingError(f"0 < low < high ≤ 100 and at least 10 steps are expected; found {low}, {high}, {steps}.")
+    from hf_finetune.pipeline.images import open_images
+    from hf_finetune.pipeline.model import build_model
+    from hf_finetune.pipeline.prepare import make_ready
+
+    ready = make_ready(recipe)
+    ready, images = open_images(ready)
+    model = build_model(ready)
+    with tempfile.TemporaryDirectory() as folder:
+        rates, losses = run_range_test(
+            model,
+            recipe,
+            ready.plan,
+            ready.facts.preprocess,
+            ready.index.labels,
+            train=images.rows["train"],
+            low=low,
+            high=high,
+            steps=steps,
+            folder=Path(folder),
+        )
+    return read_curve(rates, losses, ready.plan.learning_rate.value)
+
+
+def read_curve(rates: list[float], losses: list[float], planned: float) -> RangeTest:
+    """The steepest fall of the smoothed loss over log rate, bounded by a tenth of the rate at its minimum."""
+    if len(losses) < 5:
+        raise TrainingError("The loss diverged within five updates.", "Start lower: `--low 1e-8`.")
+    smoothed = smooth(np.asarray(losses))
+    lowest = int(smoothed.argmin())
+    fall = smoothed[0] - smoothed[lowest]
+    common = {"rates": tuple(rates), "losses": tuple(losses), "smoothed": tuple(map(float, smoothed))}
+    if lowest < 3 or fall < 0.05 * abs(smoothed[0]):
+        reason = f"the loss fell by only {fall:.3f}; try more steps or a higher end"
+        return RangeTest(**common, suggested=None, planned=planned, reason=reason)
+    slope = np.gradient(smoothed, np.log(rates))
+    steepest = int(slope[: lowest + 1].argmin())
+    bound = rates[lowest] / BELOW_MINIMUM
+    suggested = float(f"{min(rates[steepest], bound):.2g}")
+    reason = f"steepest fall at {rates[steepest]:.1e}; lowest loss at {rates[lowest]:.1e}, a tenth of it at most"
+    return RangeTest(**common, suggested=suggested, planned=planned, reason=reason)
+
+
+def smooth(losses: np.ndarray) -> np.ndarray:
+    """Exponential smoothing with the bias of the start corrected."""
+    running, smoothed = 0.0, np.empty_like(losses, dtype=float)
+    for step, loss in enumerate(losses):
+        running = SMOOTHING * running + (1 - SMOOTHING) * float(loss)
+        smoothed[step] = running / (1 - SMOOTHING ** (step + 1))
+    return smoothed
+
+
+def check_plot(path: str | Path) -> None:
+    """Raise RecipeError where `plot` could not write there, before minutes of training."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise RecipeError(f"--plot: there is no folder {folder}.", "Make it, or name a file elsewhere.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    kinds = sorted(Figure().canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().lstrip(".") not in ("", *kinds):
+        raise RecipeError(
+            f"--plot: an image file is expected, found {path}.", f"Its name may end in {', '.join(kinds)}."
+        )
+
+
+def plot(found: RangeTest, path: str | Path) -> str:
+    """Write the curve as an image; returns a line that says where, or how to get it without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return "No plot: matplotlib is not installed (pip install 'hf_finetune[plot]')."
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(found.rates, found.losses, ".", color="0.7", label="loss of an update")
+    axes.plot(found.rates, found.smoothed, "-", color="C0", label="smoothed")
+    axes.axvline(found.planned, color="0.3", linestyle=":", label=f"auto {found.planned:.1e}")
+    if found.suggested is not None:
+        axes.axvline(found.suggested, color="C1", label=f"suggested {found.suggested:.1e}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.set_ylim(0, 1.15 * max(found.smoothed[0], *found.losses[:3]))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    return f"Plot: {path}"
+
+
+def run_range_test(
+    model: nn.Module,
+    recipe: Recipe,
+    plan: Plan,
+    preprocess: Preprocess,
+    labels: Labels,
+    *,
+    train: PixelRows,
+    low: float,
+    high: float,
+    steps: int,
+    folder: Path,
+) -> tuple[list[float], list[float]]:
+    """Learning rates and losses of a range test with this recipe's model, data and augmentation."""
+    from hf_finetune.adapters.trained import frozen_norms
+    from hf_finetune.ladder.trained.full import objective_and_rows
+    from hf_finetune.training.range_test import sweep
+
+    objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, None)
+    return sweep(
+        model,
+        recipe.train,
+        plan,
+        objective,
+        rows=rows,
+        name_rows=lambda numbers: [train.names[number] for number in numbers],
+        frozen_norms=frozen_norms(model),
+        low=low,
+        high=high,
+        steps=steps,
+        folder=folder,
+    )

@@ -1,0 +1,91 @@
+"""The model of a run: the backbone with its adapter on the device that trains, and what the result will say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.result.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.adapters.starting.start import Start
+
+
+def describe(ready: Prepared) -> Manifest:
+    """What the result will say of itself."""
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    recipe = ready.recipe
+    name = recipe.model.name
+    folder = Path(name).expanduser()
+    return Manifest(
+        base=str(folder.resolve()) if folder.is_dir() else name,
+        revision=ready.facts.commit,
+        fingerprint=fingerprint(recipe.model),
+        adapter=recipe.adapter.model_dump(mode="json"),
+        quantization=recipe.quantization.kind,
+        dtype=frozen_dtype(ready),
+        head=ready.facts.head,
+        labels=ready.index.labels.names,
+        preprocess=ready.facts.preprocess,
+    )
+
+
+def frozen_dtype(ready: Prepared) -> str:
+    """The type of the backbone's weights in memory: what trains stays float32."""
+    return "fp32" if ready.recipe.adapter.kind == "full" else ready.plan.precision.value
+
+
+def build_model(ready: Prepared) -> nn.Module:
+    """The backbone with its adapter, on the device that trains."""
+    import torch
+
+    from hf_finetune.backbones.load import enable_checkpointing, load_backbone
+    from hf_finetune.machine.detect import limit_memory
+    from hf_finetune.result.load import short_sequence, torch_dtype
+
+    recipe, facts, plan = ready.recipe, ready.facts, ready.plan
+    if recipe.budget.memory is not None:
+        limit_memory(ready.machine, recipe.budget.memory)
+    torch.manual_seed(recipe.train.seed)
+    quantization = recipe.quantization.config(facts.head)
+    place = ready.machine.place
+    model = load_backbone(
+        recipe.model,
+        ready.index.labels,
+        dtype=torch_dtype(frozen_dtype(ready)),
+        seed=recipe.train.seed,
+        quantization_config=quantization,
+        device_map={"": place} if quantization is not None else None,
+        plain_attention=place == "cpu" and short_sequence(facts.preprocess),
+    )
+    adapted = recipe.adapter.apply(model, facts)
+    if ready.start is not None:
+        put_start_on(ready.start, adapted, recipe)
+    for config in getattr(adapted, "peft_config", {}).values():
+        # PEFT asks the Hub about this name at every checkpoint (for a vocabulary); the result names it again.
+        config.base_model_name_or_path = ""
+    if plan.checkpointing.value:
+        enable_checkpointing(adapted)
+    if quantization is None:
+        # Before the Trainer would: the probe runs without one.
+        adapted.to(place)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
+    return adapted
+
+
+def put_start_on(start: Start, model: nn.Module, recipe: Recipe) -> None:
+    """The starting adapter's weights on the adapted model. Raises AdapterError where its base is another."""
+    from peft import PeftModel
+
+    from hf_finetune.adapters.starting.start import install
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    if start.fingerprint is not None:
+        start.check_base(fingerprint(recipe.model), recipe.model.name)
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"LoRA wraps a model in a PeftModel, not {type(model).__name__}")
+    install(start, model)

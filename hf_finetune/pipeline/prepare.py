@@ -1,0 +1,88 @@
+"""What a run needs before anything is decoded or loaded: index, machine, facts, plan, and its folder.
+
+Shared by training, `plan`, `rank` and `lr-find`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import FinetuneError, RunFolderError
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.result.manifest import FILE, read_manifest
+from hf_finetune.run.folder import RunFolder, claim
+from hf_finetune.types import BackboneFacts, Plan
+
+if TYPE_CHECKING:
+    from hf_finetune.adapters.starting.start import Start
+
+
+def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
+    """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
+
+    `data` (of a notebook) replaces the recipe's, and is named in it.
+    """
+    from hf_finetune.data.index.scan import index_of, scan
+
+    seed = recipe.train.seed
+    index = scan(recipe.data, seed=seed) if data is None else index_of(data, recipe.data, seed=seed)
+    if data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": index.source})})
+    from hf_finetune.backbones.facts import read_facts
+    from hf_finetune.machine.detect import detect
+    from hf_finetune.plan.plan import make_plan
+
+    machine = detect(recipe.budget.memory, recipe.output.folder)
+    classes = len(index.labels.names)
+    facts = read_facts(recipe.model, classes)
+    recipe.quantization.check(facts, machine)
+    written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
+    trainable = recipe.adapter.trainable_parameters(facts, classes)
+    plan = make_plan(recipe, machine, facts, index, trainable)
+    return Prepared(recipe, index, machine, facts, plan, written, start)
+
+
+def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) -> tuple[Recipe, Start | None]:
+    """The recipe with what the adapter of `adapter.from` decides, and that adapter. Raises AdapterError."""
+    lora = recipe.adapter
+    if lora.kind != "lora" or lora.start is None:
+        return recipe, None
+    from hf_finetune.adapters.starting.fetch import fetch_adapter
+    from hf_finetune.adapters.starting.start import follow, read_start
+    from hf_finetune.backbones.renamed_modules import module_names
+
+    fetched = fetch_adapter(lora.start)
+    ours = (fetched.folder / FILE).is_file()
+    base = read_manifest(fetched.folder).fingerprint if ours else None
+    start = read_start(fetched, facts, module_names(recipe.model), labels, base)
+    return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
+
+
+def agreed_plan(plan: Plan) -> Plan:
+    """The plan of the process with the least memory, on all: each has planned by its own, and batches must agree."""
+    from hf_finetune.machine import processes
+
+    return min(processes.gather(plan), key=lambda each: (not each.checkpointing.value, each.micro_batch.value))
+
+
+def claim_folder(recipe: Recipe) -> RunFolder:
+    """The run folder, which rank 0 makes before the others look. Raises RunFolderError, on every rank the same."""
+    from hf_finetune.machine import processes
+
+    problem = None
+    try:
+        if processes.is_first():
+            claim(recipe)
+    except FinetuneError as error:
+        problem = error
+    problem = processes.agree(problem)
+    if problem is not None:
+        raise problem
+    folder = claim(recipe, write=False)
+    if not folder.recipe.is_file():
+        raise RunFolderError(
+            f"output.dir: {folder.path} is not the folder that the first process has made.",
+            "Name a folder on storage that all machines share.",
+        )
+    return folder

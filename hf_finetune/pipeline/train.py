@@ -1,0 +1,188 @@
+"""The flow of a run, top to bottom: recipe → index → facts → plan → store → model → training → result → report.
+
+Owns the order of things and nothing else; every step is a function of the component that it belongs to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import FinetuneError, HubError
+from hf_finetune.machine.process import collect_as_usual
+from hf_finetune.pipeline.climb import climb
+from hf_finetune.pipeline.finish import keep_interrupted
+from hf_finetune.pipeline.images import open_and_build
+from hf_finetune.pipeline.model import describe
+from hf_finetune.pipeline.prepare import agreed_plan, claim_folder, make_ready
+from hf_finetune.plan.prepared import Prepared
+from hf_finetune.recipe.hub import Hub
+from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
+from hf_finetune.run.clock import Clock
+from hf_finetune.run.folder import (
+    RunFolder,
+    claim,
+    full_disk_is_said,
+    locked,
+    refuse_changed_data,
+    refuse_changed_start,
+    write_plan,
+)
+
+if TYPE_CHECKING:
+    from hf_finetune.hub.upload import Uploaded
+    from hf_finetune.result.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its report (run.json), and the model on demand."""
+
+    folder: RunFolder
+    report: Mapping[str, Any]
+
+    @property
+    def result(self) -> Path:
+        """The adapter/ or model/ folder."""
+        return self.folder.result(self.report["recipe"]["adapter"]["kind"])
+
+    @property
+    def model(self) -> Classifier:
+        """The result, loaded: `.predict(images)`, `.model`, `.labels`."""
+        from hf_finetune.result.classifier import load
+
+        return load(self.result)
+
+    def push(self, hub: Hub | None = None) -> list[Uploaded]:
+        """Push the result to `hub.repo` (the recipe's, if None). Raises HubError; the run is safe in its folder."""
+        from hf_finetune.hub.push import Push, push_run
+        from hf_finetune.hub.stage import finished_run
+
+        hub = hub or load_recipe(self.report["recipe"]).hub
+        if hub.repo is None:
+            raise HubError("hub.repo: a repo to push to is expected, and the recipe names none", "set it: user/name")
+        try:
+            return push_run(finished_run(self.folder.path), Push(hub.repo, hub.private, hub.merged))
+        except FinetuneError as error:
+            kept = f"The run is finished and safe in {self.folder.path}; `hf-finetune push {self.folder.path}` goes on."
+            raise type(error)(error.message, f"{error.hint}\n  {kept}") from error
+
+    @property
+    def predictions(self) -> list[dict[str, str]]:
+        """The test rows (validation's where there is no test split): name, label, predicted, probability."""
+        from hf_finetune.report.predictions import read_predictions
+
+        return read_predictions(self.folder.predictions)
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    *,
+    data: Any = None,
+    started: float | None = None,
+    push: bool = True,
+) -> Run:
+    """Run a recipe to its end, or go on with it where its run folder holds an unfinished run; push it if it says so.
+
+    `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). A
+    finished run is not trained again. `budget.time` counts from `started` (as `time.time()`; None: from this call; the
+    command line counts from the start of its process) to the saved result; the push comes after it. With `push=False`
+    the recipe's `hub.repo` is left for `Run.push`. Raises FinetuneError.
+    """
+    from hf_finetune.machine import processes
+
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if processes.is_first():
+        from hf_finetune.hub.access import check_before_training
+
+        check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.kind == "full")
+    run = _train(recipe, data, started)
+    if push and recipe.hub.repo is not None and processes.is_first():
+        run.push(recipe.hub)
+    return run
+
+
+def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
+    if data is None and RunFolder(recipe.output.folder).is_finished():
+        return _finished(claim(recipe, write=False))
+    clock = Clock(started)
+    logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
+    with clock.stage("scan and imports"):
+        ready = make_ready(recipe, data)
+        from hf_finetune.machine import processes
+        from hf_finetune.machine.process import keep_freed_memory
+
+        if ready.machine.device == "cpu":
+            keep_freed_memory()
+        processes.join(ready.machine)
+        ready = replace(ready, plan=agreed_plan(ready.plan))
+    first = ready.machine.rank == 0
+    folder = claim_folder(ready.written)
+    if folder.is_finished():
+        if data is not None:  # a name such as "a dataset in memory" does not tell one from another
+            refuse_changed_data(folder, ready.index)
+        return _finished(folder)
+    if not first:
+        return _run(ready, folder, clock)
+    with locked(folder):
+        refuse_changed_data(folder, ready.index)
+        refuse_changed_start(folder, ready.start_digest)
+        write_plan(folder, ready.plan, ready.index, ready.start_digest)
+        from hf_finetune.report.summary import render_plan
+
+        logger.info("%s", render_plan(ready.plan))
+        return _run(ready, folder, clock)
+
+
+def _finished(folder: RunFolder) -> Run:
+    from hf_finetune.report.run_json import read_report
+
+    logger.info("%s is finished; nothing to do. Another output.dir starts a new run.", folder.path)
+    return Run(folder, read_report(folder.report))
+
+
+def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
+    from hf_finetune.machine import processes
+    from hf_finetune.machine.peak import PeakMemory
+    from hf_finetune.pipeline.finish import assemble_report, evaluate_splits, publish, save_verified, staged_path
+    from hf_finetune.report.run_json import read_report
+
+    first = ready.machine.rank == 0
+    with PeakMemory() as peak:
+        ready, images, model = open_and_build(ready, clock)
+        ready = replace(ready, plan=agreed_plan(ready.plan))  # planned anew where images could not be read
+        collect_as_usual()
+        store, rows = images.store, images.rows
+        with clock.stage("model"):
+            manifest = describe(ready)
+        with clock.stage("training"), full_disk_is_said(folder):
+            climbed = climb(ready, folder, images, model, manifest, clock, peak)
+        with clock.stage("saving"), full_disk_is_said(folder):
+            target = folder.result(ready.recipe.adapter.kind)
+            staged = staged_path(target)
+            verified = None
+            if first:
+                recipe_yaml = dump_recipe(ready.recipe)
+                verified = save_verified(model, target, manifest, recipe_yaml, rows["validation"], folder)
+            if ready.recipe.budget.time is None:
+                verified = None  # the test is scored with float32 weights
+            if climbed.interrupted:
+                keep_interrupted(staged, target, climbed.best, first=first)
+            del model
+            processes.wait()
+        try:
+            with clock.stage("test"):
+                results = evaluate_splits(staged, manifest, ready, rows, climbed.best_answers, verified)
+        except KeyboardInterrupt:
+            keep_interrupted(staged, target, climbed.best, first=first)
+    report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
+    if first:
+        publish(staged, target, report, folder, results, rows)
+    processes.wait()
+    return Run(folder, read_report(folder.report))

@@ -1,0 +1,204 @@
+"""The plan: everything the recipe leaves open, decided by arithmetic from facts, each value with its reason.
+
+Pure: no torch, no files, no clock. Every constant names its source or is labelled an assumption.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hf_finetune.errors import MachineError
+from hf_finetune.plan import rates
+from hf_finetune.plan.forecast import Forecast, forecast
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
+from hf_finetune.units import format_bytes
+
+# Images to show to the model in all, where the recipe says `epochs: auto`. Assumption from runs on TrashNet and digits
+# (docs/RESULTS.md): small sets need repeating, large ones do not.
+AUTO_IMAGES = 20_000
+AUTO_EPOCHS = (3, 30)
+# Share of the free memory that a plan may fill; the forecast is coarse.
+MEMORY_SHARE = 0.8
+# Larger micro-batches gain nothing on a CPU and cost memory.
+LARGEST_MICRO_BATCH = {"cpu": 32, "mps": 64}
+
+
+def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, trainable: int) -> Plan:
+    """Decide what the recipe leaves `auto`. `trainable` counts parameters that get gradients.
+
+    Raises MachineError where the recipe cannot fit the machine at any setting.
+    """
+    train = recipe.train
+    rows = len(index.splits["train"])
+    precision = _precision(recipe, machine)
+    batch = _effective_batch(train.effective_batch_size, rows, machine.world_size)
+    share = batch.value // machine.world_size
+    weigh = forecast(recipe, machine, facts, trainable, precision.value)
+    checkpointing, micro = _micro_batch(recipe, machine, facts, weigh, share)
+    steps_per_epoch = max(1, rows // batch.value)
+    epochs = _epochs(train.epochs, rows)
+    steps = max(1, round(steps_per_epoch * epochs.value))
+    processes = "one process" if machine.world_size == 1 else f"{machine.world_size} processes"
+    return Plan(
+        device=Decision(machine.device, f"{machine.device_name}, {processes}"),
+        precision=precision,
+        effective_batch=batch,
+        micro_batch=micro,
+        accumulation=Decision(math.ceil(share / micro.value), f"{share} images a process and update"),
+        eval_batch=_eval_batch(train.eval_batch, micro.value, machine),
+        checkpointing=checkpointing,
+        decode_workers=_workers(train.decode_workers, machine),
+        store=Decision("decoded once", f"{format_bytes(_store_bytes(index, facts))} of uint8 pixels"),
+        train_side=_train_side(facts),
+        epochs=epochs,
+        steps=Decision(steps, f"{rows} rows // {batch.value} = {steps_per_epoch} updates an epoch"),
+        warmup_steps=Decision(round(train.warmup_share * steps), f"train.warmup_share {train.warmup_share:g}"),
+        learning_rate=rates.learning_rate(recipe, batch.value),
+        trainable_parameters=Decision(trainable, f"{trainable / facts.parameters:.1%} of the backbone's"),
+        rungs=_rungs(recipe),
+        suffix_blocks=_suffix_blocks(facts),
+        suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
+        patches_kept=_patches_kept(recipe),
+        memory_bytes=weigh.parts(micro.value, checkpointing.value),
+        memory_note=weigh.note,
+    )
+
+
+def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:
+    wanted = recipe.train.precision
+    if wanted == "fp16" and machine.device != "cuda":
+        raise MachineError(f"train.precision: fp16 needs a CUDA device, found {machine.device}.", "Use auto or fp32.")
+    if wanted == "bf16" and machine.device == "cuda" and not machine.bf16:
+        raise MachineError(f"train.precision: {machine.device_name} has no bfloat16.", "Use auto, fp16 or fp32.")
+    if wanted != "auto":
+        return Decision(wanted, "as the recipe says")
+    if machine.bf16:
+        return Decision("bf16", f"{machine.device_name} multiplies bfloat16 in hardware")
+    if machine.device == "cuda":
+        return Decision("fp16", f"{machine.device_name} has no bfloat16; losses are scaled")
+    return Decision("fp32", "no bfloat16 in hardware")
+
+
+# Images an update. Short runs are short of updates: on held-out photos of TrashNet (two cuts), two passes of the cached
+# rung gave .888 with updates of 64, .904 with 32; five passes .924 and .918, and neither is clearly better on smaller
+# data sets (benchmarks/settings.py, docs/SETTINGS.md, 2026-11-25). With many rows larger updates use a device better.
+SMALL_BATCH, LARGE_BATCH = 32, 64
+MANY_ROWS = 5_000  # assumption
+
+
+def _effective_batch(wanted: int | str, rows: int, world_size: int) -> Decision[int]:
+    if isinstance(wanted, str):
+        planned = SMALL_BATCH if rows < MANY_ROWS else LARGE_BATCH
+        wanted = math.ceil(planned / world_size) * world_size
+        reason = f"over all processes; {SMALL_BATCH} below {MANY_ROWS:,} training rows, else {LARGE_BATCH}"
+    else:
+        reason = "train.effective_batch_size, over all processes"
+    if wanted % world_size:
+        below = wanted // world_size * world_size
+        raise MachineError(
+            f"train.effective_batch_size is {wanted}, which {world_size} processes cannot share equally.",
+            f"Set it to {below or world_size} or {below + world_size}.",
+        )
+    if rows >= wanted:
+        return Decision(wanted, reason)
+    fitting = rows // world_size * world_size
+    if fitting == 0:
+        raise MachineError(f"{rows} training rows cannot be shared by {world_size} processes.", "Use fewer processes.")
+    return Decision(fitting, f"an update of {wanted} is wanted, but there are only {rows} training rows")
+
+
+def _micro_batch(
+    recipe: Recipe, machine: Machine, facts: BackboneFacts, weigh: Forecast, share: int
+) -> tuple[Decision[bool], Decision[int]]:
+    """Block checkpointing and the micro-batch: the largest even cut of the process's share that fits."""
+    room = int(machine.device_memory_bytes * MEMORY_SHARE)
+    wanted = recipe.train.checkpointing
+    cuts = [size for size in range(share, 0, -1) if share % size == 0]
+    cap = LARGEST_MICRO_BATCH.get(machine.device, share)
+    options = [False, True] if wanted == "auto" and facts.supports_checkpointing else [wanted is True]
+    if wanted is True and not facts.supports_checkpointing:
+        raise MachineError(f"train.checkpointing: {facts.architecture} cannot recompute its blocks.", "Set it to auto.")
+    if recipe.train.micro_batch != "auto":
+        size = min(recipe.train.micro_batch, share)
+        on = options[-1] if not options[0] and weigh.total(size, options[0]) > room else options[0]
+        return Decision(on, "as the recipe says" if wanted != "auto" else "for the micro-batch asked for"), Decision(
+            size, "as the recipe says"
+        )
+    for on in options:
+        fitting = [size for size in cuts if size <= cap and weigh.total(size, on) <= room]
+        # Without recomputation at least 4 images must fit, else recomputing is the faster way (assumption).
+        if fitting and (fitting[0] >= min(4, share) or on == options[-1]):
+            reason = f"{format_bytes(weigh.total(fitting[0], on))} forecast of {format_bytes(room)} usable"
+            why = "would not fit otherwise" if on and wanted == "auto" else "not needed"
+            return Decision(on, why if wanted == "auto" else "as the recipe says"), Decision(fitting[0], reason)
+    raise MachineError(
+        f"Even one image at a time needs about {format_bytes(weigh.total(1, options[-1]))} "
+        f"(coarse), and {format_bytes(room)} of {machine.device} memory may be used.",
+        "Raise budget.memory, take a smaller backbone, adapter.kind head_only, or quantization.kind int8 or nf4.",
+    )
+
+
+def _epochs(wanted: float | str, rows: int) -> Decision[float]:
+    if not isinstance(wanted, str):
+        return Decision(wanted, "as the recipe says")
+    low, high = AUTO_EPOCHS
+    epochs = min(high, max(low, math.ceil(AUTO_IMAGES / rows)))
+    return Decision(epochs, f"{AUTO_IMAGES:,} images in all over {rows} rows, between {low} and {high} epochs")
+
+
+def _rungs(recipe: Recipe) -> Decision[tuple[str, ...]]:
+    if recipe.budget.time == 0:
+        return Decision(("probe",), "budget.time 0: the probe alone")
+    if recipe.ladder != "auto":
+        return Decision(tuple(recipe.ladder), "as the recipe says")
+    if recipe.adapter.kind != "lora":
+        return Decision(("probe", "full"), f"adapter.kind {recipe.adapter.kind} trains no suffix")
+    return Decision(("probe", "cached", "full"), "each kept only if better on validation")
+
+
+# Share of the blocks that the cached rung trains. Measured on TrashNet with ViT-Tiny (2026-11-23, 20 s of training, one
+# seed): the last 4 of 12 blocks .891, 6 .905, 9 .896.
+SUFFIX_SHARE = 0.5
+# PatchDropout (Liu et al. 2022, arXiv 2208.07220) loses under a point at half of the patches and halves the step.
+PATCHES_KEPT = 0.5
+
+
+def _suffix_blocks(facts: BackboneFacts) -> Decision[int]:
+    count = math.ceil(SUFFIX_SHARE * len(facts.blocks))
+    return Decision(count, f"the last of {len(facts.blocks)} blocks, for the cached rung")
+
+
+def _patches_kept(recipe: Recipe) -> Decision[float]:
+    wanted = recipe.train.patches_kept
+    if not isinstance(wanted, str):
+        return Decision(wanted, "as the recipe says")
+    if recipe.adapter.kind == "head_only":
+        return Decision(1.0, "the backbone does not train")
+    return Decision(PATCHES_KEPT, "in training, where the backbone's blocks allow it: half the work")
+
+
+def _eval_batch(wanted: int | str, micro_batch: int, machine: Machine) -> Decision[int]:
+    if not isinstance(wanted, str):
+        return Decision(wanted, "as the recipe says")
+    if machine.device == "cpu":
+        return Decision(micro_batch, "larger ones gain nothing on a CPU")
+    return Decision(min(4 * micro_batch, 128), "no gradients are kept")
+
+
+def _workers(wanted: int | str, machine: Machine) -> Decision[int]:
+    if not isinstance(wanted, str):
+        return Decision(wanted, "as the recipe says")
+    return Decision(machine.cores, f"{machine.cores} usable cores; they decode before training starts")
+
+
+def _train_side(facts: BackboneFacts) -> Decision[int]:
+    side = max(facts.preprocess.height, facts.preprocess.width)
+    stored = math.ceil(side * 8 / 7)
+    return Decision(stored, f"8/7 of the {side} px that the backbone sees: room for crops")
+
+
+def _store_bytes(index: Index, facts: BackboneFacts) -> int:
+    side = _train_side(facts).value
+    seen = 3 * facts.preprocess.height * facts.preprocess.width
+    return sum(len(rows) * (3 * side * side if split == "train" else seen) for split, rows in index.splits.items())

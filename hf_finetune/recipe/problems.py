@@ -1,0 +1,126 @@
+"""What a person reads when a recipe is wrong: YAML path, line, what was expected, a close match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from hf_finetune.recipe.parse import LineNumbers
+
+EXPECTED = " is expected"
+# pydantic's own words do not read as "… is expected".
+_PLAIN = {"int_from_float": "a whole number", "tuple_type": "a list", "string_type": "text"}
+_LENGTHS = {
+    "string_too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "too_short": "at least {min_length}",
+}
+
+
+def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
+    """One sentence per problem, in the order of the recipe."""
+    merged: dict[tuple[str, ...], list[str]] = {}
+    problems = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+    placed = [(problem, *_resolve(problem, root)) for problem in problems]
+    for problem, path, section in placed:
+        # `auto` or a list, found a list with a wrong item: the item is the problem.
+        if problem["type"] == "literal_error" and any(other[: len(path)] == path != other for _, other, _ in placed):
+            continue
+        if path:
+            merged.setdefault(path, []).append(_sentence(problem, path, section))
+        else:  # a cross-field check: its message already names the paths
+            for text in str(problem.get("ctx", {})["error"]).split("\n"):
+                name, _, sentence = text.partition(": ")
+                merged.setdefault(tuple(name.split(".")), []).append(sentence)
+    rendered = []
+    for path, sentences in merged.items():
+        line = f"line {lines[path]}: " if path in lines else ""
+        rendered.append(f"{line}{'.'.join(path)}: {_either(sentences)}")
+    return rendered
+
+
+def _either(sentences: Sequence[str]) -> str:
+    """A union reports once per member; one path is one problem for the reader."""
+    expected = list(dict.fromkeys(sentence.partition("; found ")[0] for sentence in sentences))
+    _, semicolon, found = sentences[0].partition("; found ")
+    if all(EXPECTED in text for text in expected):
+        names = " or ".join(text.partition(EXPECTED)[0] for text in expected)
+        return f"{names}{EXPECTED}{expected[-1].partition(EXPECTED)[2]}{semicolon}{found}"
+    return f"{' or '.join(expected)}{semicolon}{found}"
+
+
+def _resolve(problem: Mapping[str, Any], root: type[BaseModel]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The problem's YAML path, without the union members' names that pydantic puts in, and the section it is in."""
+    path: list[str] = []
+    section = root
+    for position, key in enumerate(problem["loc"]):
+        is_unknown = problem["type"] == "extra_forbidden" and position == len(problem["loc"]) - 1
+        if isinstance(key, int) or is_unknown:
+            path.append(str(key))
+        elif key in _keys(section) and (section is not root or not path):
+            path.append(key)
+            annotation = _keys(section)[key].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+        elif section is root and path:
+            section = _member(root, path[0], key) or section
+    return tuple(path), section
+
+
+def _keys(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The section's fields by the key that a person writes."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | None:
+    """The class of `section`'s union whose kind is `tag`."""
+    for member in get_args(root.model_fields[section].annotation):
+        is_section = isinstance(member, type) and issubclass(member, BaseModel)
+        if is_section and member.model_fields["kind"].default == tag:
+            return member
+    return None
+
+
+def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel]) -> str:
+    kind, found = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key{_close(path[-1], _keys(section))}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        expected = problem["ctx"].get("expected_tags", "").replace("'", "")
+        written = problem["ctx"].get("tag", "nothing")
+        return f"kind must be one of {expected}; found {written}{_suggest(written, expected.split(', '))}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+    if kind == "literal_error":
+        choices = [text.strip(" '") for text in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        names = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+        return f"{names} is expected; found {found!r}{_suggest(str(found), choices)}"
+    if kind.startswith("model_") or kind == "dict_type":
+        return f"a section with keys is expected; found {found!r}"
+    if kind == "missing":
+        return "a value is missing"
+    if kind == "value_error":  # our own validators already say what is expected
+        return message if ", found " in message else f"{message}; found {found!r}"
+    if kind in _LENGTHS:
+        what, unit = ("text", "character") if kind.startswith("string") else ("a list", "value")
+        count = _LENGTHS[kind].format(**problem["ctx"])
+        return f"{what} of {count} {unit}{'' if count.endswith(' 1') else 's'}{EXPECTED}; found {found!r}"
+    if kind == "string_type" and found is not None:  # YAML took 2024 for a number, 2026-11-27 for a date
+        read_as = f"which YAML reads as {type(found).__name__}"
+        return f"text{EXPECTED}; found {found!s}, {read_as}: quote it, or write a path as ./…"
+    message = _PLAIN.get(kind, message)
+    of = "a number " if kind.startswith(("greater_than", "less_than")) else ""
+    return f"{of}{message}{EXPECTED}; found {found!r}"
+
+
+def _close(written: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return _suggest(written, names) or f"; it knows {', '.join(names)}"
+
+
+def _suggest(written: str, names: Iterable[str]) -> str:
+    match = difflib.get_close_matches(written, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]}?" if match else ""

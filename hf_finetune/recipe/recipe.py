@@ -1,0 +1,117 @@
+"""The recipe: what a person writes. Loads, overrides, validates and dumps it.
+
+Owns the top level and every message about a wrong recipe; each section lives with its component. Light: no torch.
+Precedence: defaults < file < command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from hf_finetune.adapters import Adapter, Full, Lora
+from hf_finetune.backbones.config import Model
+from hf_finetune.data.config import Augment, Data
+from hf_finetune.errors import RecipeError
+from hf_finetune.quantizers import Quantizer, Unquantized
+from hf_finetune.recipe.hub import Hub
+from hf_finetune.recipe.ladder import Ladder
+from hf_finetune.recipe.parse import parse_override, parse_yaml, set_path
+from hf_finetune.recipe.problems import render_problems
+from hf_finetune.section import Section
+from hf_finetune.tasks import Classification, Task
+from hf_finetune.training.config import Budget, Train
+
+
+class Output(Section):
+    """Where the run is kept."""
+
+    dir: str = Field(default="runs/default", min_length=1, description="run folder; the same recipe resumes in it")
+
+    @property
+    def folder(self) -> Path:
+        """`dir` with a leading ~ resolved: a shell leaves the one of `output.dir=~/run` alone."""
+        return Path(self.dir).expanduser()
+
+
+class Recipe(Section):
+    """A whole recipe. Every section has defaults: an empty recipe trains the built-in example."""
+
+    model: Model = Model()
+    data: Data = Data()
+    task: Task = Classification()
+    adapter: Adapter = Lora()
+    quantization: Quantizer = Unquantized()
+    augment: Augment = Augment()
+    ladder: Ladder = "auto"
+    train: Train = Train()
+    budget: Budget = Budget()
+    output: Output = Output()
+    hub: Hub = Hub()
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be_had(self) -> Recipe:
+        problems = []
+        if self.budget.time == 0 and self.ladder != "auto" and "probe" not in self.ladder:
+            problems.append("budget.time: 0 means the probe alone, but ladder does not name it; add probe to ladder")
+        if self.quantization.kind != "none" and isinstance(self.adapter, Full):
+            problems.append(
+                f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is full; "
+                "use adapter.kind lora or head_only, or quantization.kind none"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+# The kind that a section means when the recipe names none.
+_DEFAULT_KINDS = {"task": "classification", "adapter": "lora", "quantization": "none"}
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML file (or take a mapping), apply `section.key=value` overrides, validate.
+
+    Raises RecipeError with every problem at once, each with its YAML path and, for a file, its line.
+    """
+    if isinstance(source, Mapping):
+        content, lines, where = dict(source), {}, "recipe"
+    else:
+        content, lines = parse_yaml(Path(source))
+        where = str(source)
+    content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    problems: list[str] = []
+    for override in overrides:
+        try:
+            path, value = parse_override(override)
+            set_path(content, path, value)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise RecipeError(f"The command line cannot be used:\n  - {_bullets(problems)}")
+    for section, kind in _DEFAULT_KINDS.items():
+        value = content.get(section)
+        if isinstance(value, dict) and "kind" not in value:
+            value["kind"] = kind
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = render_problems(error, Recipe, lines)
+        raise RecipeError(f"{where} is not a valid recipe:\n  - {_bullets(problems)}") from None
+
+
+def _bullets(problems: Sequence[str]) -> str:
+    return "\n  - ".join(problems)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe, for editors (`# yaml-language-server: $schema=…`)."""
+    return Recipe.model_json_schema()

@@ -1,0 +1,103 @@
+"""A loaded result that answers: `hf_finetune.load(path).predict(images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_finetune.errors import DataError
+from hf_finetune.preprocess.pixels import UnreadableImage, open_rgb, render, upright_rgb
+from hf_finetune.result.load import find_result, load_result
+from hf_finetune.result.manifest import Manifest, read_manifest
+from hf_finetune.types import Labels
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+
+MAX_PIXELS = 50_000_000  # as the recipe's data.max_pixels: an image with more is taken for a decompression bomb
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image: the most likely label, its probability, and all of them in label order."""
+
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded result: the model (a torch module in eval mode), its labels and its preprocessing."""
+
+    model: nn.Module
+    labels: Labels
+    manifest: Manifest
+    path: Path
+
+    def predict(self, images: Iterable[str | Path | bytes | Image.Image], batch: int = 32) -> list[Prediction]:
+        """Predict for image files, encoded bytes or Pillow images. Raises DataError naming the one it cannot read."""
+        predictions: list[Prediction] = []
+        waiting: list[np.ndarray] = []
+        for image in images:
+            waiting.append(self._pixels(image))
+            if len(waiting) == batch:
+                predictions += self._answer(waiting)
+                waiting = []
+        return predictions + self._answer(waiting) if waiting else predictions
+
+    def _pixels(self, image: str | Path | bytes | Image.Image) -> np.ndarray:
+        preprocess = self.manifest.preprocess
+        name = str(image) if isinstance(image, str | Path) else "the image"
+        try:
+            if isinstance(image, str | Path):
+                image = Path(image).read_bytes()
+            rgb = open_rgb(image, MAX_PIXELS) if isinstance(image, bytes) else upright_rgb(image)
+        except OSError as error:
+            raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
+        except UnreadableImage as error:
+            raise DataError(f"{name} cannot be read as an image: {error}.") from None
+        if preprocess.steps is None:
+            from hf_finetune.preprocess.stock import stock_processor, stock_renderer
+
+            return stock_renderer(stock_processor(str(self.path), None))(rgb)
+        return render(rgb, preprocess)
+
+    def _answer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
+        import torch
+
+        from hf_finetune.preprocess.normalise import Normaliser
+
+        device = next(self.model.parameters()).device
+        batch = {"pixel_values": torch.from_numpy(np.stack(pixels)).to(device)}
+        with torch.no_grad():
+            logits = self.model(pixel_values=Normaliser(self.manifest.preprocess)(batch)).logits.float()
+        shares = torch.softmax(logits, dim=-1).cpu().numpy()
+        return [
+            Prediction(self.labels.names[int(row.argmax())], float(row.max()), tuple(float(p) for p in row))
+            for row in shares
+        ]
+
+
+def load(
+    path: str | Path, *, revision: str | None = None, base: str | None = None, device: str | None = None
+) -> Classifier:
+    """Load a run folder, an adapter/ or model/ folder, or a Hub repo (`user/name`, at `revision`), ready to predict.
+
+    `base` names the base model where it has moved; `device` defaults to the machine's best. Weights are float32, or
+    quantized as in training. Raises AdapterError where the folder is damaged or its base holds other weights.
+    """
+    import torch
+
+    from hf_finetune.machine.detect import training_device
+
+    folder = find_result(path, revision)
+    manifest = read_manifest(folder)
+    model = load_result(folder, manifest, torch.float32, device or training_device(), base=base)
+    return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)

@@ -1,0 +1,136 @@
+"""Loads a result without knowing anything of its base: `hf_finetune.load(path)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.data.sources.naming import missing_path_hint
+from hf_finetune.errors import AdapterError
+from hf_finetune.result.download import fetch_result, looks_like_repo
+from hf_finetune.result.manifest import FILE, Manifest
+from hf_finetune.types import Labels, Preprocess
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from hf_finetune.backbones.config import Model
+
+
+def find_result(path: str | Path, revision: str | None = None) -> Path:
+    """The adapter or model folder meant by `path`: itself, the one in a run folder, or a Hub repo's, fetched.
+
+    Raises AdapterError.
+    """
+    folder = Path(path)
+    if not folder.exists() and looks_like_repo(str(path)):
+        fetched = _fetched(folder, str(path), revision)
+        if (fetched / FILE).is_file():
+            return fetched
+        raise AdapterError(
+            f"{path} on the Hub holds no {FILE}: a result pushed by hf-finetune is expected.",
+            "A plain PEFT adapter can be the start of a recipe (adapter.from), and is loaded by PeftModel.",
+        )
+    if revision is not None:
+        raise AdapterError(f"{path} is no Hub repo, so it has no revision {revision!r}.", "Leave the revision out.")
+    for candidate in (folder, folder / "adapter", folder / "model"):
+        if (candidate / FILE).is_file():
+            return candidate
+    if (folder / "recipe.yaml").is_file():
+        raise AdapterError(
+            f"{folder} is a run folder without a result: the run is not finished.",
+            f"Go on with `hf-finetune train {folder / 'recipe.yaml'}`.",
+        )
+    what = "does not exist" if not folder.exists() else f"holds no {FILE}"
+    raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
+
+
+def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
+    """The Hub repo's files; where that fails and a folder of its first name is here, a path was meant."""
+    try:
+        return fetch_result(repo, revision)
+    except AdapterError as error:
+        if not folder.parent.is_dir():
+            raise
+        raise AdapterError(error.message, f"{missing_path_hint(folder)} Else {error.hint}") from error
+
+
+def load_result(
+    folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
+) -> nn.Module:
+    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
+    if manifest.adapter["kind"] == "full":
+        return _load_whole(folder, dtype).to(device).eval()
+    from pydantic import TypeAdapter
+
+    from hf_finetune.adapters.attach import attach
+    from hf_finetune.backbones.load import load_backbone
+    from hf_finetune.quantizers import Quantizer
+
+    source = base_of(folder, manifest, base)
+    check_base(source, manifest)
+    quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
+    quantization = quantizer.config(manifest.head)
+    extra: dict[str, Any] = {}
+    if quantization is not None:
+        extra = {"quantization_config": quantization, "device_map": {"": device}}
+    plain = device == "cpu" and short_sequence(manifest.preprocess)
+    backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
+    if quantization is None:
+        backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
+    return attach(backbone, folder).eval()
+
+
+def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A result of full fine-tuning. transformers only logs which weights it did not find, and makes random ones."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageClassification
+
+    from hf_finetune.backbones.load import quiet
+
+    try:
+        with quiet():
+            model, report = AutoModelForImageClassification.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True
+            )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise AdapterError(f"The weights in {folder} cannot be read: {reason}.", "Copy the folder again.") from error
+    lost = sorted(map(str, report["missing_keys"]))
+    if lost:
+        raise AdapterError(f"{folder} lacks {len(lost)} weights: {', '.join(lost[:5])}.", "Copy the folder again.")
+    return model
+
+
+def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:
+    """Where the base model of the result in `folder` is; `base` names it where it has moved."""
+    from hf_finetune.backbones.config import Model
+
+    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
+    return Model(name=location, revision=manifest.revision if base is None else None)
+
+
+def check_base(base: Model, manifest: Manifest) -> None:
+    """Raise AdapterError unless `base` holds the weights that the manifest's result was trained on."""
+    from hf_finetune.backbones.fingerprint import fingerprint
+
+    found = fingerprint(base)
+    if found != manifest.fingerprint:
+        raise AdapterError(
+            f"The result was trained on other weights than {base.name} holds (fingerprint {manifest.fingerprint[:12]}, "
+            f"found {found[:12]}).",
+            "Give the right base model with `--base`, or restore those weights.",
+        )
+
+
+def short_sequence(preprocess: Preprocess) -> bool:
+    """Whether plain attention, whose memory grows with the square of the tokens, is affordable: up to 288 px."""
+    return preprocess.height * preprocess.width <= 288 * 288
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """fp32, bf16 or fp16 as torch's type."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

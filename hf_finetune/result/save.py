@@ -1,0 +1,81 @@
+"""Writes a result that describes itself: weights, labels, preprocessing, base, recipe, card.
+
+Staged in a temporary folder, then renamed into place: a folder that is there is whole and loads. Does not own the
+comparison between the two (`equivalence`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from hf_finetune.backbones.source import builtin_path
+from hf_finetune.preprocess.stock import stock_processor
+from hf_finetune.result.manifest import Manifest, write_manifest
+
+
+def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, recipe_yaml: str) -> None:
+    """Write everything but the card into the folder `staged`, replacing what an interrupted run left there."""
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    builtin = manifest.base.startswith("builtin:")
+    if isinstance(model, PeftModel):
+        # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
+        model.save_pretrained(str(staged), save_embedding_layers=False)
+        _name_base(staged / "adapter_config.json", manifest)
+        # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
+        base = model.get_base_model()
+        config: dict[str, Any] = base.config.to_dict()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        for key in ("quantization_config", "_name_or_path"):  # the second is a folder of this machine
+            config.pop(key, None)
+        (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
+        if builtin:
+            shutil.copytree(builtin_path(manifest.base), staged / "base")
+    else:
+        model.save_pretrained(staged, state_dict=unshared_state(model))
+    _save_processor(manifest, staged)
+    write_manifest(staged, manifest)
+    (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+
+
+def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The state dict with a copy of each tensor that two names share (timm's CoaT), which safetensors cannot hold.
+
+    Tensors that transformers ties itself stay as they are: it writes them once and ties them again on loading.
+    """
+    known: set[int] = set()
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.data_ptr() in known and name not in (model.all_tied_weights_keys or {}):
+            state[name] = tensor.clone()
+        known.add(tensor.data_ptr())
+    return state
+
+
+def _name_base(path: Path, manifest: Manifest) -> None:
+    """PEFT writes no revision, and the folder that the base was loaded from."""
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "base" if manifest.base.startswith("builtin:") else manifest.base
+    config["revision"] = manifest.revision
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _save_processor(manifest: Manifest, staged: Path) -> None:
+    location = str(builtin_path(manifest.base)) if manifest.base.startswith("builtin:") else manifest.base
+    processor = stock_processor(location, manifest.revision)
+    # timm's processor is its config.json, which is there already; its save_pretrained does nothing but warn.
+    if type(processor).__name__ != "TimmWrapperImageProcessor":
+        processor.save_pretrained(staged)
+
+
+def publish_locally(staged: Path, target: Path) -> Path:
+    """Rename the verified folder into place."""
+    if target.exists():  # a run that died between this rename and its report
+        shutil.rmtree(target)
+    return staged.rename(target)

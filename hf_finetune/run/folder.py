@@ -1,0 +1,214 @@
+"""The run folder: what is in it, whose it is, and whether it is finished.
+
+`recipe.yaml`, `plan.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `held.npz`, `adapter/` (or `model/`),
+`checkpoints/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_finetune.errors import MachineError, RunFolderError
+from hf_finetune.recipe.recipe import Recipe, dump_recipe
+from hf_finetune.types import Index, Plan
+
+LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def held(self) -> Path:
+        return self.path / "held.npz"
+
+    def result(self, kind: str) -> Path:
+        """Where the result goes: `adapter/`, or `model/` for full fine-tuning."""
+        return self.path / ("model" if kind == "full" else "adapter")
+
+    def is_finished(self) -> bool:
+        """run.json is written last."""
+        return self.report.is_file()
+
+
+def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
+    """The recipe's run folder, made and marked with the resolved recipe before anything can fail.
+
+    Raises RunFolderError where the folder holds another run or other files, or cannot be written, and MachineError
+    where the disk is full. With `write=False` (ranks other than 0) nothing is touched.
+    """
+    folder = RunFolder(recipe.output.folder)
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"output.dir: {path} is a file; a folder is expected.", "Choose another output.dir.")
+    if folder.recipe.is_file():
+        _refuse_another_run(recipe, folder)
+        return folder
+    if path.is_dir() and any(entry.name != "run.lock" for entry in path.iterdir()):
+        raise RunFolderError(
+            f"output.dir: {path} holds files, but no run of hf-finetune.", "Choose another output.dir, or empty it."
+        )
+    if write:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            partial = folder.recipe.with_suffix(".partial")
+            partial.write_text(dump_recipe(recipe), encoding="utf-8")
+            partial.replace(folder.recipe)
+        except OSError as error:
+            raise RunFolderError(
+                f"output.dir: {path} cannot be written: {error.strerror or error}.", "Choose another output.dir."
+            ) from None
+        free = shutil.disk_usage(path).free
+        if free < LEAST_FREE_BYTES:
+            raise MachineError(
+                f"output.dir: only {free // 10**6} MB are free at {path}; at least {LEAST_FREE_BYTES // 10**6} MB are "
+                "needed for checkpoints.",
+                "Free some space, or choose an output.dir on another disk.",
+            )
+    return folder
+
+
+def _refuse_another_run(recipe: Recipe, folder: RunFolder) -> None:
+    try:
+        there = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
+    ours = yaml.safe_load(dump_recipe(recipe))
+    different = sorted(_different(ours, there))
+    if different:
+        raise RunFolderError(
+            f"output.dir: {folder.path} holds another run; different there: {', '.join(different)}.",
+            "Choose another output.dir, or remove that folder.",
+        )
+
+
+def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
+    if path in ("output", "hub"):  # where a result goes does not change what it is
+        return
+    if isinstance(ours, Mapping) and isinstance(there, Mapping):
+        for key in sorted({*ours, *there}):
+            yield from _different(ours.get(key), there.get(key), f"{path}.{key}".lstrip("."))
+    elif ours != there:
+        yield f"{path} ({there!r}, now {ours!r})"
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder, so that two runs cannot write into it. Raises RunFolderError where another process holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(str(folder.path / "run.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"output.dir: another process is at work in {folder.path}.", "Wait for it, or choose another output.dir."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def full_disk_is_said(folder: RunFolder) -> Iterator[None]:
+    """Turn a failed write (OSError, safetensors' or torch's own error) into a MachineError that names the folder."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = str(error).strip().split("\n")[0]
+        # torch.save reports a failed write as a RuntimeError of its zip writer; other RuntimeErrors are not ours.
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in text:
+            raise
+        raise MachineError(
+            f"output.dir: {folder.path} could not be written to: {text}.",
+            "Free some space and run the same command again: it goes on from the last whole checkpoint.",
+        ) from error
+
+
+def refuse_changed_data(folder: RunFolder, index: Index) -> None:
+    """Raise RunFolderError where the run began on other data than are there now."""
+    if not folder.plan.is_file():
+        return
+    try:
+        before = json.loads(folder.plan.read_text(encoding="utf-8"))["data_revision"]
+    except (ValueError, KeyError):
+        return  # cut off while it was written: nothing was trained yet
+    if before != index.revision:
+        raise RunFolderError(
+            f"output.dir: the run in {folder.path} began on other data: files, labels or times of "
+            f"{index.source} have changed since.",
+            "Choose another output.dir, or remove that folder.",
+        )
+
+
+def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:
+    """Raise RunFolderError where an unfinished run began on another adapter than `adapter.from` names now.
+
+    `digest` is that of the adapter's files; a branch of the Hub or a folder may have moved on.
+    """
+    if not folder.plan.is_file():
+        return
+    try:
+        before = json.loads(folder.plan.read_text(encoding="utf-8")).get("start")
+    except ValueError:
+        return  # cut off while it was written: nothing was trained yet
+    if before != digest:
+        raise RunFolderError(
+            f"output.dir: the unfinished run in {folder.path} began on another state of the adapter that adapter.from "
+            "names.",
+            "Choose another output.dir, name that commit (adapter.from=user/adapter@commit), or remove that folder.",
+        )
+
+
+def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None) -> None:
+    """plan.json: every decision with its reason; the data's revision and the starting adapter's digest it is for."""
+    content = {**plan_as_dict(plan), "data_revision": index.revision, "start": start}
+    folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def plan_as_dict(plan: Plan) -> dict[str, Any]:
+    """name → {value, reason}, and the memory forecast."""
+    decisions = {
+        name: {"value": decision.value, "reason": decision.reason}
+        for name, decision in vars(plan).items()
+        if name not in ("memory_bytes", "memory_note")
+    }
+    return {**decisions, "memory": {"bytes": dict(plan.memory_bytes), "note": plan.memory_note}}

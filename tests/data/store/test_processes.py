@@ -1,0 +1,263 @@
+"""Workers and builders that are killed, interrupted, started together or early: real processes, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from hf_finetune.data.store.decode import Decoded, Failed, Job, Task
+from hf_finetune.data.store.pool import WorkerPool
+from hf_finetune.data.store.views import Check, Squash
+from hf_finetune.errors import DataError, MachineError
+from tests.data.store.samples import (
+    MAX_PIXELS,
+    SIDE,
+    DeadlyReader,
+    FolderReader,
+    UnloadableReader,
+    entry_folders,
+    everything,
+    index_of,
+    opened,
+    small_index,
+    write_images,
+)
+
+REPO = Path(__file__).resolve().parents[3]
+BUILDER = """
+import signal
+import sys
+from pathlib import Path
+from tests.data.store.samples import everything, index_of, FolderReader, opened, write_images
+images, cache, log, delay = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
+rows = write_images(Path(images), {"train": 40})
+index = index_of(rows, FolderReader(images, log=log, delay_s=float(delay)))
+print("ready", flush=True)
+store = opened(index, Path(cache), workers=2)
+print(store.built, store.on_disk, int(everything(store)["train"].sum()), flush=True)
+"""
+
+
+Workers = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    """This process's children, without those that other tests of the same process have left."""
+    before = {child.pid for child in psutil.Process().children()}
+    return lambda: [child for child in psutil.Process().children() if child.pid not in before]
+
+
+@contextlib.contextmanager
+def builder(folder: Path, delay_s: float) -> Iterator[subprocess.Popen[str]]:
+    """A process that builds a store of 40 images from `folder` into its cache."""
+    arguments = [str(folder / "images"), str(folder / "cache"), str(folder / "log"), str(delay_s)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILDER, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPO,
+        env=environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: object, seconds: float = 30.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def reads(folder: Path) -> int:
+    return (folder / "log").stat().st_size if (folder / "log").exists() else 0
+
+
+def litter(folder: Path) -> list[Path]:
+    return list((folder / "cache" / "store").glob("*.tmp-*"))
+
+
+def test_a_builder_that_is_killed_midway_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
+    with builder(tmp_path, 0.02) as process:
+        wait_for(lambda: reads(tmp_path) > 5)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 2
+        process.kill()
+        process.wait()
+    assert reads(tmp_path) < 40 and len(litter(tmp_path)) == 1
+    # The workers see their pipe close and end by themselves.
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    with builder(tmp_path, 0.0) as process:
+        again, _ = process.communicate(timeout=60)
+    assert again.startswith("ready\nTrue True ")
+    assert litter(tmp_path) == []
+    rows = write_images(tmp_path / "images", {"train": 40})
+    fresh = opened(index_of(rows, FolderReader(str(tmp_path / "images"))), tmp_path / "fresh")
+    assert int(again.split()[-1]) == int(everything(fresh)["train"].sum())
+    (one,), (other,) = entry_folders(tmp_path / "cache"), entry_folders(tmp_path / "fresh")
+    assert (one / "pixels.u8").read_bytes() == (other / "pixels.u8").read_bytes()
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_no_litter(tmp_path: Path) -> None:
+    with builder(tmp_path, 0.05) as process:
+        wait_for(lambda: reads(tmp_path) > 5)
+        children = psutil.Process(process.pid).children()
+        for each in (*children, psutil.Process(process.pid)):  # a terminal interrupts the whole group
+            each.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert len(children) == 2 and not any(child.is_running() for child in children)
+    assert litter(tmp_path) == [] and entry_folders(tmp_path / "cache") == []
+
+
+def test_two_processes_at_once_build_one_store(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", {"train": 40})
+    with builder(tmp_path, 0.02) as one, builder(tmp_path, 0.02) as other:
+        said = sorted(process.communicate(timeout=90)[0].split()[1:] for process in (one, other))
+    assert [words[:2] for words in said] == [["False", "True"], ["True", "True"]]
+    assert said[0][2] == said[1][2]
+    assert reads(tmp_path) == 40
+
+
+def test_litter_of_another_store_is_swept_unless_its_builder_still_runs(tmp_path: Path) -> None:
+    index = small_index(tmp_path / "images")
+    opened(index, tmp_path / "cache")
+    root = tmp_path / "cache" / "store"
+    dead, alive = root / "0123.tmp-1-aa", root / "4567.tmp-1-bb"
+    dead.mkdir()
+    alive.mkdir()
+    from filelock import FileLock
+
+    with FileLock(root / "4567.lock"):
+        opened(replace(index, revision="2"), tmp_path / "cache")
+    assert not dead.exists() and alive.exists()
+
+
+def test_entries_that_no_run_used_for_a_month_are_deleted(tmp_path: Path) -> None:
+    index = small_index(tmp_path / "images")
+    opened(index, tmp_path / "cache")
+    old, recent = entry_folders(tmp_path / "cache")[:2]
+    for folder, days in ((old, 31), (recent, 29)):
+        used = time.time() - days * 86400
+        os.utime(folder / "meta.json", (used, used))
+    opened(replace(index, revision="2"), tmp_path / "cache")
+    assert not old.exists() and recent.exists()
+
+
+# -------------------------------------------------------------------------------------------------------------- workers
+
+
+def test_a_row_that_kills_its_worker_twice_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    rows = write_images(tmp_path, {"train": 24, "validation": 6})
+    index = index_of(rows, DeadlyReader(str(tmp_path), always=("train-7.jpeg",), once=("train-11.jpeg",)))
+    store = opened(index, tmp_path / "cache", workers=2, max_bad_share=0.1)
+    (bad,) = store.rejected
+    assert (bad.name, bad.reason) == ("train-7.jpeg", "decoding it ended 2 worker processes (signal 9)")
+    expected = opened(index_of(rows, FolderReader(str(tmp_path)), revision="2"), tmp_path / "cache")
+    keep = np.array([slot for slot in range(24) if slot != 7])
+    assert (store.rows["train"].gather(np.arange(23)) == expected.rows["train"].gather(keep)).all()
+
+
+def test_workers_that_keep_dying_stop_the_run(tmp_path: Path) -> None:
+    rows = write_images(tmp_path, {"train": 24})
+    index = index_of(rows, DeadlyReader(str(tmp_path), always=tuple(row.name for row in rows["train"])))
+    with pytest.raises(MachineError, match="10 processes died while decoding, the last with signal 9") as raised:
+        opened(index, tmp_path / "cache", workers=2, max_bad_share=0.99)
+    assert "lower train.decode_workers" in raised.value.hint
+    assert not litter(tmp_path)
+
+
+def test_a_worker_that_is_killed_from_outside_is_replaced(tmp_path: Path, workers: Workers) -> None:
+    rows = write_images(tmp_path / "images", {"train": 60})
+    job = Job(FolderReader(str(tmp_path / "images"), delay_s=0.01), Check(), MAX_PIXELS, None)
+    with WorkerPool(2) as pool:
+        results = pool.run(job, [Task(slot, row.locator) for slot, row in enumerate(rows["train"])])
+        seen = [next(results)]
+        workers()[0].kill()
+        seen += results
+        assert sorted(result.slot for result in seen if isinstance(result, Decoded)) == list(range(60))
+        assert len(workers()) == 2
+    assert workers() == []
+
+
+def test_a_reader_that_workers_cannot_load_is_said_at_once(tmp_path: Path) -> None:
+    index = index_of(write_images(tmp_path, {"train": 6}), UnloadableReader(os.getpid()))
+    with pytest.raises(MachineError, match="it ended with exit code 1: AttributeError: no such class here") as raised:
+        opened(index, tmp_path / "cache")
+    assert raised.value.hint == "data in memory must be of classes that another process can import"
+
+
+def test_a_missing_file_is_a_bad_row_and_not_a_death(tmp_path: Path) -> None:
+    with WorkerPool(1) as pool:
+        (result,) = pool.run(Job(FolderReader(str(tmp_path)), Check(), MAX_PIXELS, None), [Task(3, "no.jpeg")])
+    assert result == Failed(3, "cannot be read: No such file or directory")
+
+
+def test_workers_can_start_early_serve_many_rounds_and_outlive_an_unfinished_one(
+    tmp_path: Path, workers: Workers
+) -> None:
+    rows = write_images(tmp_path / "images", {"train": 30})["train"]
+    job = Job(FolderReader(str(tmp_path / "images")), Check(), MAX_PIXELS, None)
+    tasks = [Task(slot, row.locator) for slot, row in enumerate(rows)]
+    with WorkerPool(2) as pool:
+        pool.start()
+        started = {child.pid for child in workers()}
+        assert len(started) == 2
+        for _ in range(2):
+            assert len(list(pool.run(job, tasks))) == 30
+        assert {child.pid for child in workers()} == started
+        unfinished = pool.run(job, tasks)
+        next(unfinished)
+        unfinished.close()
+        assert workers() == []
+        assert len(list(pool.run(job, tasks))) == 30
+        index = index_of({"train": rows}, FolderReader(str(tmp_path / "images")))
+        assert opened(index, tmp_path / "cache", pool=pool).built
+    assert workers() == []
+    with pytest.raises(MachineError, match="an open pool was expected, this one was closed"):
+        next(pool.run(job, tasks))
+
+
+def test_no_process_is_left_when_too_many_rows_are_bad(tmp_path: Path, workers: Workers) -> None:
+    index = small_index(tmp_path / "images")
+    (tmp_path / "images" / "train-1.jpeg").write_bytes(b"")
+    with pytest.raises(DataError):
+        opened(index, tmp_path / "cache", workers=2)
+    assert workers() == []
+
+
+def test_a_worker_imports_no_heavy_library_and_nothing_from_the_working_folder(
+    tmp_path: Path, workers: Workers
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        with WorkerPool(1) as pool:
+            rows = write_images(tmp_path / "images", {"train": 2})["train"]
+            job = Job(FolderReader(str(tmp_path / "images")), Squash(SIDE, 3), MAX_PIXELS, None)
+            assert len(list(pool.run(job, [Task(slot, row.locator) for slot, row in enumerate(rows)]))) == 2
+            (child,) = workers()
+            mapped = {Path(region.path).name for region in child.memory_maps()}
+            assert not any(name.startswith(("libtorch", "libarrow")) for name in mapped)
+            assert child.memory_info().rss < 150_000_000
+    finally:
+        os.chdir(before)

@@ -1,0 +1,138 @@
+"""The kept results of the pass: reused by the next run on the same data and weights, and by nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hf_finetune.backbones.surgery.cut import Watch
+from hf_finetune.data.store.cache import PIXELS, locked
+from hf_finetune.ladder.probe.feature_cache import Keeper, Kept
+from hf_finetune.ladder.probe.watched_forward import Passage
+from hf_finetune.preprocess.normalise import Normaliser
+from hf_finetune.types import Index, Row
+from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, save_tiny_vit, tiny_recipe
+
+ROWS = 11
+WAIT_S = 0.6
+
+
+def index_of(revision: str = "1") -> Index:
+    rows = tuple(Row(f"row{number}", number % 3, f"{number}") for number in range(ROWS))
+    return Index("memory", revision, None, None, LABELS, {"train": rows}, (), (), (), reader=None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def passage(tmp_path: Path) -> Passage:
+    model, facts = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny")))
+    base = model.get_base_model()  # pyright: ignore[reportCallIssue]
+    watch = Watch([base.get_submodule(name) for name in facts.head], base.get_submodule(facts.blocks[1]))
+    return Passage(model.eval(), watch, Normaliser(PREPROCESS), 4, None)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    return Keeper(index_of(), "weights", 64, (17, 64), tmp_path / "cache", None, 10**6, 0, 1)
+
+
+def keep(keeper: Keeper, passage: Passage) -> tuple[Kept, int]:
+    counts: list[int] = []
+    kept = keeper.keep(passage, MemoryRows(ROWS, SIDE), "train", counts.append)
+    return kept, sum(counts)
+
+
+def test_the_pass_is_kept_and_found_again(keeper: Keeper, passage: Passage) -> None:
+    kept, done = keep(keeper, passage)
+    assert (kept.pass_s is None, done) == (False, ROWS)
+    pixels = MemoryRows(ROWS, SIDE).gather(np.arange(ROWS))
+    features, hidden = passage(pixels)
+    np.testing.assert_allclose(kept.features, features.numpy(), rtol=1e-5, atol=1e-6)
+    assert hidden is not None
+    assert kept.hidden is not None
+    bits = torch.from_numpy(np.ascontiguousarray(kept.hidden)).view(torch.bfloat16)
+    torch.testing.assert_close(bits, hidden.to(torch.bfloat16), rtol=0.02, atol=0.02)
+    again, done = keep(keeper, passage)
+    assert (again.pass_s is None, done) == (True, 0)
+    np.testing.assert_array_equal(again.features, kept.features)
+    np.testing.assert_array_equal(again.hidden, kept.hidden)  # pyright: ignore[reportArgumentType]
+
+
+def test_waiting_for_another_process_is_no_time_of_the_pass(keeper: Keeper, passage: Passage) -> None:
+    keep(keeper, passage)
+    (entry,) = (path.parent for path in keeper.root.glob(f"*/{PIXELS}"))
+    shutil.rmtree(entry)
+    held = threading.Event()
+
+    def hold() -> None:
+        with locked(keeper.root, entry.name):
+            held.set()
+            time.sleep(WAIT_S)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    started = time.perf_counter()
+    kept, done = keep(keeper, passage)
+    assert done == ROWS
+    assert kept.pass_s is not None
+    assert time.perf_counter() - started - kept.pass_s > WAIT_S / 2
+    other.join()
+
+
+CHANGES: dict[str, Callable[[Keeper], Keeper]] = {
+    "other weights": lambda keeper: replace(keeper, identity="other"),
+    "other data": lambda keeper: replace(keeper, index=index_of("2")),
+    "another cut": lambda keeper: replace(keeper, hidden=None),
+    "another pixel limit": lambda keeper: replace(keeper, max_pixels=5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_belongs_to_others_is_never_reused(keeper: Keeper, passage: Passage, change: str) -> None:
+    keep(keeper, passage)
+    assert keep(CHANGES[change](keeper), passage)[0].pass_s is not None
+    assert keep(keeper, passage)[0].pass_s is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+def test_a_damaged_file_is_built_again(keeper: Keeper, passage: Passage, damage: str) -> None:
+    kept, _ = keep(keeper, passage)
+    wanted = np.array(kept.features)
+    (path,) = keeper.root.glob(f"*/{PIXELS}")
+    content = path.read_bytes()
+    path.write_bytes(content[:-7] if damage == "truncated" else bytes(len(content)))
+    again, _ = keep(keeper, passage)
+    assert again.pass_s is not None
+    np.testing.assert_array_equal(again.features, wanted)
+
+
+def test_states_are_left_out_where_they_have_no_room(keeper: Keeper, passage: Passage) -> None:
+    kept, _ = keep(replace(keeper, limit_bytes=ROWS * 64 * 4), passage)
+    assert kept.hidden is None
+    assert kept.features.shape == (ROWS, 64)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_reuse(keeper: Keeper, passage: Passage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    kept, _ = keep(replace(keeper, root=tmp_path / "file"), passage)
+    assert kept.hidden is None
+    assert np.abs(kept.features).sum() > 0
+
+
+def test_two_processes_keep_their_shares_and_see_both(keeper: Keeper, passage: Passage) -> None:
+    whole, _ = keep(keeper, passage)
+    shares = [replace(keeper, rank=rank, world_size=2) for rank in range(2)]
+    kept = [keep(share, passage)[0] for share in shares]
+    seen = shares[0].everybody(kept[0], ROWS, "train")
+    for rank, part in enumerate(seen):
+        np.testing.assert_array_equal(part.rows, np.arange(rank, ROWS, 2))
+        np.testing.assert_allclose(part.features, whole.features[rank::2], rtol=1e-4, atol=1e-5)
+        assert part.hidden is not None

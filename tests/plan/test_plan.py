@@ -1,0 +1,167 @@
+"""The plan is arithmetic with reasons, and refuses what cannot fit."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from hf_finetune.errors import MachineError
+from hf_finetune.plan.plan import make_plan
+from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.types import BackboneFacts, Index, Labels, Machine, Plan, Preprocess, Resize, Row
+
+PREPROCESS = Preprocess((Resize(224, 224, 3),), 224, 224, (0.5,) * 3, (0.5,) * 3, 1 / 255, 0.0, False, 3, "test")
+FACTS = BackboneFacts(
+    name="vit",
+    library="transformers",
+    architecture="ViT",
+    commit=None,
+    licence=None,
+    parameters=86_000_000,
+    parameters_by_type={"Linear": 85_000_000},
+    quantizable_parameters=85_000_000,
+    head=("classifier",),
+    head_in_features=768,
+    blocks=tuple(f"layer.{number}" for number in range(12)),
+    pooling="cls",
+    preprocess=PREPROCESS,
+    supports_checkpointing=True,
+    has_batch_norm=False,
+    targets={},
+    excluded={},
+    module_shapes={},
+    saved_bytes_per_image=150_000_000,
+)
+CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, 10**11, "Linux")
+GPU = replace(CPU, device="cuda", device_name="some GPU", device_memory_bytes=8 * 10**9, bf16=True)
+
+
+class NoReader:
+    def read(self, locator: str | int) -> bytes:
+        raise AssertionError(f"planning must decode nothing, asked for {locator}")
+
+
+def index_of(rows: int) -> Index:
+    row = Row("a.jpg", 0, "a.jpg")
+    splits = {"train": (row,) * rows, "validation": (row,) * 10}
+    return Index("d", "r", None, None, Labels(("a", "b")), splits, (), (), (), NoReader())
+
+
+def plan_of(recipe: dict[str, object], machine: Machine = CPU, facts: BackboneFacts = FACTS, rows: int = 1000) -> Plan:
+    return make_plan(load_recipe(recipe), machine, facts, index_of(rows), 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("machine", "precision"),
+    [(CPU, "fp32"), (replace(CPU, bf16=True), "bf16"), (GPU, "bf16"), (replace(GPU, bf16=False), "fp16")],
+)
+def test_precision_follows_the_hardware(machine: Machine, precision: str) -> None:
+    assert plan_of({}, machine).precision.value == precision
+
+
+@pytest.mark.parametrize("memory", [2, 4, 8, 24, 80])
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_micro_batches_times_accumulation_times_processes_is_the_effective_batch(memory: int, world_size: int) -> None:
+    machine = replace(GPU, device_memory_bytes=memory * 10**9, world_size=world_size)
+    plan = plan_of({"train": {"effective_batch_size": 64}}, machine)
+    assert plan.micro_batch.value * plan.accumulation.value * world_size == 64
+    assert sum(plan.memory_bytes.values()) <= memory * 10**9
+
+
+def test_less_memory_means_a_smaller_micro_batch_and_then_checkpointing() -> None:
+    plans = [plan_of({}, replace(GPU, device_memory_bytes=size)) for size in (80 * 10**9, 4 * 10**9, 500 * 10**6)]
+    sizes = [plan.micro_batch.value for plan in plans]
+    assert sizes[0] > sizes[1]
+    assert [plan.checkpointing.value for plan in plans] == [False, False, True]
+
+
+def test_what_cannot_fit_is_refused_with_remedies() -> None:
+    with pytest.raises(MachineError) as caught:
+        plan_of({}, replace(GPU, device_memory_bytes=100 * 10**6))
+    assert "Even one image at a time needs about" in str(caught.value)
+    assert "quantization.kind int8 or nf4" in str(caught.value)
+
+
+def test_quantized_weights_count_less() -> None:
+    frozen = [
+        plan_of({"quantization": {"kind": kind}}, GPU).memory_bytes["frozen weights"]
+        for kind in ("none", "int8", "nf4")
+    ]
+    assert frozen[0] > 1.9 * frozen[1]
+    assert frozen[1] > 1.7 * frozen[2]  # and a scale for every 64 weights
+
+
+def test_a_batch_larger_than_the_data_becomes_the_data() -> None:
+    plan = plan_of({"train": {"effective_batch_size": 64}}, rows=40)
+    assert plan.effective_batch.value == 40
+    assert plan.effective_batch.reason == "an update of 64 is wanted, but there are only 40 training rows"
+    assert plan.steps.value == math.ceil(plan.epochs.value)
+
+
+def test_the_batch_grows_with_the_data_and_is_shared_by_all_processes() -> None:
+    assert [plan_of({}, rows=rows).effective_batch.value for rows in (4_999, 5_000)] == [32, 64]
+    planned = plan_of({}, replace(GPU, world_size=3)).effective_batch
+    assert planned.value == 33
+    assert planned.reason == "over all processes; 32 below 5,000 training rows, else 64"
+
+
+def test_processes_that_cannot_share_the_batch_are_refused() -> None:
+    with pytest.raises(MachineError) as caught:
+        plan_of({"train": {"effective_batch_size": 50}}, replace(GPU, world_size=4))
+    assert str(caught.value) == (
+        "train.effective_batch_size is 50, which 4 processes cannot share equally.\n  Set it to 48 or 52."
+    )
+
+
+def test_epochs_shrink_as_data_grow() -> None:
+    assert [plan_of({}, rows=rows).epochs.value for rows in (100, 2_000, 100_000)] == [30, 10, 3]
+
+
+def test_a_fraction_of_an_epoch_is_some_steps() -> None:
+    assert plan_of({"train": {"epochs": 0.5}}, rows=6400).steps.value == 50
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate"),
+    [
+        ({}, 7.07e-4),
+        ({"train": {"effective_batch_size": 64}}, 1e-3),
+        ({"train": {"effective_batch_size": 256}}, 2e-3),
+        ({"train": {"effective_batch_size": 256, "optimizer": "sgd"}}, 0.4),
+        ({"adapter": {"kind": "full"}, "train": {"effective_batch_size": 64}}, 1e-4),
+        ({"train": {"learning_rate": 0.007}}, 0.007),
+    ],
+)
+def test_the_learning_rate_follows_adapter_optimizer_and_batch(recipe: dict[str, object], rate: float) -> None:
+    assert plan_of(recipe).learning_rate.value == pytest.approx(rate)
+
+
+def test_the_auto_rate_names_its_source() -> None:
+    for batch, rate in ((16, 4e-3), (64, 4e-3), (256, 8e-3)):
+        assert plan_of({"train": {"effective_batch_size": batch}}).suffix_learning_rate.value == pytest.approx(rate)
+    assert [plan_of({}, rows=rows).suffix_learning_rate.value for rows in (399, 400)] == [2e-3, 4e-3]
+    assert plan_of({"train": {"learning_rate": 0.007}}).suffix_learning_rate.value == 0.007
+    assert plan_of({}).learning_rate.reason == "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022"
+
+
+def test_every_decision_has_a_reason() -> None:
+    plan = plan_of({})
+    decisions = {name: value for name, value in vars(plan).items() if name not in ("memory_bytes", "memory_note")}
+    assert all(decision.reason for decision in decisions.values())
+    assert "coarse" in plan.memory_note
+
+
+def test_fp16_without_cuda_and_checkpointing_without_support_are_refused() -> None:
+    with pytest.raises(MachineError, match=r"train\.precision: fp16 needs a CUDA device"):
+        plan_of({"train": {"precision": "fp16"}})
+    with pytest.raises(MachineError, match=r"train\.checkpointing: ViT cannot recompute its blocks"):
+        plan_of({"train": {"checkpointing": True}}, facts=replace(FACTS, supports_checkpointing=False))
+
+
+def test_planning_imports_no_torch() -> None:
+    code = "import sys, hf_finetune.plan.plan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,61 @@
+"""What a model answers to many rows is kept without their logits, and says the same."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import ViTConfig, ViTForImageClassification
+
+from hf_finetune.report.predictions import read_predictions, write_predictions
+from hf_finetune.result.answers import predict_answers, predict_logits
+from hf_finetune.tasks.scoring import answers_of
+from hf_finetune.types import Answers
+from tests.training.rows import PREPROCESS, SIDE, MemoryRows
+
+
+def vit(classes: int) -> ViTForImageClassification:
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return ViTForImageClassification(ViTConfig(image_size=SIDE, patch_size=8, num_labels=classes, **small))
+
+
+def assert_equal(found: Answers, wanted: Answers) -> None:
+    np.testing.assert_array_equal(found.top, wanted.top)
+    np.testing.assert_array_equal(found.confidence, wanted.confidence)
+    np.testing.assert_array_equal(found.loss, wanted.loss)
+
+
+def test_answers_are_those_of_the_logits() -> None:
+    rows, model = MemoryRows(23, SIDE), vit(9)
+    chosen = [4, 22, 0, 7, 9]
+    for indices in (None, chosen):
+        logits = predict_logits(model, rows, PREPROCESS, batch=4, indices=indices)
+        wanted = answers_of(logits, rows.labels[indices or slice(None)])
+        assert_equal(predict_answers(model, rows, PREPROCESS, batch=4, indices=indices), wanted)
+
+
+def test_rows_of_twenty_thousand_classes_are_answered_in_a_fraction_of_their_logits() -> None:
+    rows, model = MemoryRows(400, SIDE), vit(20_000)
+    predict_answers(model, rows, PREPROCESS, batch=8, indices=[0])
+    tracemalloc.start()
+    answers = predict_answers(model, rows, PREPROCESS, batch=8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(answers) == 400
+    assert peak < 400 * 20_000 * 4 / 4  # a quarter of the logits; numpy's arrays are traced, torch's are not
+
+
+def test_predictions_are_the_softmax_of_the_logits(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(0, 3, (30, 4)).astype(np.float32), random.integers(0, 4, 30)
+    names = [f"{number}.jpg" for number in range(30)]
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, "test", names, labels, answers_of(logits, labels), "abcd")
+    shares = torch.from_numpy(logits).softmax(1).numpy()
+    for number, line in enumerate(read_predictions(path)):
+        assert line["row"] == names[number]
+        assert (line["label"], line["predicted"]) == ("abcd"[labels[number]], "abcd"[shares[number].argmax()])
+        assert abs(float(line["probability"]) - shares[number].max()) < 2e-6

@@ -1,0 +1,83 @@
+"""A run folder belongs to one recipe, and says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_finetune.errors import RunFolderError
+from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.run.folder import claim, locked
+
+
+def recipe_in(folder: Path, **train: object):
+    return load_recipe({"output": {"dir": str(folder)}, "train": train})
+
+
+def test_the_resolved_recipe_is_there_before_anything_else(tmp_path: Path) -> None:
+    recipe = recipe_in(tmp_path / "run", epochs=2)
+    folder = claim(recipe)
+    assert load_recipe(folder.recipe) == recipe
+    assert not folder.is_finished()
+
+
+def test_the_same_recipe_claims_its_folder_again(tmp_path: Path) -> None:
+    claim(recipe_in(tmp_path / "run", epochs=2))
+    assert claim(recipe_in(tmp_path / "run", epochs=2)).path == tmp_path / "run"
+
+
+def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
+    claim(recipe_in(tmp_path / "run", epochs=2))
+    with pytest.raises(RunFolderError) as caught:
+        claim(recipe_in(tmp_path / "run", epochs=3, seed=1))
+    assert str(caught.value) == (
+        f"output.dir: {tmp_path / 'run'} holds another run; different there: train.epochs (2.0, now 3.0), "
+        "train.seed (0, now 1).\n  Choose another output.dir, or remove that folder."
+    )
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(RunFolderError, match=r"holds files, but no run of hf-finetune\."):
+        claim(recipe_in(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunFolderError, match="is a file; a folder is expected"):
+        claim(recipe_in(tmp_path / "run"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        claim(recipe_in(tmp_path / "file" / "run"))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunFolderError, match="Permission denied"):
+        claim(recipe_in(tmp_path / "run"))
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
+    folder = claim(recipe_in(tmp_path / "run"))
+    code = (
+        "import sys; from hf_finetune.recipe.recipe import load_recipe\n"
+        "from hf_finetune.run.folder import claim, locked\n"
+        "from hf_finetune.errors import RunFolderError\n"
+        "try:\n"
+        "    with locked(claim(load_recipe({'output': {'dir': sys.argv[1]}}))): pass\n"
+        "except RunFolderError as error: print(error)\n"
+    )
+    with locked(folder):
+        inside = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
+    after = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
+    assert "another process is at work in" in inside.stdout
+    assert (after.stdout, after.returncode) == ("", 0)
