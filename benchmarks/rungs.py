@@ -27,15 +27,15 @@ from sklearn.preprocessing import StandardScaler
 from hf_finetune.adapters.low_memory import low_memory_lora
 from hf_finetune.ladder.candidates import Chooser
 from hf_finetune.ladder.climb import Climber
+from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_cache import identity_of
 from hf_finetune.ladder.probe.feature_pass import watch_of
-from hf_finetune.ladder.probe.watched_forward import Passage
 from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
-from hf_finetune.pipeline.prepare import make_ready
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.pipeline.prepare import prepare_run
+from hf_finetune.plan.context import RunContext
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.result.answers import predict_logits
@@ -52,9 +52,9 @@ GRID = 10.0 ** np.arange(-4, 2.1, 0.5)
 class Watching(Chooser):
     """A chooser that looks at the test with every candidate."""
 
-    def __init__(self, *args: Any, ready: Prepared, test: PixelRows) -> None:
+    def __init__(self, *args: Any, context: RunContext, test: PixelRows) -> None:
         super().__init__(*args)
-        self._ready, self._test, self.seen = ready, test, {}
+        self._ready, self._test, self.seen = context, test, {}
 
     def keep(self, candidate: Candidate, metrics: Any, answers: Answers) -> None:
         super().keep(candidate, metrics, answers)
@@ -71,29 +71,31 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     settings = [f"model.name={data / 'weights' / 'vit_tiny_timm'}", f"data.name={photos}", f"train.seed={seed}", LADDER]
     settings += [f"data.cache_dir={out / 'cache'}", f"output.dir={out / 'run'}"]
     settings += [] if CASES[case].flip else ["augment.flip=0"]
-    ready, images = open_images(make_ready(load_recipe(RECIPE, settings)))
-    model = build_model(ready)
+    context, images = open_images(prepare_run(load_recipe(RECIPE, settings)))
+    model = build_model(context)
     folder = out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
-    identity = identity_of(describe(ready), ready.plan, ready.start_digest)
+    identity = identity_of(describe(context), context.plan, context.start_digest)
     with PeakMemory() as peak:
-        chooser = Watching(model, "accuracy", "cpu", peak, time.monotonic, ready=ready, test=images.rows["test"])
-        cache = cache_of(ready)
-        result = Climber(model, ready, images.rows, images.probe_rows, folders, cache, identity, None, chooser).climb()
+        chooser = Watching(model, "accuracy", "cpu", peak, time.monotonic, context=context, test=images.rows["test"])
+        cache = cache_of(context)
+        result = Climber(
+            model, context, images.rows, images.probe_rows, folders, cache, identity, None, chooser
+        ).climb()
     row = {"case": name, "seed": seed, **chooser.seen, "chosen": result.best.rung}
-    return {**row, "logistic regression": {"test": logistic(model, ready, images)}}
+    return {**row, "logistic regression": {"test": logistic(model, context, images)}}
 
 
-def logistic(model: Any, ready: Any, images: Any) -> float:
+def logistic(model: Any, context: Any, images: Any) -> float:
     """Test accuracy with the C that is best on validation."""
-    watch = watch_of(model, ready.facts.head, None)
-    passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), 32, None)
+    watch = watch_of(model, context.facts.head, None)
+    extractor = FeatureExtractor(model.eval(), watch, Normaliser(context.facts.preprocess), 32, None)
 
     def features(rows: PixelRows) -> np.ndarray:
         with model.disable_adapter():
             parts = [
-                passage(rows.gather(part))[0] for part in np.array_split(np.arange(len(rows)), len(rows) // 32 + 1)
+                extractor(rows.gather(part))[0] for part in np.array_split(np.arange(len(rows)), len(rows) // 32 + 1)
             ]
         return torch.cat(parts).numpy()
 

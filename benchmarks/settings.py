@@ -36,7 +36,7 @@ from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
-from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.fit import FitFolders
@@ -73,7 +73,7 @@ class Bench:
         self._fixed += [f"train.seed={cut}", "data.test_split=null", "data.test_share=0", *options.set]
         self._fixed += [f"data.cache_dir={options.out / 'cache'}", f"output.dir={options.out / 'run'}"]
         self._fixed += ["ladder=[probe,cached,full]"] + ([] if CASES[name].flip else ["augment.flip=0"])
-        self._ready, self._images = open_images(make_ready(load_recipe(RECIPE, self._fixed)))
+        self._ready, self._images = open_images(prepare_run(load_recipe(RECIPE, self._fixed)))
         self._model = build_model(self._ready)
         self._folders = FitFolders(options.out / "checkpoints", options.out / "metrics.jsonl", lambda _: None, None)
         with PeakMemory() as peak:
@@ -87,7 +87,7 @@ class Bench:
                 climber.take(taken)  # a backbone may refuse the cached one
         chooser.restore()
         self.start = chooser.climbed.best.validation
-        self._passages = climber.passages
+        self._passed = climber.passed
         self._state = {name: weight.clone() for name, weight in trained_state(self._model).items()}
 
     def accuracy(self, setting: dict[str, str]) -> tuple[float, float]:
@@ -97,7 +97,7 @@ class Bench:
         recipe = load_recipe(RECIPE, [*self._fixed, *changes])
         old = self._ready
         plan = make_plan(recipe, old.machine, old.facts, old.index, old.plan.trainable_parameters.value)
-        ready = replace(old, recipe=recipe, plan=plan)
+        context = replace(old, recipe=recipe, plan=plan)
         rows, folders, keep = self._images.rows, self._folders, plan.patches_kept.value
         pace = Pace(max(1, round(float(setting["epochs"]) * len(rows["train"]) / plan.effective_batch.value)))
         assert isinstance(self._model, PeftModel)
@@ -105,9 +105,9 @@ class Bench:
         patches = Patches(backbone, old.facts)
         started = time.monotonic()
         if self._rung == "cached":
-            fit = Suffix(self._model, backbone, ready, self._passages, rows, patches).run(pace, keep, folders)
+            fit = Suffix(self._model, backbone, context, self._passed, rows, patches).run(pace, keep, folders)
         else:
-            fit = Whole(self._model, ready, rows, patches).run(pace, keep, folders)
+            fit = Whole(self._model, context, rows, patches).run(pace, keep, folders)
         return fit.metrics["accuracy"], time.monotonic() - started
 
 

@@ -21,7 +21,7 @@ from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.budget import Budget
 from hf_finetune.ladder.candidates import Chooser, Climbed, numbers_of
 from hf_finetune.ladder.pacing import TimeSharing
-from hf_finetune.ladder.probe.feature_pass import Passages, pass_over
+from hf_finetune.ladder.probe.feature_pass import PassResult, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
 from hf_finetune.ladder.probe.rung import run_probe
 from hf_finetune.ladder.starting_model import answers_at_start
@@ -36,7 +36,7 @@ from hf_finetune.types import Candidate, PixelRows, Split
 from hf_finetune.units import format_seconds
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Climber:
     def __init__(
         self,
         model: nn.Module,
-        ready: Prepared,
+        context: RunContext,
         rows: Mapping[Split, PixelRows],
         probe_rows: PixelRows | None,
         folders: FitFolders,
@@ -56,18 +56,18 @@ class Climber:
         budget: Budget | None,
         chooser: Chooser,
     ) -> None:
-        self._model, self._ready, self._rows, self._probe_rows = model, ready, rows, probe_rows
+        self._model, self._ready, self._rows, self._probe_rows = model, context, rows, probe_rows
         self._folders, self._cache, self._identity = folders, cache, identity
-        self._time = TimeSharing(ready.plan, ready.recipe, len(rows["train"]), budget)
+        self._time = TimeSharing(context.plan, context.recipe, len(rows["train"]), budget)
         self._chooser = chooser
-        self._passages: Passages | None = None
+        self._passed: PassResult | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._patches = Patches(self._backbone, ready.facts)
-        self._whole = Whole(model, ready, rows, self._patches)
+        self._patches = Patches(self._backbone, context.facts)
+        self._whole = Whole(model, context, rows, self._patches)
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
-        full = ready.recipe.adapter.kind == "full"
-        self._autocast = AUTOCAST.get(ready.plan.precision.value) if full else None
+        full = context.recipe.adapter.kind == "full"
+        self._autocast = AUTOCAST.get(context.plan.precision.value) if full else None
 
     def climb(self) -> Climbed:
         """Every rung of the plan that fits; Ctrl-C ends it with the best rung so far, once there is one."""
@@ -93,9 +93,9 @@ class Climber:
         return self._chooser.climbed
 
     @property
-    def passages(self) -> Passages | None:
+    def passed(self) -> PassResult | None:
         """What the pass over the frozen backbone left, once the probe was taken."""
-        return self._passages
+        return self._passed
 
     def take(self, rung: str) -> None:
         """One rung; one that this backbone cannot take is left out, if another is left."""
@@ -134,7 +134,7 @@ class Climber:
             raise ValueError("the probe needs training rows at the checkpoint's geometry")
         started = time.monotonic()
         splits: dict[Split, PixelRows] = {"train": self._probe_rows, "validation": self._rows["validation"]}
-        self._passages = passages = pass_over(
+        self._passed = passed = extract_features(
             self._model,
             self._ready,
             splits,
@@ -143,16 +143,14 @@ class Climber:
             self._autocast,
             announce=self._time.announce_probe,
         )
-        self._time.note_pass(passages.image_s)
-        probed = run_probe(self._model, self._ready, splits, passages, self._autocast)
+        self._time.note_pass(passed.image_s)
+        probed = run_probe(self._model, self._ready, splits, passed, self._autocast)
         seconds = time.monotonic() - started
-        candidate = Candidate(
-            "probe", numbers_of(probed.metrics), seconds, 0, 0, False, passages.forecast_s, probed.note
-        )
+        candidate = Candidate("probe", numbers_of(probed.metrics), seconds, 0, 0, False, passed.forecast_s, probed.note)
         self._chooser.keep(candidate, probed.metrics, probed.answers)
 
     def _cached(self) -> None:
-        suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)
+        suffix = Suffix(self._model, self._backbone, self._ready, self._passed, self._rows, self._patches)
         self._chooser.restore()  # a probe that is no better leaves its head behind
         self._check(suffix)
         if self._time.left_s() > 0:

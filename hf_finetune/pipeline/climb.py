@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.images import Images, cache_of
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def climb(
-    ready: Prepared,
+    context: RunContext,
     folder: RunFolder,
     images: Images,
     model: nn.Module,
@@ -44,15 +44,17 @@ def climb(
             "A validation split is needed to keep the best checkpoint, and none is given or cut.",
             "Set data.validation_share above 0, or data.validation_split.",
         )
-    resume = processes.agree(newest_whole(folder.checkpoints) if ready.machine.rank == 0 else None)
+    resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.rank == 0 else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)
-    seconds = ready.recipe.budget.time
+    seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
-    load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
+    load_s = clock.seconds["model"] * min(2, context.machine.world_size)
     budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
     folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
-    identity = identity_of(manifest, ready.plan, ready.start_digest)
-    chooser = Chooser(model, ready.recipe.train.best_by, ready.plan.device.value, peak, clock.total)
-    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, chooser)
+    identity = identity_of(manifest, context.plan, context.start_digest)
+    chooser = Chooser(model, context.recipe.train.best_by, context.plan.device.value, peak, clock.total)
+    climber = Climber(
+        model, context, images.rows, images.probe_rows, folders, cache_of(context), identity, budget, chooser
+    )
     return climber.climb()

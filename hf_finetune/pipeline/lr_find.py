@@ -48,25 +48,25 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
         raise TrainingError(f"0 < low < high ≤ 100 and at least 10 steps are expected; found {low}, {high}, {steps}.")
     from hf_finetune.pipeline.images import open_images
     from hf_finetune.pipeline.model import build_model
-    from hf_finetune.pipeline.prepare import make_ready
+    from hf_finetune.pipeline.prepare import prepare_run
 
-    ready = make_ready(recipe)
-    ready, images = open_images(ready)
-    model = build_model(ready)
+    context = prepare_run(recipe)
+    context, images = open_images(context)
+    model = build_model(context)
     with tempfile.TemporaryDirectory() as folder:
         rates, losses = run_range_test(
             model,
             recipe,
-            ready.plan,
-            ready.facts.preprocess,
-            ready.index.labels,
+            context.plan,
+            context.facts.preprocess,
+            context.index.labels,
             train=images.rows["train"],
             low=low,
             high=high,
             steps=steps,
             folder=Path(folder),
         )
-    return read_curve(rates, losses, ready.plan.learning_rate.value)
+    return read_curve(rates, losses, context.plan.learning_rate.value)
 
 
 def read_curve(rates: list[float], losses: list[float], planned: float) -> RangeTest:

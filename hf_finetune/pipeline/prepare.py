@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import FinetuneError, RunFolderError
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
 
 
-def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
+def prepare_run(recipe: Recipe, data: Any = None) -> RunContext:
     """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
 
     `data` (of a notebook) replaces the recipe's, and is named in it.
@@ -40,7 +40,7 @@ def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     trainable = recipe.adapter.trainable_parameters(facts, classes)
     plan = make_plan(recipe, machine, facts, index, trainable)
-    return Prepared(recipe, index, machine, facts, plan, written, start)
+    return RunContext(recipe, index, machine, facts, plan, written, start)
 
 
 def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) -> tuple[Recipe, Start | None]:

@@ -9,7 +9,7 @@ import pytest
 
 import hf_finetune
 from hf_finetune.adapters import Lora
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.cli import main
 from hf_finetune.result.manifest import read_manifest, write_manifest
 from tests.cli.photos import write_photos

@@ -22,8 +22,8 @@ from hf_finetune.backbones.surgery.cut import suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.bounds import SHORT_KEEP
-from hf_finetune.ladder.probe.feature_cache import Kept
-from hf_finetune.ladder.probe.feature_pass import Passages
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.ladder.trained.objective import ClassificationObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
@@ -36,7 +36,7 @@ from hf_finetune.training.order import BatchRows
 from hf_finetune.types import Labels, PixelRows, Split
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
 class Suffix(TrainedRung):
@@ -46,27 +46,27 @@ class Suffix(TrainedRung):
         self,
         model: nn.Module,
         backbone: Any,
-        ready: Prepared,
-        passages: Passages | None,
+        context: RunContext,
+        passed: PassResult | None,
         rows: Mapping[Split, PixelRows],
         patches: Patches,
     ) -> None:
-        if passages is None or passages.entry is None or passages.state is None:
+        if passed is None or passed.entry is None or passed.state is None:
             raise ModelError("no hidden states were watched")
-        if any(part.hidden is None for part in passages.all["train"]):
+        if any(part.hidden is None for part in passed.all["train"]):
             raise ModelError("no hidden states were kept")
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ModelError("FSDP shards a model once, for one rung")
-        facts = ready.facts
-        self._cut = Cut(backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-        self._inputs, self._state = passages.inputs, passages.state
+        facts = context.facts
+        self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
+        self._inputs, self._state = passed.inputs, passed.state
         self._kept: dict[Split, HiddenRows] = {
-            split: HiddenRows(passages.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
+            split: HiddenRows(passed.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
         }
-        plan = replace(ready.plan, learning_rate=ready.plan.suffix_learning_rate)
-        super().__init__(model, ready, plan, rows, self._kept["validation"])
+        plan = replace(context.plan, learning_rate=context.plan.suffix_learning_rate)
+        super().__init__(model, context, plan, rows, self._kept["validation"])
         self._patches = patches
-        self.blocks = len(facts.blocks) - facts.blocks.index(passages.entry)
+        self.blocks = len(facts.blocks) - facts.blocks.index(passed.entry)
 
     @property
     def share(self) -> float:
@@ -97,8 +97,8 @@ class Suffix(TrainedRung):
             yield self._parts(dropper)
 
     def _parts(self, dropper: TokenDropper | None) -> Parts:
-        ready = self._ready
-        return cached_objective(ready.recipe, ready.index.labels, self._kept["train"], self._rows["train"], dropper)
+        context = self._ready
+        return cached_objective(context.recipe, context.index.labels, self._kept["train"], self._rows["train"], dropper)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Cut:
 class HiddenRows(Dataset[Batch]):
     """Kept hidden states of one split, of all processes: row r lies with process r mod world at r // world."""
 
-    def __init__(self, parts: Sequence[Kept], labels: np.ndarray) -> None:
+    def __init__(self, parts: Sequence[SplitFeatures], labels: np.ndarray) -> None:
         self._parts = [part.hidden for part in parts]
         if sum(len(part.rows) for part in parts) != len(labels):
             raise ModelError(f"the kept states are of {sum(len(part.rows) for part in parts)} rows, not {len(labels)}")

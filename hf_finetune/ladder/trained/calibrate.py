@@ -14,12 +14,12 @@ from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.machine import processes
 from hf_finetune.training.cuda_graph.captured import WARM, CapturedPieces, may_capture
-from hf_finetune.training.objective import Objective, Prepared
+from hf_finetune.training.objective import ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
 from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared as PreparedRun
+    from hf_finetune.plan.context import RunContext
 
 REPEATS = 2
 # A piece that takes longer is bound by the GPU, and a graph of it gains too little to be measured.
@@ -105,14 +105,14 @@ class _Step:
         if self._captured is not None:
             self._captured.drop()
 
-    def _take(self, prepared: Prepared, normaliser: torch.Tensor) -> None:
+    def _take(self, prepared: ModelBatch, normaliser: torch.Tensor) -> None:
         if self._captured is not None:
             self._captured.begin_update()
             if self._captured.take(prepared, normaliser) is not None:
                 return
         self._loss(prepared, normaliser).backward()
 
-    def _loss(self, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+    def _loss(self, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self._device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None):
             logits = self._model(pixel_values=prepared.pixel_values).logits
             return self._objective.loss(logits, prepared, normaliser)
@@ -121,18 +121,18 @@ class _Step:
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def update_seconds(model: nn.Module, ready: PreparedRun, objective: Objective, rows: BatchRows) -> float:
+def update_seconds(model: nn.Module, context: RunContext, objective: Objective, rows: BatchRows) -> float:
     """Seconds of an update with the effective batch, of this loss on these rows; the slowest process's."""
-    plan = ready.plan
+    plan = context.plan
     with training_forms(model, plan) as autocast:
         seconds = seconds_per_update(
             model,
             objective,
             rows,
             micro_batch=plan.micro_batch.value,
-            batch=plan.effective_batch.value // ready.machine.world_size,
+            batch=plan.effective_batch.value // context.machine.world_size,
             frozen_norms=frozen_norms(model),
             autocast=AUTOCAST.get(plan.precision.value) if autocast else None,
-            cuda_graphs=may_capture(ready.recipe.train, plan),
+            cuda_graphs=may_capture(context.recipe.train, plan),
         )
     return max(processes.gather(seconds))

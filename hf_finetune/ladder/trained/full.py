@@ -22,7 +22,7 @@ from hf_finetune.training.order import BatchRows
 from hf_finetune.types import Labels, PixelRows, Plan, Preprocess, Split
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
 def objective_and_rows(
@@ -40,14 +40,21 @@ def objective_and_rows(
 class Whole(TrainedRung):
     """All of `model`, on augmented images of `rows`."""
 
-    def __init__(self, model: nn.Module, ready: Prepared, rows: Mapping[Split, PixelRows], patches: Patches) -> None:
-        super().__init__(model, ready, ready.plan, rows, EvalRows(rows["validation"]))
+    def __init__(
+        self, model: nn.Module, context: RunContext, rows: Mapping[Split, PixelRows], patches: Patches
+    ) -> None:
+        super().__init__(model, context, context.plan, rows, EvalRows(rows["validation"]))
         self._patches = patches
 
     @contextmanager
     def _training(self, keep: float) -> Iterator[tuple[Objective, BatchRows]]:
-        ready = self._ready
+        context = self._ready
         with self._patches.left_out(keep) as dropper:
             yield objective_and_rows(
-                ready.recipe, ready.plan, ready.facts.preprocess, ready.index.labels, self._rows["train"], dropper
+                context.recipe,
+                context.plan,
+                context.facts.preprocess,
+                context.index.labels,
+                self._rows["train"],
+                dropper,
             )

@@ -22,16 +22,16 @@ from hf_finetune.training.pace import Pace
 from hf_finetune.types import Labels, PixelRows, Plan, Split
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
 class TrainedRung(ABC):
     """Trains `model` by `plan` on what is made of the images `rows`; `validation` are the rows that choose."""
 
     def __init__(
-        self, model: nn.Module, ready: Prepared, plan: Plan, rows: Mapping[Split, PixelRows], validation: Any
+        self, model: nn.Module, context: RunContext, plan: Plan, rows: Mapping[Split, PixelRows], validation: Any
     ) -> None:
-        self._model, self._ready, self._plan = model, ready, plan
+        self._model, self._ready, self._plan = model, context, plan
         self._rows, self._validation = rows, validation
         self._seconds: dict[float, float] = {}
 

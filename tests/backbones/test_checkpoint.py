@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_finetune.backbones.checkpoint import builtin_path, find
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
-from hf_finetune.backbones.source import builtin_path, find
 from hf_finetune.errors import ModelError
 from tests.backbones.small import edit_config, write_processor, write_timm, write_vit
 

@@ -1,4 +1,4 @@
-"""What a run knows before anything is decoded or loaded."""
+"""What a run knows before anything is decoded or loaded: handed down from the pipeline to the ladder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunContext:
     """What is known before anything is decoded or loaded.
 
     `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is

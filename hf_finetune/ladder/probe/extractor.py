@@ -15,7 +15,7 @@ from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
 
 
 @dataclass(frozen=True)
-class Passage:
+class FeatureExtractor:
     """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
 
     model: nn.Module
