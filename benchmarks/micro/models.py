@@ -80,8 +80,8 @@ def make_plan(checkpoint: Path, photos: Path, folder: Path, quantization: str = 
 
 def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Ours:
     """What `train` does before its first rung, in bfloat16."""
-    context, images = open_images(make_plan(checkpoint, photos, folder, quantization))
-    return Ours(context, images, build_model(context))
+    context = make_plan(checkpoint, photos, folder, quantization)
+    return Ours(context, open_images(context), build_model(context))
 
 
 def stock_model(checkpoint: Path, **loading: Any) -> Any:

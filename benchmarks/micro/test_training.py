@@ -16,9 +16,9 @@ from torch import nn
 
 from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.backbones.measure import saved_bytes_per_image
-from hf_finetune.ladder.probe.feature_pass import extract_features
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
-from hf_finetune.ladder.trained.cached import Cut, HiddenRows, cached_objective
+from hf_finetune.ladder.trained.cached import Cut, HiddenRows, on_kept_states
 from hf_finetune.types import PixelRows, Split
 from micro.models import BATCH, Ours, plain_step, prepare_ours, stock_peft, write_checkpoint
 
@@ -43,12 +43,12 @@ def cached_step(ours: Ours, cache: Path) -> tuple[Callable[[], None], Cut]:
     context, probe_rows = ours.context, ours.images.probe_rows
     assert probe_rows is not None
     splits: dict[Split, PixelRows] = {"train": probe_rows, "validation": ours.images.rows["validation"]}
-    passed = extract_features(ours.model, context, splits, cache, "micro", None, announce=lambda *_: None)
+    passed = extract_features(ours.model, context, splits, FeaturePlace(cache, "micro"), None, announce=lambda *_: None)
     assert passed.entry is not None
     facts = context.facts
     cut = Cut(ours.backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
     rows = HiddenRows(passed.all["train"], probe_rows.labels)
-    objective, batches = cached_objective(context.recipe, context.index.labels, rows, probe_rows, None)
+    objective, batches = on_kept_states(context, rows, probe_rows, None)
     order = cycle(np.array_split(np.arange(len(rows) // BATCH * BATCH), len(rows) // BATCH))
     optimizer = torch.optim.AdamW([weight for weight in ours.model.parameters() if weight.requires_grad], lr=1e-4)
 

@@ -50,7 +50,7 @@ def builtin_path(name: str) -> Path:
     if short not in _BUILTINS:
         known = ", ".join(f"builtin:{each}" for each in _BUILTINS)
         raise ModelError(f"model.name: {name!r} is not a built-in backbone", f"there is {known}")
-    return Path(__file__).resolve().parent / "builtin" / short
+    return Path(__file__).resolve().parent / short / "weights"
 
 
 def find(model: Model) -> Checkpoint:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
 from peft import PeftModel
 from torch import nn
 
@@ -34,8 +33,7 @@ def as_passed(model: nn.Module, context: RunContext) -> AbstractContextManager[o
 
 def answers_at_start(model: nn.Module, context: RunContext, rows: PixelRows) -> Answers:
     """What the untrained model says of all `rows`; the processes share the work."""
-    machine = context.machine
-    own, found = np.arange(machine.rank, len(rows), machine.world_size), None
+    own, found = context.machine.own_rows(len(rows)), None
     if len(own):
         with as_started(model, context):
             batch = context.plan.eval_batch.value

@@ -31,10 +31,11 @@ def climb(
     peak: PeakMemory,
 ) -> Climbed:
     """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError."""
-    from hf_finetune.ladder.budget import Budget
-    from hf_finetune.ladder.candidates import Chooser
-    from hf_finetune.ladder.climb import Climber
+    from hf_finetune.ladder.candidates import Usage
+    from hf_finetune.ladder.climb import Climber, Given
+    from hf_finetune.ladder.pacing import TimeLeft
     from hf_finetune.ladder.probe.feature_cache import identity_of
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace
     from hf_finetune.machine import processes
     from hf_finetune.run.checkpoints import newest_whole, seal
     from hf_finetune.training.fit import FitFolders
@@ -50,11 +51,12 @@ def climb(
     seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, context.machine.world_size)
-    budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
-    folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
-    identity = identity_of(manifest, context.plan, context.start_digest)
-    chooser = Chooser(model, context.recipe.train.best_by, context.plan.device.value, peak, clock.total)
-    climber = Climber(
-        model, context, images.rows, images.probe_rows, folders, cache_of(context), identity, budget, chooser
+    given = Given(
+        rows=images.rows,
+        probe_rows=images.probe_rows,
+        features=FeaturePlace(cache_of(context), identity_of(manifest, context.plan, context.start_digest)),
+        folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
+        time=TimeLeft(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None,
+        usage=Usage(clock.total, peak),
     )
-    return climber.climb()
+    return Climber(model, context, given).climb()

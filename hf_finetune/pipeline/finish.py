@@ -103,9 +103,8 @@ def evaluate_splits(
     from hf_finetune.machine import processes
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.load import load_result, torch_dtype
-    from hf_finetune.tasks.scoring import score_answers
 
-    known = score_answers(validation, rows["validation"].labels, manifest.labels, full=True)
+    known = context.score(validation, rows["validation"].labels, full=True)
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
@@ -116,13 +115,13 @@ def evaluate_splits(
         verified = load_result(staged, manifest, dtype, machine.place)
     model = verified
     test = rows["test"]
-    own, found = np.arange(machine.rank, len(test), machine.world_size), None
+    own, found = machine.own_rows(len(test)), None
     if len(own):
         with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
             batch = plan.eval_batch.value
             found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist())
     answers = processes.gather_answers(own, found)
-    results["test"] = Scored(answers, score_answers(answers, test.labels, manifest.labels, full=True))
+    results["test"] = Scored(answers, context.score(answers, test.labels, full=True))
     return results
 
 
@@ -155,7 +154,7 @@ def assemble_report(
         machine={key: machine[key] for key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")},
         model=_model_fields(context, manifest),
         data=_data_fields(context, store),
-        rungs=tuple(climbed.candidates),
+        rungs=climbed.candidates,
         validation=validation,
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},

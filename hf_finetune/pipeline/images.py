@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,8 @@ class Images:
     rows: Mapping[Split, PixelRows]
 
 
-def open_images(context: RunContext, pool: WorkerPool | None = None) -> tuple[RunContext, Images]:
-    """The decoded images, built now or found from an earlier run, and the plan for those that can be read.
+def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
+    """The decoded images, built now or found from an earlier run.
 
     `pool`: workers that may be at work already; they stay open. What is noteworthy about the data is logged. Training
     rows as `full` wants them wait until it asks where a time budget may never let it.
@@ -46,16 +46,15 @@ def open_images(context: RunContext, pool: WorkerPool | None = None) -> tuple[Ru
         logger.info("%s", note)
     if not len(store.rows["train"]):
         raise DataError(f"data.name: no training image of {context.index.source} could be read.")
-    context = _without_rejected(context, store)
     if not late:
         probe_rows = open_probe_rows(context, pool)
         _check_same_rows(store.rows["train"], probe_rows)
-        return context, Images(store, probe_rows, store.rows)
+        return Images(store, probe_rows, store.rows)
     from hf_finetune.data.store.late_rows import LateRows
 
     seen = store.rows["train"]
     wanted = LateRows(seen, lambda: _open_training_rows(context))
-    return context, Images(store, seen, {**store.rows, "train": wanted})
+    return Images(store, seen, {**store.rows, "train": wanted})
 
 
 def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | None) -> Store:
@@ -136,33 +135,14 @@ def cache_of(context: RunContext) -> Path:
     return cache_root(_cache_dir(context))
 
 
-def _without_rejected(context: RunContext, store: Store) -> RunContext:
-    """The same, planned again for the rows that could be decoded."""
-    from hf_finetune.plan.plan import make_plan
-
-    if not store.rejected:
-        return context
-    gone = {(row.split, row.name) for row in store.rejected}
-    splits = {
-        split: tuple(row for row in rows if (split, row.name) not in gone)
-        for split, rows in context.index.splits.items()
-    }
-    logger.warning("%d unreadable images are left out, such as %s.", len(gone), store.rejected[0].name)
-    index = replace(context.index, splits=splits)
-    trainable = context.plan.trainable_parameters.value
-    return replace(
-        context, index=index, plan=make_plan(context.recipe, context.machine, context.facts, index, trainable)
-    )
-
-
-def open_and_build(context: RunContext, clock: Clock) -> tuple[RunContext, Images, nn.Module]:
+def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module]:
     """Images and model, at the same time: rows that cannot be read change counts in the plan, not the model.
 
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
     from hf_finetune.pipeline.ahead import ahead
 
-    def open_timed(pool: WorkerPool | None) -> tuple[RunContext, Images]:
+    def open_timed(pool: WorkerPool | None) -> Images:
         with clock.stage("images"):
             return open_images(context, pool)
 
@@ -171,9 +151,9 @@ def open_and_build(context: RunContext, clock: Clock) -> tuple[RunContext, Image
             return build_model(context)
 
     if context.facts.preprocess.steps is None:
-        return *open_timed(None), build()
+        return open_timed(None), build()
     with ahead(open_timed, context.plan.decode_workers.value) as opened:
         model = build()
         import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
 
-        return *opened(), model
+        return opened(), model

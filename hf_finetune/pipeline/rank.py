@@ -62,7 +62,7 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
     from hf_finetune.ladder.probe.feature_cache import identity_of
-    from hf_finetune.ladder.probe.feature_pass import extract_features
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
     from hf_finetune.ladder.probe.rung import fit_on
     from hf_finetune.pipeline.images import cache_of, open_probe_rows
     from hf_finetune.pipeline.model import build_model, describe
@@ -79,8 +79,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         model,
         context,
         {"train": rows},
-        cache_of(context),
-        identity_of(describe(context), context.plan, context.start_digest),
+        FeaturePlace(cache_of(context), identity_of(describe(context), context.plan, context.start_digest)),
         None,
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
     )

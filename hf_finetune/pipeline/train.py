@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.finish import keep_interrupted
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe
-from hf_finetune.pipeline.prepare import agreed_plan, claim_folder, prepare_run
+from hf_finetune.pipeline.prepare import claim_folder, prepare_run, settle_plan
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
@@ -121,7 +121,7 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
         if context.machine.device == "cpu":
             keep_freed_memory()
         processes.join(context.machine)
-        context = replace(context, plan=agreed_plan(context.plan))
+        context = settle_plan(context)
     first = context.machine.rank == 0
     folder = claim_folder(context.written)
     if folder.is_finished():
@@ -155,8 +155,8 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
 
     first = context.machine.rank == 0
     with PeakMemory() as peak:
-        context, images, model = open_and_build(context, clock)
-        context = replace(context, plan=agreed_plan(context.plan))  # planned anew where images could not be read
+        images, model = open_and_build(context, clock)
+        context = settle_plan(context, images.store.rejected)
         collect_as_usual()
         store, rows = images.store, images.rows
         with clock.stage("model"):
@@ -178,7 +178,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             processes.wait()
         try:
             with clock.stage("test"):
-                results = evaluate_splits(staged, manifest, context, rows, climbed.best_answers, verified)
+                results = evaluate_splits(staged, manifest, context, rows, climbed.answers, verified)
         except KeyboardInterrupt:
             keep_interrupted(staged, target, climbed.best, first=first)
     report = assemble_report(context, store, climbed, results, manifest, clock, peak)

@@ -25,7 +25,7 @@ import torch
 from hf_finetune.data.store.cache import META, PIXELS, building, load_entry, locked, view_key
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
-from hf_finetune.types import Index, PixelRows, Plan, Split
+from hf_finetune.types import Index, Machine, PixelRows, Plan, Split
 from hf_finetune.units import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -103,16 +103,15 @@ class FeatureCache:
     root: Path
     limit_bytes: int | None
     max_pixels: int
-    rank: int
-    world_size: int
+    machine: Machine
 
     def keep(
         self, extractor: FeatureExtractor, rows: PixelRows, split: Split, progress: Callable[[int], object]
     ) -> SplitFeatures:
         """The pass over this process's share of a split, or what an earlier run kept of it."""
-        own = np.arange(self.rank, len(rows), self.world_size)
+        own = self.machine.own_rows(len(rows))
         geometry = self._geometry(len(rows), split)
-        key = self._key(split, geometry, self.rank)
+        key = self._key(split, geometry, self.machine.rank)
         try:
             with locked(self.root, key):
                 entry, pass_s = load_entry(self.root, key, len(own), geometry), None
@@ -131,7 +130,7 @@ class FeatureCache:
 
     def has(self, rows: int, split: Split) -> bool:
         """Whether something is kept of this process's share; `keep` finds out if it can be trusted."""
-        return (self.root / self._key(split, self._geometry(rows, split), self.rank) / META).is_file()
+        return (self.root / self._key(split, self._geometry(rows, split), self.machine.rank) / META).is_file()
 
     def everybody(self, own: SplitFeatures, rows: int, split: Split) -> list[SplitFeatures]:
         """Every process's share in rank order, `own` among them; without states where another's is not on this disk.
@@ -140,11 +139,11 @@ class FeatureCache:
         """
         geometry = self._geometry(rows, split)
         parts: list[SplitFeatures] = []
-        for rank in range(self.world_size):
-            if rank == self.rank:
+        for rank in range(self.machine.world_size):
+            if rank == self.machine.rank:
                 parts.append(own)
                 continue
-            numbers = np.arange(rank, rows, self.world_size)
+            numbers = np.arange(rank, rows, self.machine.world_size)
             entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
             if entry is None or entry.folder is None:
                 nothing = np.zeros((len(numbers), self.features), np.float32)
@@ -158,14 +157,14 @@ class FeatureCache:
         wanted = FeatureLayout(self.identity, self.features, self.hidden)
         # What is kept already needs no room. Else the same answer on every process of one machine: room for all shares.
         needed = rows * wanted.shape[0]
-        kept = (self.root / self._key(split, wanted, self.rank) / META).is_file()
+        kept = (self.root / self._key(split, wanted, self.machine.rank) / META).is_file()
         if self.hidden is None or kept or _has_room(self.root, needed, self.limit_bytes):
             return wanted
         logger.info("%s: the prefix cache would take %s, more than may be used; not kept.", split, format_bytes(needed))
         return replace(wanted, hidden=None)
 
     def _key(self, split: Split, geometry: FeatureLayout, rank: int) -> str:
-        share = replace(self.index, splits={split: self.index.splits[split][rank :: self.world_size]})
+        share = replace(self.index, splits={split: self.index.splits[split][rank :: self.machine.world_size]})
         return view_key(share, split, geometry, self.max_pixels)
 
     def _kept(self, rows: np.ndarray, array: np.ndarray, pass_s: float | None) -> SplitFeatures:

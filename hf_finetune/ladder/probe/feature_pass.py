@@ -29,6 +29,14 @@ CHECKED_ROWS = 8  # images on which the ladder's short cuts are compared with th
 
 
 @dataclass(frozen=True)
+class FeaturePlace:
+    """Where features are kept, and a digest of whatever decides them beside the images (`identity_of`)."""
+
+    root: Path
+    identity: str
+
+
+@dataclass(frozen=True)
 class PassResult:
     """What the pass gave. `own`: this process's rows by split; `all`: every process's, in rank order.
 
@@ -56,8 +64,7 @@ def extract_features(
     model: nn.Module,
     context: RunContext,
     splits: Mapping[Split, PixelRows],
-    cache: Path,
-    identity: str,
+    place: FeaturePlace,
     autocast: torch.dtype | None,
     *,
     announce: Callable[[float, int], None],
@@ -74,21 +81,21 @@ def extract_features(
     first = splits["train"].gather(np.arange(min(plan.micro_batch.value, len(splits["train"]))))
     with as_started(model, context):
         width, shape, image_s = _first_batch(extractor, first, plan.device.value)
-        keeper = _keeper(context, f"{identity}/{entry}/{context.facts.head}", width, shape, cache)
-        images = {split: len(range(machine.rank, len(rows), machine.world_size)) for split, rows in splits.items()}
-        missing = sum(images[split] for split, rows in splits.items() if not keeper.has(len(rows), split))
+        cache = _cache(context, place, f"{entry}/{context.facts.head}", width, shape)
+        images = {split: len(machine.own_rows(len(rows))) for split, rows in splits.items()}
+        missing = sum(images[split] for split, rows in splits.items() if not cache.has(len(rows), split))
         announce(image_s, missing)
         forecast_s = image_s * missing
         quiet = machine.rank != 0
         own: dict[Split, SplitFeatures]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
-            own = {split: keeper.keep(extractor, rows, split, bar.update) for split, rows in splits.items()}
+            own = {split: cache.keep(extractor, rows, split, bar.update) for split, rows in splits.items()}
         some = first[:CHECKED_ROWS]
         features, state = extractor(some)  # of this very batch: int8 treats columns by what else is in it
     processes.wait()
     return PassResult(
         own=own,
-        all={split: keeper.everybody(own[split], len(rows), split) for split, rows in splits.items()},
+        all={split: cache.everybody(own[split], len(rows), split) for split, rows in splits.items()},
         entry=entry,
         inputs=extractor.normalise({"pixel_values": torch.from_numpy(some).to(next(model.parameters()).device)}),
         features=features.numpy(),
@@ -126,20 +133,19 @@ def watch_of(model: nn.Module, head: Sequence[str], entry: str | None) -> Watch:
     return Watch([backbone.get_submodule(name) for name in head], backbone.get_submodule(entry) if entry else None)
 
 
-def _keeper(
-    context: RunContext, identity: str, features: int, state: tuple[int, ...] | None, cache: Path
+def _cache(
+    context: RunContext, place: FeaturePlace, what: str, features: int, state: tuple[int, ...] | None
 ) -> FeatureCache:
-    data, machine = context.recipe.data, context.machine
+    data = context.recipe.data
     return FeatureCache(
         context.index,
-        identity,
+        f"{place.identity}/{what}",
         features,
         state,
-        cache,
+        place.root,
         data.store_limit,
         data.max_pixels,
-        machine.rank,
-        machine.world_size,
+        context.machine,
     )
 
 

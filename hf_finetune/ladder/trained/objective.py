@@ -6,7 +6,7 @@ Composes what data, task and backbones own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,29 +15,34 @@ from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.data.augment.augmenter import Augmenter
 from hf_finetune.data.augment.dataset import prepare
 from hf_finetune.data.augment.draws import uniform
-from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.tasks.classification import class_counts
 from hf_finetune.tasks.loss import classification_loss, row_weights
 from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
+from hf_finetune.types import PixelRows
+
+if TYPE_CHECKING:
+    from hf_finetune.plan.context import RunContext
 
 # Stream of draws.py for the order of patches; the augmenter's and the mixer's lie below 32.
 TOKEN_STREAM = 64
 TOKEN_ORDER = "token_order"
 
 
-class ClassificationObjective(Objective):
-    """Cross-entropy, weighted and smoothed as the recipe says. `make` turns a batch into the model's input."""
+class TaskObjective(Objective):
+    """The task's loss, rows of `train` weighted as the recipe says. `make` turns a batch into the model's input."""
 
     def __init__(
         self,
-        recipe: Recipe,
-        label_counts: Sequence[int],
+        context: RunContext,
+        train: PixelRows,
         make: Callable[[Batch], ModelBatch],
         normalise: Callable[[Batch], torch.Tensor],
     ) -> None:
-        weights = recipe.task.weights_for(label_counts)
+        task = context.recipe.task
+        weights = task.weights_for(class_counts(train, context.index.labels))
         self._make, self._normalise = make, normalise
-        self._smoothing = recipe.task.label_smoothing
+        self._smoothing = task.label_smoothing
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
 
     def prepare(self, batch: Batch) -> ModelBatch:

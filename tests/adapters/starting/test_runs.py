@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import hf_finetune
 from hf_finetune.cli import main
 from hf_finetune.ladder.probe.feature_cache import identity_of
-from hf_finetune.ladder.probe.feature_pass import extract_features
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
 from hf_finetune.pipeline.prepare import prepare_run
@@ -86,7 +86,8 @@ def test_a_run_climbs_from_another_adapter(
 def test_the_run_starts_at_the_adapters_own_score(recipe: Path, base: Path, adapter: Path, tmp_path: Path) -> None:
     """The candidate `start` is the foreign adapter, image for image, by stock libraries."""
     overrides = [f"adapter.from={adapter}", f"output.dir={tmp_path / 'run'}", "train.precision=fp32"]
-    context, images = open_images(prepare_run(load_recipe(recipe, overrides)))
+    context = prepare_run(load_recipe(recipe, overrides))
+    images = open_images(context)
     rows = images.rows["validation"]
     pixels = torch.from_numpy(rows.gather(np.arange(len(rows)))).float() / 255 * 2 - 1
     stock = stock_logits(base, rename_back(adapter, tmp_path / "now"), pixels)
@@ -114,12 +115,15 @@ def test_features_and_states_are_of_the_adapted_model(recipe: Path, adapter: Pat
     seen = {}
     for what in (f"adapter.from={adapter}", "adapter.rank=4"):
         overrides = [what, f"output.dir={tmp_path / 'run'}", "train.precision=fp32"]
-        context, images = open_images(prepare_run(load_recipe(recipe, overrides)))
+        context = prepare_run(load_recipe(recipe, overrides))
+        images = open_images(context)
         model = build_model(context).eval()
         identity = identity_of(describe(context), context.plan, context.start_digest)
         assert images.probe_rows is not None
         rows = {"train": images.probe_rows}
-        passed = extract_features(model, context, rows, cache_of(context), identity, None, announce=lambda *_: None)
+        passed = extract_features(
+            model, context, rows, FeaturePlace(cache_of(context), identity), None, announce=lambda *_: None
+        )
         kept: list[torch.Tensor] = []
         head = model.get_base_model().classifier  # pyright: ignore[reportCallIssue]
         handle = head.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_finetune.ladder.probe.feature_pass import PassResult, extract_features
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.pipeline.model import build_model
 from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.recipe.recipe import load_recipe
@@ -43,8 +43,7 @@ def test_an_images_seconds_are_those_of_the_whole_pass(tmp_path: Path) -> None:
             build_model(context),
             context,
             {"train": rows},
-            tmp_path / "cache",
-            "of this test",
+            FeaturePlace(tmp_path / "cache", "of this test"),
             None,
             announce=lambda image_s, missing: forecasts.append((image_s, missing)),
         )
