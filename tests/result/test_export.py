@@ -48,7 +48,8 @@ def test_a_run_becomes_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     (run / "adapter").rename(tmp_path / "gone")
     for image, prediction in zip(images, expected, strict=True):
         answer = stock_answers(image, [tmp_path / "whole"], tmp_path)[str(tmp_path / "whole")]["pipeline"]
-        assert max(answer, key=lambda label: answer[label]) == prediction.label
+        # Pipelines choose torchvision's resize, which differs by a grey level here and there.
+        assert answer[prediction.label] == pytest.approx(prediction.probability, abs=0.02)
         assert max(answer.values()) == pytest.approx(prediction.probability, abs=0.02)
 
     assert main(["export", str(run), str(tmp_path / "whole")]) == 2

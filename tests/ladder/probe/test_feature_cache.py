@@ -55,7 +55,8 @@ def test_the_pass_is_kept_and_found_again(cache: FeatureCache, extractor: Featur
     assert (kept.pass_s is None, done) == (False, ROWS)
     pixels = MemoryRows(ROWS, SIDE).gather(np.arange(ROWS))
     features, hidden = extractor(pixels)
-    np.testing.assert_allclose(kept.features, features.numpy(), rtol=1e-5, atol=1e-6)
+    # In batches of 4 there and of 11 here: other orders of the sums, through two blocks and norms.
+    np.testing.assert_allclose(kept.features, features.numpy(), rtol=1e-4, atol=1e-5)
     assert hidden is not None
     assert kept.hidden is not None
     bits = torch.from_numpy(np.ascontiguousarray(kept.hidden)).view(torch.bfloat16)
