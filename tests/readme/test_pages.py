@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 import hf_finetune
-from tests.readme.blocks import ROOT
+from hf_finetune.cli import VERBS, build_parser
+from tests.readme.blocks import ROOT, commands
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -81,6 +83,22 @@ def test_lines_are_not_too_long_to_read(page: Path) -> None:
         pytest.skip("made by benchmarks/table.py")
     long = [line for line in text_of(page).splitlines() if len(line) > LONGEST and not UNBREAKABLE.search(line)]
     assert long == []
+
+
+@each_page
+def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
+    written = commands(page.relative_to(ROOT).as_posix())
+    for command in written:
+        words = shlex.split(command)
+        if words[0] == "hf-finetune":
+            build_parser().parse_args(
+                words[1:]
+            )  # ends the process, and so fails, on a verb or option that is not there
+
+
+def test_every_verb_is_in_the_cookbook() -> None:
+    named = set(re.findall(r"`hf-finetune ([a-z-]+)", text_of(ROOT / "docs" / "cookbook.md")))
+    assert set(VERBS) <= named
 
 
 def test_the_version_is_the_same_everywhere() -> None:
