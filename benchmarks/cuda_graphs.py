@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.training.cuda_graph.captured import WARM, CapturedPieces
-from hf_finetune.training.objective import Prepared
+from hf_finetune.training.objective import ModelBatch
 
 ARCHITECTURES = ("vit_tiny_patch16_224", "vit_base_patch16_224")
 BATCHES = (8, 32, 128)
 CALLS = 15
 
 
-def loss_of(model: nn.Module, autocast: bool, prepared: Prepared, normaliser: Tensor) -> Tensor:
+def loss_of(model: nn.Module, autocast: bool, prepared: ModelBatch, normaliser: Tensor) -> Tensor:
     with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
         logits = model(pixel_values=prepared.pixel_values).logits.float()
     return nn.functional.cross_entropy(logits, prepared.labels, reduction="sum") / normaliser
@@ -45,7 +45,7 @@ class Step:
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._optimizer = torch.optim.AdamW(self._weights, lr=1e-5, fused=True)
         labels = torch.arange(batch, device="cuda") % len(CLASSES)
-        self._prepared = Prepared(torch.randn(batch, 3, 224, 224, device="cuda"), labels)
+        self._prepared = ModelBatch(torch.randn(batch, 3, 224, 224, device="cuda"), labels)
         self._normaliser = torch.tensor(float(batch), device="cuda")
         self.captured = CapturedPieces(self._loss, model) if graphs else None
 
@@ -92,7 +92,7 @@ def main() -> None:
             checkpoint = write_checkpoint(out / "checkpoint", architecture=architecture)
             write_photos(out / "photos", per_class=6)
             ours = prepare_ours(checkpoint, out / "photos", out / "ours", options.quantization)
-            with training_forms(ours.model.train(), ours.ready.plan) as autocast:
+            with training_forms(ours.model.train(), ours.context.plan) as autocast:
                 for batch in options.batches:
                     print(f"{architecture}, {compare(ours.model, autocast, batch)}", flush=True)
 

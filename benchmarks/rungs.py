@@ -25,22 +25,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.adapters.low_memory import low_memory_lora
-from hf_finetune.ladder.candidates import Chooser
-from hf_finetune.ladder.climb import Climber
+from hf_finetune.ladder.candidates import Candidates, Usage
+from hf_finetune.ladder.climb import Climber, Given
+from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_cache import identity_of
-from hf_finetune.ladder.probe.feature_pass import watch_of
-from hf_finetune.ladder.probe.watched_forward import Passage
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, watch_of
 from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
-from hf_finetune.pipeline.prepare import make_ready
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.pipeline.prepare import prepare_run
+from hf_finetune.plan.context import RunContext
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.result.answers import predict_logits
 from hf_finetune.training.fit import FitFolders
-from hf_finetune.types import Answers, Candidate, PixelRows
+from hf_finetune.types import Answers, PixelRows
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = "ladder=[probe,cached,full]"
@@ -49,20 +49,19 @@ RECIPE = ROOT / "benchmarks" / "recipes" / "shipped.yaml"
 GRID = 10.0 ** np.arange(-4, 2.1, 0.5)
 
 
-class Watching(Chooser):
-    """A chooser that looks at the test with every candidate."""
+class Watching(Candidates):
+    """Candidates that are each looked at with the test."""
 
-    def __init__(self, *args: Any, ready: Prepared, test: PixelRows) -> None:
-        super().__init__(*args)
-        self._ready, self._test, self.seen = ready, test, {}
+    def __init__(self, model: Any, context: RunContext, usage: Usage, test: PixelRows) -> None:
+        super().__init__(model, "accuracy", "cpu", usage)
+        self._context, self._test, self.seen = context, test, {}
 
-    def keep(self, candidate: Candidate, metrics: Any, answers: Answers) -> None:
-        super().keep(candidate, metrics, answers)
+    def offer(self, rung: str, metrics: Any, answers: Answers, seconds: float, **more: Any) -> None:
+        super().offer(rung, metrics, answers, seconds, **more)
         with low_memory_lora(self._model):
-            found = predict_logits(self._model, self._test, self._ready.facts.preprocess, batch=32)
+            found = predict_logits(self._model, self._test, self._context.facts.preprocess, batch=32)
         accuracy = float((found.argmax(1) == self._test.labels).mean())
-        row = {"test": accuracy, "validation": candidate.validation["accuracy"], "seconds": candidate.seconds}
-        self.seen[candidate.rung] = row
+        self.seen[rung] = {"test": accuracy, "validation": metrics["accuracy"], "seconds": seconds}
 
 
 def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
@@ -71,29 +70,31 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     settings = [f"model.name={data / 'weights' / 'vit_tiny_timm'}", f"data.name={photos}", f"train.seed={seed}", LADDER]
     settings += [f"data.cache_dir={out / 'cache'}", f"output.dir={out / 'run'}"]
     settings += [] if CASES[case].flip else ["augment.flip=0"]
-    ready, images = open_images(make_ready(load_recipe(RECIPE, settings)))
-    model = build_model(ready)
+    context = prepare_run(load_recipe(RECIPE, settings))
+    images = open_images(context)
+    model = build_model(context)
     folder = out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
-    identity = identity_of(describe(ready), ready.plan, ready.start_digest)
+    place = FeaturePlace(cache_of(context), identity_of(describe(context), context.plan, context.start_digest))
     with PeakMemory() as peak:
-        chooser = Watching(model, "accuracy", "cpu", peak, time.monotonic, ready=ready, test=images.rows["test"])
-        cache = cache_of(ready)
-        result = Climber(model, ready, images.rows, images.probe_rows, folders, cache, identity, None, chooser).climb()
-    row = {"case": name, "seed": seed, **chooser.seen, "chosen": result.best.rung}
-    return {**row, "logistic regression": {"test": logistic(model, ready, images)}}
+        usage = Usage(time.monotonic, peak)
+        watching = Watching(model, context, usage, images.rows["test"])
+        given = Given(images.rows, images.probe_rows, place, folders, None, usage)
+        result = Climber(model, context, given, watching).climb()
+    row = {"case": name, "seed": seed, **watching.seen, "chosen": result.best.rung}
+    return {**row, "logistic regression": {"test": logistic(model, context, images)}}
 
 
-def logistic(model: Any, ready: Any, images: Any) -> float:
+def logistic(model: Any, context: Any, images: Any) -> float:
     """Test accuracy with the C that is best on validation."""
-    watch = watch_of(model, ready.facts.head, None)
-    passage = Passage(model.eval(), watch, Normaliser(ready.facts.preprocess), 32, None)
+    watch = watch_of(model, context.facts.head, None)
+    extractor = FeatureExtractor(model.eval(), watch, Normaliser(context.facts.preprocess), 32, None)
 
     def features(rows: PixelRows) -> np.ndarray:
         with model.disable_adapter():
             parts = [
-                passage(rows.gather(part))[0] for part in np.array_split(np.arange(len(rows)), len(rows) // 32 + 1)
+                extractor(rows.gather(part))[0] for part in np.array_split(np.arange(len(rows)), len(rows) // 32 + 1)
             ]
         return torch.cat(parts).numpy()
 

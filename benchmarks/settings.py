@@ -26,17 +26,18 @@ from grouped import by_data
 from peft import PeftModel
 
 from hf_finetune.adapters.trained import restore_state, trained_state
-from hf_finetune.ladder.candidates import Chooser
-from hf_finetune.ladder.climb import Climber
+from hf_finetune.ladder.candidates import Candidates, Usage
+from hf_finetune.ladder.climb import Climber, Given
 from hf_finetune.ladder.probe.feature_cache import identity_of
-from hf_finetune.ladder.trained.cached import Suffix
-from hf_finetune.ladder.trained.full import Whole
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace
+from hf_finetune.ladder.trained.cached import Cached
+from hf_finetune.ladder.trained.full import Full
 from hf_finetune.ladder.trained.patches import Patches
 from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
-from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.fit import FitFolders
@@ -73,21 +74,22 @@ class Bench:
         self._fixed += [f"train.seed={cut}", "data.test_split=null", "data.test_share=0", *options.set]
         self._fixed += [f"data.cache_dir={options.out / 'cache'}", f"output.dir={options.out / 'run'}"]
         self._fixed += ["ladder=[probe,cached,full]"] + ([] if CASES[name].flip else ["augment.flip=0"])
-        self._ready, self._images = open_images(make_ready(load_recipe(RECIPE, self._fixed)))
-        self._model = build_model(self._ready)
+        self._context = prepare_run(load_recipe(RECIPE, self._fixed))
+        self._images = open_images(self._context)
+        self._model = build_model(self._context)
         self._folders = FitFolders(options.out / "checkpoints", options.out / "metrics.jsonl", lambda _: None, None)
         with PeakMemory() as peak:
-            chooser = Chooser(self._model, "accuracy", "cpu", peak, time.monotonic)
-            identity = identity_of(describe(self._ready), self._ready.plan, None)
-            cache, rows = cache_of(self._ready), self._images.rows
-            climber = Climber(
-                self._model, self._ready, rows, self._images.probe_rows, self._folders, cache, identity, None, chooser
+            place = FeaturePlace(
+                cache_of(self._context), identity_of(describe(self._context), self._context.plan, None)
             )
+            usage, rows, seen = Usage(time.monotonic, peak), self._images.rows, self._images.probe_rows
+            candidates = Candidates(self._model, "accuracy", "cpu", usage)
+            given = Given(rows, seen, place, self._folders, None, usage)
+            climber = Climber(self._model, self._context, given, candidates)
             for taken in ("probe", "cached") if options.start == "cached" else ("probe",):
                 climber.take(taken)  # a backbone may refuse the cached one
-        chooser.restore()
-        self.start = chooser.climbed.best.validation
-        self._passages = climber.passages
+        self.start = candidates.settled(interrupted=False).best.validation
+        self._passed = climber.passed
         self._state = {name: weight.clone() for name, weight in trained_state(self._model).items()}
 
     def accuracy(self, setting: dict[str, str]) -> tuple[float, float]:
@@ -95,9 +97,9 @@ class Bench:
         restore_state(self._model, self._state)
         changes = [f"{KEYS[key]}={value}" for key, value in setting.items() if key != "epochs"]
         recipe = load_recipe(RECIPE, [*self._fixed, *changes])
-        old = self._ready
-        plan = make_plan(recipe, old.machine, old.facts, old.index, old.plan.trainable_parameters.value)
-        ready = replace(old, recipe=recipe, plan=plan)
+        old = self._context
+        plan = make_plan(recipe, old.machine, old.facts, old.index)
+        context = replace(old, recipe=recipe, plan=plan)
         rows, folders, keep = self._images.rows, self._folders, plan.patches_kept.value
         pace = Pace(max(1, round(float(setting["epochs"]) * len(rows["train"]) / plan.effective_batch.value)))
         assert isinstance(self._model, PeftModel)
@@ -105,9 +107,9 @@ class Bench:
         patches = Patches(backbone, old.facts)
         started = time.monotonic()
         if self._rung == "cached":
-            fit = Suffix(self._model, backbone, ready, self._passages, rows, patches).run(pace, keep, folders)
+            fit = Cached(self._model, backbone, context, self._passed, rows, patches).run(pace, keep, folders)
         else:
-            fit = Whole(self._model, ready, rows, patches).run(pace, keep, folders)
+            fit = Full(self._model, context, rows, patches).run(pace, keep, folders)
         return fit.metrics["accuracy"], time.monotonic() - started
 
 

@@ -38,7 +38,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
 
 from dev.starter.pretrain import initialise
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 
 SIZES = {"10": 10, "50": 50, "all": None}
 EPOCHS = {"10": (100, 200), "50": (40,), "all": (20,)}

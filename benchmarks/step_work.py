@@ -23,11 +23,11 @@ def build(way: str, quantization: str, checkpoint: Path, out: Path, forms: ExitS
     photos, own = out / "photos", out / f"{way}-{quantization}"
     if way == "ours":
         ours = prepare_ours(checkpoint, photos, own, quantization)
-        return ours.model, forms.enter_context(training_forms(ours.model, ours.ready.plan))
-    ready = make_plan(checkpoint, photos, own, quantization)
+        return ours.model, forms.enter_context(training_forms(ours.model, ours.context.plan))
+    context = make_plan(checkpoint, photos, own, quantization)
     if way == "peft":
-        return stock_peft(checkpoint, ready), True
-    return stock_model(checkpoint).to(ready.plan.device.value), True
+        return stock_peft(checkpoint, context), True
+    return stock_model(checkpoint).to(context.plan.device.value), True
 
 
 def measured(function: Callable[[], Any], device: str, seconds: float) -> dict[str, Any]:

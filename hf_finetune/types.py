@@ -203,6 +203,10 @@ class Machine:
     free_disk_bytes: int
     system: str
 
+    def own_rows(self, count: int) -> np.ndarray:
+        """int64: which of `count` rows are this process's, every `world_size`-th."""
+        return np.arange(self.rank, count, self.world_size)
+
     @property
     def place(self) -> str:
         """This process's device as torch names it."""

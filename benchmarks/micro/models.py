@@ -22,8 +22,8 @@ from transformers import AutoModelForImageClassification
 
 from hf_finetune.pipeline.images import Images, open_images
 from hf_finetune.pipeline.model import build_model
-from hf_finetune.pipeline.prepare import make_ready
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.pipeline.prepare import prepare_run
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import load_recipe
 from micro.photos import CLASSES
 
@@ -37,7 +37,7 @@ Step = Callable[[], None]
 class Ours:
     """A run up to its first rung: everything planned, the images in the store, the adapted model."""
 
-    ready: Prepared
+    context: RunContext
     images: Images
     model: nn.Module
 
@@ -64,7 +64,7 @@ def write_checkpoint(folder: Path, depth: int | None = None, architecture: str =
     return folder
 
 
-def make_plan(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Prepared:
+def make_plan(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> RunContext:
     """What `train` knows before it loads anything, in bfloat16."""
     content: dict[str, Any] = {
         "model": {"name": str(checkpoint)},
@@ -75,13 +75,13 @@ def make_plan(checkpoint: Path, photos: Path, folder: Path, quantization: str = 
         "ladder": ["probe", "cached", "full"],
         "output": {"dir": str(folder / "run")},
     }
-    return make_ready(load_recipe(content))
+    return prepare_run(load_recipe(content))
 
 
 def prepare_ours(checkpoint: Path, photos: Path, folder: Path, quantization: str = "none") -> Ours:
     """What `train` does before its first rung, in bfloat16."""
-    ready, images = open_images(make_plan(checkpoint, photos, folder, quantization))
-    return Ours(ready, images, build_model(ready))
+    context = make_plan(checkpoint, photos, folder, quantization)
+    return Ours(context, open_images(context), build_model(context))
 
 
 def stock_model(checkpoint: Path, **loading: Any) -> Any:
@@ -91,13 +91,13 @@ def stock_model(checkpoint: Path, **loading: Any) -> Any:
     )
 
 
-def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
+def stock_peft(checkpoint: Path, context: RunContext) -> nn.Module:
     """The same modules adapted as PEFT's documentation does it: a float32 backbone, bfloat16 left to autocast.
 
     A quantized one is prepared by PEFT's own function, without checkpointing, which ours does not do here either.
     """
-    kind, device = ready.recipe.quantization, ready.plan.device.value
-    quantization = kind.config(ready.facts.head)
+    kind, device = context.recipe.quantization, context.plan.device.value
+    quantization = kind.config(context.facts.head)
     if quantization is None:
         model = stock_model(checkpoint).to(device)
     else:
@@ -106,8 +106,8 @@ def stock_peft(checkpoint: Path, ready: Prepared) -> nn.Module:
     config = LoraConfig(
         r=RANK,
         lora_alpha=2 * RANK,
-        target_modules=[name for names in ready.facts.targets.values() for name in names],
-        modules_to_save=list(ready.facts.head),
+        target_modules=[name for names in context.facts.targets.values() for name in names],
+        modules_to_save=list(context.facts.head),
     )
     with warnings.catch_warnings():
         # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_finetune.ladder.probe.feature_cache import Kept
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import Descent, stationary_penalty
 from hf_finetune.ladder.probe.ridge import LAMBDAS
@@ -26,7 +26,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(features: np.ndarray, labels: np.ndarray) -> Fitted:
-    return fit_heads(Kept(np.arange(ROWS), features, None, None), labels, CLASSES, None)
+    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, CLASSES, None)
 
 
 def test_probe_solve(micro: Any) -> None:

@@ -16,16 +16,16 @@ from torch import nn
 
 from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.backbones.measure import saved_bytes_per_image
-from hf_finetune.ladder.probe.feature_pass import pass_over
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
-from hf_finetune.ladder.trained.cached import Cut, HiddenRows, cached_objective
+from hf_finetune.ladder.trained.cached import Cut, HiddenRows, on_kept_states
 from hf_finetune.types import PixelRows, Split
 from micro.models import BATCH, Ours, plain_step, prepare_ours, stock_peft, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def stock(ours: Ours, tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
-    return stock_peft(write_checkpoint(tmp_path_factory.mktemp("stock") / "vit", 4), ours.ready)
+    return stock_peft(write_checkpoint(tmp_path_factory.mktemp("stock") / "vit", 4), ours.context)
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +33,22 @@ def climbing(ours: Ours) -> Iterator[Ours]:
     """The model in the forms in which the ladder trains it."""
     with ExitStack() as forms:
         rows = ours.images.rows["validation"]
-        assert forms.enter_context(short_last_block(ours.model, ours.backbone, ours.ready, rows, None))
-        assert not forms.enter_context(training_forms(ours.model, ours.ready.plan)), "autocast should not be needed"
+        assert forms.enter_context(short_last_block(ours.model, ours.backbone, ours.context, rows, None))
+        assert not forms.enter_context(training_forms(ours.model, ours.context.plan)), "autocast should not be needed"
         yield ours
 
 
 def cached_step(ours: Ours, cache: Path) -> tuple[Callable[[], None], Cut]:
     """Reading a batch of kept states, forward and backward through the suffix, and the update; all patches kept."""
-    ready, probe_rows = ours.ready, ours.images.probe_rows
+    context, probe_rows = ours.context, ours.images.probe_rows
     assert probe_rows is not None
     splits: dict[Split, PixelRows] = {"train": probe_rows, "validation": ours.images.rows["validation"]}
-    passages = pass_over(ours.model, ready, splits, cache, "micro", None, announce=lambda *_: None)
-    assert passages.entry is not None
-    facts = ready.facts
-    cut = Cut(ours.backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-    rows = HiddenRows(passages.all["train"], probe_rows.labels)
-    objective, batches = cached_objective(ready.recipe, ready.index.labels, rows, probe_rows, None)
+    passed = extract_features(ours.model, context, splits, FeaturePlace(cache, "micro"), None, announce=lambda *_: None)
+    assert passed.entry is not None
+    facts = context.facts
+    cut = Cut(ours.backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
+    rows = HiddenRows(passed.all["train"], probe_rows.labels)
+    objective, batches = on_kept_states(context, rows, probe_rows, None)
     order = cycle(np.array_split(np.arange(len(rows) // BATCH * BATCH), len(rows) // BATCH))
     optimizer = torch.optim.AdamW([weight for weight in ours.model.parameters() if weight.requires_grad], lr=1e-4)
 
@@ -92,10 +92,10 @@ def test_saved_bytes_of_a_block(micro: Any, photos: Path, tmp_path: Path, attent
             for module in ours.model.modules():
                 if isinstance(module, Attention):
                     module.fused_attn = True
-        with training_forms(ours.model, ours.ready.plan):
+        with training_forms(ours.model, ours.context.plan):
             low = saved_bytes_per_image(ours.model, 224, 224)
         with torch.autocast("cpu", torch.bfloat16):
-            plain = saved_bytes_per_image(stock_peft(checkpoint, ours.ready), 224, 224)
+            plain = saved_bytes_per_image(stock_peft(checkpoint, ours.context), 224, 224)
         assert low is not None
         assert plain is not None
         found[depth] = low, plain

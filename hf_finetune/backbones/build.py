@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-from hf_finetune.backbones.source import Source
+from hf_finetune.backbones.checkpoint import Checkpoint
 from hf_finetune.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _ACCEPTED = (
 )
 
 
-def read_config(source: Source, labels: dict[int, str] | None = None) -> PreTrainedConfig:
+def read_config(source: Checkpoint, labels: dict[int, str] | None = None) -> PreTrainedConfig:
     """The backbone's config, with `labels` as id2label where given.
 
     Raises ModelError for what is no image classifier.
@@ -71,7 +71,7 @@ def prepare(config: PreTrainedConfig) -> PreTrainedConfig:
     return config
 
 
-def _check_known(source: Source) -> None:
+def _check_known(source: Checkpoint) -> None:
     if source.is_timm:
         return
     kind = source.raw.get("model_type")

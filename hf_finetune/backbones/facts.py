@@ -23,8 +23,8 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     """
     from hf_finetune.backbones.anatomy import find_blocks, find_head, find_pooling
     from hf_finetune.backbones.build import build_checked, build_empty, read_config
+    from hf_finetune.backbones.checkpoint import find
     from hf_finetune.backbones.measure import saved_bytes_per_image
-    from hf_finetune.backbones.source import find
     from hf_finetune.backbones.targets import find_targets, one_image
     from hf_finetune.preprocess.describe import read_preprocess
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from hf_finetune.backbones.checkpoint import Checkpoint, find
 from hf_finetune.backbones.config import Model
-from hf_finetune.backbones.source import Source, find
 from hf_finetune.errors import ModelError
 
 
@@ -58,7 +58,7 @@ def _hash_range(digest: hashlib._Hash, path: Path, start: int, end: int) -> None
             start += len(block)
 
 
-def _weight_files(source: Source) -> list[Path]:
+def _weight_files(source: Checkpoint) -> list[Path]:
     folder = Path(source.location)
     for index, single in (
         ("model.safetensors.index.json", "model.safetensors"),
@@ -76,7 +76,7 @@ def _weight_files(source: Source) -> list[Path]:
     )
 
 
-def _fetch(source: Source, folder: Path, name: str) -> Path | None:
+def _fetch(source: Checkpoint, folder: Path, name: str) -> Path | None:
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     from huggingface_hub import errors, hf_hub_download

@@ -18,8 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from hf_finetune.backbones.anatomy import find_head
 from hf_finetune.backbones.build import build_empty, read_config
+from hf_finetune.backbones.checkpoint import Checkpoint, find
 from hf_finetune.backbones.config import Model
-from hf_finetune.backbones.source import Source, find
 from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import CHECK_NETWORK
 from hf_finetune.network.patience import http_errors
@@ -100,7 +100,7 @@ def _keep_trainable_layout(model: nn.Module) -> None:
 
 
 def _from_pretrained(
-    source: Source,
+    source: Checkpoint,
     config: PreTrainedConfig,
     dtype: torch.dtype,
     quantization_config: BitsAndBytesConfig | None,

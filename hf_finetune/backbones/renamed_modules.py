@@ -41,7 +41,7 @@ def module_names(model: Model) -> ModuleNames:
     from transformers.core_model_loading import WeightRenaming
 
     from hf_finetune.backbones.build import build_empty, read_config
-    from hf_finetune.backbones.source import find
+    from hf_finetune.backbones.checkpoint import find
 
     empty = build_empty(read_config(find(model)), 2)
     # Conversions that split or join tensors have no counterpart for low-rank factors: only names are taken over.

@@ -6,11 +6,23 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is by then: `main` may be called by a program that redirects it, and later closes it.
+
+    A handler that kept the stream of its first day would print "I/O operation on closed file" for every later message.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def configure_logging(debug: bool) -> None:
     """Our loggers speak on stderr at INFO (DEBUG with --debug), on rank 0 only; others at WARNING."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("hf_finetune")
     ours.handlers = [handler]

@@ -139,7 +139,7 @@ def _copy(run: FinishedRun, into: Path) -> None:
 
 def _commit_of(base: Model) -> str:
     """The Hub commit of `base`."""
-    from hf_finetune.backbones.source import find
+    from hf_finetune.backbones.checkpoint import find
 
     source = find(base)
     if source.commit is None:

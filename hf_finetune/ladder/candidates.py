@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,56 +20,91 @@ from hf_finetune.units import format_seconds
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Climbed:
-    """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows."""
+    """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows.
 
-    candidates: list[Candidate] = field(default_factory=list)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    answers: Answers | None = None
-    fit: Fit | None = None
-    interrupted: bool = False
+    `fit` is the last training's, None where no rung trained.
+    """
+
+    candidates: tuple[Candidate, ...]
+    answers: Answers
+    fit: Fit | None
+    interrupted: bool
 
     @property
     def best(self) -> Candidate:
         """The rung that was kept last."""
         return [candidate for candidate in self.candidates if candidate.kept][-1]
 
-    @property
-    def best_answers(self) -> Answers:
-        """Its answers to validation's rows."""
-        if self.answers is None:
-            raise ValueError("no rung was kept")
-        return self.answers
+
+@dataclass(frozen=True)
+class Usage:
+    """What a run has used so far: `spent()` seconds, and the memory that `peak` samples."""
+
+    spent: Callable[[], float]
+    peak: PeakMemory
 
 
-class Chooser:
-    """Notes every candidate of one climb. `by` is the metric that chooses; `spent` gives the run's seconds so far."""
+class Candidates:
+    """Every candidate of one climb, in order, and the weights of the best one. `by` is the metric that chooses."""
 
-    def __init__(self, model: nn.Module, by: str, device: str, peak: PeakMemory, spent: Callable[[], float]) -> None:
-        self._model, self._by, self._device, self._peak, self._spent = model, by, device, peak, spent
+    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage) -> None:
+        self._model, self._by, self._device, self._usage = model, by, device, usage
+        self._all: list[Candidate] = []
+        self._metrics: Mapping[str, Any] = {}
+        self._answers: Answers | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
-        self.climbed = Climbed()
+        self._fit: Fit | None = None
 
-    def keep(self, candidate: Candidate, metrics: Mapping[str, Any], answers: Answers) -> None:
-        """Note the candidate that the model holds now, and keep its weights if it is the best so far."""
-        so_far = self.climbed
-        better = not so_far.candidates or is_better(metrics, so_far.metrics, self._by)
-        peak = device_peak_bytes(self._device) or self._peak.anonymous_bytes
-        so_far.candidates.append(replace(candidate, kept=better, peak_bytes=peak, at_s=self._spent()))
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def offer(
+        self,
+        rung: str,
+        metrics: Mapping[str, Any],
+        answers: Answers,
+        seconds: float,
+        *,
+        forecast_s: float | None = None,
+        note: str = "",
+        fit: Fit | None = None,
+        images: int = 0,
+    ) -> None:
+        """Note what `rung` left in the model, and copy its weights if it is the best so far; `seconds` it took."""
+        better = not self._all or is_better(metrics, self._metrics, self._by)
+        self._all.append(
+            Candidate(
+                rung=rung,
+                validation={key: value for key, value in metrics.items() if isinstance(value, int | float)},
+                seconds=seconds,
+                peak_bytes=device_peak_bytes(self._device) or self._usage.peak.anonymous_bytes,
+                step=fit.best_step if fit else 0,
+                kept=better,
+                forecast_s=forecast_s,
+                note=note,
+                at_s=self._usage.spent(),
+                images=images,
+            )
+        )
+        self._fit = fit or self._fit
         if better:
-            so_far.metrics, so_far.answers = metrics, answers
+            self._metrics, self._answers = metrics, answers
             self._state = trained_state(self._model)
-        took = f"in {format_seconds(candidate.seconds)}" + ("" if better else ", not better: dropped")
-        note = f" ({candidate.note})" if candidate.note else ""
-        logger.info("%-6s %.3f validation %s %s%s", candidate.rung, metrics[self._by], self._by, took, note)
+        took = f"in {format_seconds(seconds)}" + ("" if better else ", not better: dropped")
+        logger.info(
+            "%-6s %.3f validation %s %s%s", rung, metrics[self._by], self._by, took, f" ({note})" if note else ""
+        )
 
     def restore(self) -> None:
         """Give the model the best weights so far; nothing where there is no candidate yet."""
         if self._state is not None:
             restore_state(self._model, self._state)
 
-
-def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics that are single numbers."""
-    return {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    def settled(self, *, interrupted: bool) -> Climbed:
+        """The end of the climb, its best weights in the model. Raises ValueError where no candidate was offered."""
+        if self._answers is None:
+            raise ValueError("no rung was kept")
+        self.restore()
+        return Climbed(tuple(self._all), self._answers, self._fit, interrupted)

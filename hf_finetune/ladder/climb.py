@@ -9,167 +9,158 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from peft import PeftModel
 from torch import nn
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
-from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.candidates import Chooser, Climbed, numbers_of
-from hf_finetune.ladder.pacing import TimeSharing
-from hf_finetune.ladder.probe.feature_pass import Passages, pass_over
+from hf_finetune.ladder.candidates import Candidates, Climbed, Usage
+from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
 from hf_finetune.ladder.probe.rung import run_probe
 from hf_finetune.ladder.starting_model import answers_at_start
-from hf_finetune.ladder.trained.cached import Suffix
-from hf_finetune.ladder.trained.calibrate import AUTOCAST
-from hf_finetune.ladder.trained.full import Whole
+from hf_finetune.ladder.trained.cached import Cached
+from hf_finetune.ladder.trained.full import Full
 from hf_finetune.ladder.trained.patches import Patches
 from hf_finetune.machine import processes
-from hf_finetune.tasks.scoring import score_answers
+from hf_finetune.training.autocast import autocast_type
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
-from hf_finetune.types import Candidate, PixelRows, Split
+from hf_finetune.types import PixelRows, Split
 from hf_finetune.units import format_seconds
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a climb has beside model and context.
+
+    `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry (None: no rung asks);
+    `features`: where the pass keeps what it gives; `time` is None where there is no budget.
+    """
+
+    rows: Mapping[Split, PixelRows]
+    probe_rows: PixelRows | None
+    features: FeaturePlace
+    folders: FitFolders
+    time: TimeLeft | None
+    usage: Usage
+
+
 class Climber:
-    """One climb. `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry."""
+    """One climb of `model`, which holds the best rung's weights in the end."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        ready: Prepared,
-        rows: Mapping[Split, PixelRows],
-        probe_rows: PixelRows | None,
-        folders: FitFolders,
-        cache: Path,
-        identity: str,
-        budget: Budget | None,
-        chooser: Chooser,
+        self, model: nn.Module, context: RunContext, given: Given, candidates: Candidates | None = None
     ) -> None:
-        self._model, self._ready, self._rows, self._probe_rows = model, ready, rows, probe_rows
-        self._folders, self._cache, self._identity = folders, cache, identity
-        self._time = TimeSharing(ready.plan, ready.recipe, len(rows["train"]), budget)
-        self._chooser = chooser
-        self._passages: Passages | None = None
+        self._model, self._context, self._given = model, context, given
+        plan, recipe = context.plan, context.recipe
+        self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time)
+        self._candidates = candidates or Candidates(model, recipe.train.best_by, plan.device.value, given.usage)
+        self._passed: PassResult | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._patches = Patches(self._backbone, ready.facts)
-        self._whole = Whole(model, ready, rows, self._patches)
+        self._patches = Patches(self._backbone, context.facts)
+        self._whole = Full(model, context, given.rows, self._patches)
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
-        full = ready.recipe.adapter.kind == "full"
-        self._autocast = AUTOCAST.get(ready.plan.precision.value) if full else None
+        self._autocast = autocast_type(plan.precision.value) if recipe.adapter.kind == "full" else None
 
     def climb(self) -> Climbed:
         """Every rung of the plan that fits; Ctrl-C ends it with the best rung so far, once there is one."""
-        rows = self._rows["validation"]
-        with short_last_block(self._model, self._backbone, self._ready, rows, self._autocast):
-            if self._ready.start is not None and self._ready.start.keeps_head:
+        rows, rungs = self._given.rows["validation"], self._context.plan.rungs.value
+        interrupted = False
+        with short_last_block(self._model, self._backbone, self._context, rows, self._autocast):
+            if self._context.start is not None and self._context.start.keeps_head:
                 self._start()
-            for rung in self._ready.plan.rungs.value:
-                self.take(rung)
-                if self._chooser.climbed.interrupted:
+            for rung in rungs:
+                interrupted = not self.take(rung)
+                if interrupted:
                     break
-        if not self._chooser.climbed.candidates and self._refused:
-            raise ModelError(
-                f"none of the rungs is for this backbone: {'; '.join(self._refused)}", "add full to ladder"
-            )
-        if not self._chooser.climbed.candidates:
-            raise MachineError(
-                f"budget.time: {format_seconds(self._ready.recipe.budget.time or 0)} are too short for any rung of "
-                f"{', '.join(self._ready.plan.rungs.value)}.",
-                "Raise it, or let ladder hold the probe.",
-            )
-        self._chooser.restore()
-        return self._chooser.climbed
+        if not len(self._candidates):
+            raise self._nothing_taken(rungs)
+        return self._candidates.settled(interrupted=interrupted)
 
     @property
-    def passages(self) -> Passages | None:
+    def passed(self) -> PassResult | None:
         """What the pass over the frozen backbone left, once the probe was taken."""
-        return self._passages
+        return self._passed
 
-    def take(self, rung: str) -> None:
-        """One rung; one that this backbone cannot take is left out, if another is left."""
+    def take(self, rung: str) -> bool:
+        """One rung; one that this backbone cannot take is left out, if another is left. False: it was interrupted."""
         try:
             {"probe": self._probe, "cached": self._cached, "full": self._full}[rung]()
         except ModelError as error:
-            if rung == "full" or self._ready.plan.rungs.value == (rung,):
+            if rung == "full" or self._context.plan.rungs.value == (rung,):
                 raise
             self._refused.append(f"{rung}: {error.message}")
             logger.info("%s: not for this backbone (%s)", rung, error)
         except Interrupted as interruption:
-            self._keep_fit(rung, interruption.fit, None)
-            self._chooser.climbed.interrupted = True
+            self._offer_fit(rung, interruption.fit, None)
+            return False
         except KeyboardInterrupt:
-            if not self._chooser.climbed.candidates:
+            if not len(self._candidates):
                 raise
-            self._chooser.climbed.interrupted = True
+            return False
+        return True
 
     # -------------------------------------------------------------------------------------------------------- rungs
 
     def _start(self) -> None:
         """The adapter that the run starts from answers these labels already: no rung may end below it."""
         started = time.monotonic()
-        validation, names = self._rows["validation"], self._ready.index.labels.names
-        answers = answers_at_start(self._model, self._ready, validation)
-        metrics = score_answers(answers, np.asarray(validation.labels), names, full=False)
+        validation = self._given.rows["validation"]
+        answers = answers_at_start(self._model, self._context, validation)
+        metrics = self._context.score(answers, validation.labels, full=False)
         seconds = time.monotonic() - started
-        self._chooser.keep(
-            Candidate("start", numbers_of(metrics), seconds, 0, 0, False, None, "adapter.from as it is"),
-            metrics,
-            answers,
-        )
+        self._candidates.offer("start", metrics, answers, seconds, note="adapter.from as it is")
 
     def _probe(self) -> None:
-        if self._probe_rows is None:
+        if self._given.probe_rows is None:
             raise ValueError("the probe needs training rows at the checkpoint's geometry")
         started = time.monotonic()
-        splits: dict[Split, PixelRows] = {"train": self._probe_rows, "validation": self._rows["validation"]}
-        self._passages = passages = pass_over(
+        splits: dict[Split, PixelRows] = {"train": self._given.probe_rows, "validation": self._given.rows["validation"]}
+        self._passed = passed = extract_features(
             self._model,
-            self._ready,
+            self._context,
             splits,
-            self._cache,
-            self._identity,
+            self._given.features,
             self._autocast,
             announce=self._time.announce_probe,
         )
-        self._time.note_pass(passages.image_s)
-        probed = run_probe(self._model, self._ready, splits, passages, self._autocast)
+        self._time.note_pass(passed.image_s)
+        probed = run_probe(self._model, self._context, splits, passed, self._autocast)
         seconds = time.monotonic() - started
-        candidate = Candidate(
-            "probe", numbers_of(probed.metrics), seconds, 0, 0, False, passages.forecast_s, probed.note
+        self._candidates.offer(
+            "probe", probed.metrics, probed.answers, seconds, forecast_s=passed.forecast_s, note=probed.note
         )
-        self._chooser.keep(candidate, probed.metrics, probed.answers)
 
     def _cached(self) -> None:
-        suffix = Suffix(self._model, self._backbone, self._ready, self._passages, self._rows, self._patches)
-        self._chooser.restore()  # a probe that is no better leaves its head behind
-        self._check(suffix)
+        cached = Cached(self._model, self._backbone, self._context, self._passed, self._given.rows, self._patches)
+        self._candidates.restore()  # a probe that is no better leaves its head behind
+        self._check(cached)
         if self._time.left_s() > 0:
-            self._time.keep_at_least(suffix.least_share(self._autocast))
-        evaluated = suffix.share * self._share("validation")
-        turn = self._time.cached(suffix.update_s, self._whole.update_s, evaluated)
+            self._time.keep_at_least(cached.least_share(self._autocast))
+        evaluated = cached.depth_share * self._own_rows("validation")
+        turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated)
         if turn is None or turn.pace is None:
             return
-        fit = suffix.run(turn.pace, turn.keep, self._folders)
-        note = f"last {suffix.blocks} of {len(self._ready.facts.blocks)} blocks"
-        self._keep_fit("cached", fit, turn.forecast_s, note, _patches_note(turn.keep, self._patches.dropper(turn.keep)))
+        fit = cached.run(turn.pace, turn.share, self._given.folders)
+        note = f"last {cached.blocks} of {len(self._context.facts.blocks)} blocks"
+        patches = _patches_note(turn.share, self._patches.dropper(turn.share))
+        self._offer_fit("cached", fit, turn.forecast_s, note, patches)
 
-    def _check(self, suffix: Suffix) -> None:
+    def _check(self, cached: Cached) -> None:
         """Raise ModelError, on all processes, where the cut is refused on any: one of them may lack the memory."""
         problem = None
         try:
-            suffix.check(self._autocast)
+            cached.check(self._autocast)
         except ModelError as error:
             problem = error
         for each in processes.gather(problem):
@@ -177,29 +168,43 @@ class Climber:
                 raise each
 
     def _full(self) -> None:
-        self._chooser.restore()
-        turn = self._time.full(self._whole.update_s, self._share("validation"))
+        self._candidates.restore()
+        turn = self._time.full(self._whole.update_s, self._own_rows("validation"))
         if turn is None:
             return
         logger.info("full: about %s", format_seconds(turn.forecast_s))
-        fit = self._whole.run(turn.pace, turn.keep, self._folders)
-        self._keep_fit("full", fit, turn.forecast_s, _patches_note(turn.keep, self._patches.dropper(turn.keep)))
+        fit = self._whole.run(turn.pace, turn.share, self._given.folders)
+        self._offer_fit("full", fit, turn.forecast_s, _patches_note(turn.share, self._patches.dropper(turn.share)))
 
     # ------------------------------------------------------------------------------------------------------- pieces
 
-    def _share(self, split: Split) -> int:
-        """Rows of a split that this process evaluates."""
-        return -(-len(self._rows[split]) // self._ready.machine.world_size)
+    def _own_rows(self, split: Split) -> int:
+        """How many rows of a split this process evaluates, at most."""
+        return -(-len(self._given.rows[split]) // self._context.machine.world_size)
 
-    def _keep_fit(self, rung: str, fit: Fit, forecast_s: float | None, *notes: str) -> None:
-        note = ", ".join(each for each in notes if each)
-        images = fit.step * self._ready.plan.effective_batch.value
-        candidate = Candidate(
-            rung, numbers_of(fit.metrics), fit.seconds, 0, fit.best_step, False, forecast_s, note, images=images
+    def _offer_fit(self, rung: str, fit: Fit, forecast_s: float | None, *notes: str) -> None:
+        self._candidates.offer(
+            rung,
+            fit.metrics,
+            fit.answers,
+            fit.seconds,
+            forecast_s=forecast_s,
+            note=", ".join(each for each in notes if each),
+            fit=fit,
+            images=fit.step * self._context.plan.effective_batch.value,
         )
-        self._chooser.climbed.fit = fit
-        self._chooser.keep(candidate, fit.metrics, fit.answers)
+
+    def _nothing_taken(self, rungs: tuple[str, ...]) -> ModelError | MachineError:
+        if self._refused:
+            return ModelError(
+                f"none of the rungs is for this backbone: {'; '.join(self._refused)}", "add full to ladder"
+            )
+        return MachineError(
+            f"budget.time: {format_seconds(self._context.recipe.budget.time or 0)} are too short for any rung of "
+            f"{', '.join(rungs)}.",
+            "Raise it, or let ladder hold the probe.",
+        )
 
 
-def _patches_note(keep: float, dropper: TokenDropper | None) -> str:
-    return "" if dropper is None else f"{keep:.0%} of the patches"
+def _patches_note(share: float, dropper: TokenDropper | None) -> str:
+    return "" if dropper is None else f"{share:.0%} of the patches"

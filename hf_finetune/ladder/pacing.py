@@ -1,4 +1,7 @@
-"""How the time of a run is shared by its rungs: from a measured update and what is left, the pace of each rung."""
+"""How the time of a run is shared by its rungs: from a measured update and what is left, the pace of each rung.
+
+Owns the clock of a run and what of a rung is worth its time: thresholds that were measured, each with its measurement.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_finetune.ladder import bounds
-from hf_finetune.ladder.budget import Budget
 from hf_finetune.machine import processes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.pace import Pace
@@ -17,7 +18,82 @@ from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
+# Saving, verifying, writing the report and leaving the interpreter, without loading and scoring (measured 2.2 s with
+# ViT-Tiny on two cores, AMD EPYC, 2026-11-23).
+CLOSING_S = 2.5
+# A forward pass with LoRA (low_memory.py) against the bare backbone's (ViT-Tiny on a CPU, 2026-11-23).
+LORA_FORWARD = 1.2
+# A full rung of fewer passes over the data, or in time that the cached one still needs, gained nothing over more of the
+# cached one (TrashNet, ViT-Tiny, 63 s of full: .896, the same time of cached: .916; two cores, seed 0, 2026-11-23. A
+# minute on 500 photos, a quarter of it cached: TrashNet .870, digits .927; all of it: .873 and .946;
+# docs/experiments.md, "A minute on 500 photos").
+LEAST_FULL_EPOCHS = 4.0
+# Full is counted on where so many times its least updates fit behind the cached rung. With just them it was dropped (a
+# minute on 500 drawings, two cores: four of four runs of 60 to 75 updates), or its seconds were nobody's where cached
+# left fewer than forecast (16 of 60). Twice as many is too strict: with 100 photos 80 gained (the same page and
+# section).
+SPARE = 4 / 3
+# After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
+# after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
+LEAST_EPOCHS_AFTER_CACHED = 3.0
+# Passes after which the cached rung levels off, more where images are few: so many images in all, in at most so many
+# passes. On held-out photos (docs/experiments.md, "The cached rung on few photos"): 100 images, 4 passes .750, 12 .760,
+# 30 .775 (the probe .766); 500, 6 passes .898, 12 .917 (the probe .886).
+CACHED_EPOCHS = 4.0
+CACHED_IMAGES = 6_000
+LARGEST_EPOCHS = 30.0
+ALONE = 2.0  # times as many of the cached rung alone
+CACHED_EVALUATIONS = 3
+# Shorter rungs lose against what they start from (docs/experiments.md, "The shortest cached rung"): of 65 runs of at
+# most 60 updates 18 were kept, and validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and
+# it rose by .3 to 2.7.
+LEAST_UPDATES = 60
+FEWEST_UPDATES = 10  # of any rung: without a probe there is nothing to lose
+# Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
+# (same runs, 22 s of full: a quarter .893, half .875).
+FEW_EPOCHS = 3.0
+SHORT_SHARE = 0.25
+# An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
+LEAST_PASSES = 2.0
+# Updates may take that many times what was measured before evaluations on the way are at their cost (of 17 to 59
+# forecast in five runs, 83 to 120 % were done in their time; 100 photos, two cores, 2026-11-25).
+SLOWER = 1.1
+
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take."""
+
+    seconds: float
+    spent: Callable[[], float]
+    load_s: float
+    test_rows: int
+
+    def end_s(self, image_s: float) -> float:
+        """What the end of the run takes: verified save, and the test at `image_s` a bare forward pass."""
+        return CLOSING_S + self.load_s + self.test_rows * image_s * LORA_FORWARD
+
+    def left_s(self, image_s: float) -> float:
+        """Seconds that a rung may take from now."""
+        return self.seconds - self.spent() - self.end_s(image_s)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a rung under a budget: at most so many steps and evaluations, of so many seconds each; with `least_s` seconds
+    or fewer nothing is measured."""
+
+    steps: int
+    evaluation_s: float
+    most_evaluations: int
+    least_s: float = 0.0
+
+    def evaluations(self, spare_s: float) -> int:
+        """How many of them, the last with them, where that many seconds are left for the others."""
+        paid = int(max(0.0, spare_s) / max(self.evaluation_s, 1e-9))
+        return 1 + min(self.most_evaluations - 1, paid)
 
 
 @dataclass(frozen=True)
@@ -25,21 +101,21 @@ class Turn:
     """What a rung gets: its pace (None: the plan's steps), its share of patches, and what it is expected to take."""
 
     pace: Pace | None
-    keep: float
+    share: float
     forecast_s: float
 
 
 class TimeSharing:
     """Paces for the rungs of one run; without a budget they follow the plan's epochs."""
 
-    def __init__(self, plan: Plan, recipe: Recipe, rows: int, budget: Budget | None) -> None:
+    def __init__(self, plan: Plan, recipe: Recipe, rows: int, budget: TimeLeft | None) -> None:
         self._plan, self._recipe, self._budget = plan, recipe, budget
         self._epoch_updates = max(1, rows // plan.effective_batch.value)
-        self._cached_epochs = max(bounds.CACHED_EPOCHS, min(bounds.LARGEST_EPOCHS, bounds.CACHED_IMAGES / max(1, rows)))
+        self._cached_epochs = max(CACHED_EPOCHS, min(LARGEST_EPOCHS, CACHED_IMAGES / max(1, rows)))
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
         self._least_share = 0.0
-        least = bounds.LEAST_UPDATES if "probe" in plan.rungs.value else bounds.FEWEST_UPDATES
+        least = LEAST_UPDATES if "probe" in plan.rungs.value else FEWEST_UPDATES
         self._least_updates: dict[str, float] = {"cached": least, "full": least}
 
     @property
@@ -78,72 +154,72 @@ class TimeSharing:
     @property
     def _short_share(self) -> float:
         """Of the patches, where it is not."""
-        return max(bounds.SHORT_KEEP, self._least_share)
+        return max(SHORT_SHARE, self._least_share)
 
     def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float) -> Turn | None:
         """The cached rung's turn; `images`: whole forward passes that one evaluation costs. None: it does not fit."""
-        keep = self._share
+        share = self._share
         whole = self._cached_epochs * self._epoch_updates
         evaluation_s = images * self._image_s
         if not self.limited:
-            steps = max(round(whole), bounds.FEWEST_UPDATES)
-            pace = Pace(steps, evaluations=bounds.CACHED_EVALUATIONS)
-            return Turn(pace, keep, steps * update_s(keep) + bounds.CACHED_EVALUATIONS * evaluation_s)
-        full_fits = self._full_fits(full_s, keep, evaluation_s, lambda: whole * update_s(keep))
+            steps = max(round(whole), FEWEST_UPDATES)
+            pace = Pace(steps, evaluations=CACHED_EVALUATIONS)
+            return Turn(pace, share, steps * update_s(share) + CACHED_EVALUATIONS * evaluation_s)
+        full_fits = self._full_fits(full_s, share, evaluation_s, lambda: whole * update_s(share))
         left = self.left_s() - evaluation_s
         if full_fits:
-            left = min(left, whole * update_s(keep))
-        limits = bounds.Limits(round(bounds.ALONE * whole), evaluation_s, bounds.CACHED_EVALUATIONS)
+            left = min(left, whole * update_s(share))
+        limits = Limits(round(ALONE * whole), evaluation_s, CACHED_EVALUATIONS)
         turn = self._limited("cached", update_s, left, limits)
         if turn is not None:
-            least = bounds.LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
+            least = LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
             self._least_updates["full"] = max(self._least_updates["full"], least)
         return turn
 
     def _full_fits(
-        self, full_s: UpdateSeconds, keep: float, evaluation_s: float, before_s: Callable[[], float]
+        self, full_s: UpdateSeconds, share: float, evaluation_s: float, before_s: Callable[[], float]
     ) -> bool:
         """Whether the full rung's least fits behind `before_s`, all passes of the cached one."""
         left = self.left_s() - evaluation_s
-        updates = max(bounds.SPARE * self._least_updates["full"], bounds.LEAST_FULL_EPOCHS * self._epoch_updates)
-        least_s = updates * self._least_update_s(keep)
+        updates = max(SPARE * self._least_updates["full"], LEAST_FULL_EPOCHS * self._epoch_updates)
+        least_s = updates * self._least_update_s(share)
         if "full" not in self._plan.rungs.value or least_s >= left:
             return False
         left -= before_s()
-        return least_s < left and updates * full_s(keep) < left
+        return least_s < left and updates * full_s(share) < left
 
-    def _least_update_s(self, keep: float) -> float:
+    def _least_update_s(self, share: float) -> float:
         """What a full update takes at the very least. Where not even that fits nothing is measured, since a measurement
         takes seconds, and the first one decodes the training rows."""
-        return bounds.LEAST_PASSES * keep * self._update_images * self._image_s
+        return LEAST_PASSES * share * self._update_images * self._image_s
 
     def full(self, update_s: UpdateSeconds, images: float) -> Turn | None:
         """The full rung's; no pace without a budget, where the plan's steps hold and checkpoints are written."""
-        keep, steps, evaluation_s = self._share, self._plan.steps.value, images * self._image_s
+        share, steps, evaluation_s = self._share, self._plan.steps.value, images * self._image_s
         if not self.limited:
             evaluations = min(steps, self._recipe.train.evaluations)
-            return Turn(None, keep, steps * update_s(keep) + evaluations * evaluation_s)
+            return Turn(None, share, steps * update_s(share) + evaluations * evaluation_s)
         left = self.left_s() - evaluation_s
-        least_s = self._least_updates["full"] * self._least_update_s(min(keep, self._short_share))
-        limits = bounds.Limits(steps, evaluation_s, self._recipe.train.evaluations, least_s)
+        least_s = self._least_updates["full"] * self._least_update_s(min(share, self._short_share))
+        limits = Limits(steps, evaluation_s, self._recipe.train.evaluations, least_s)
         return self._limited("full", update_s, left, limits)
 
-    def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: bounds.Limits) -> Turn | None:
+    def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: Limits) -> Turn | None:
         """As many updates as fit into `seconds`, of which measuring takes its part, and at most those of `limits`. What
         they leave pays for evaluations on the way, of which the best is kept; the last one is paid for already."""
-        keep, steps, each, left, started = self._share, 0, 0.0, seconds, time.monotonic()
+        share, steps, each, left, started = self._share, 0, 0.0, seconds, time.monotonic()
         if seconds > limits.least_s:
-            each = update_s(keep)
-            few = seconds / each < bounds.FEW_EPOCHS * self._epoch_updates
-            if few and self._short_share < keep < 1 and self._recipe.train.patches_kept == "auto":
-                keep, each = self._short_share, update_s(self._short_share)
+            each = update_s(share)
+            few = seconds / each < FEW_EPOCHS * self._epoch_updates
+            if few and self._short_share < share < 1 and self._recipe.train.patches_kept == "auto":
+                share, each = self._short_share, update_s(self._short_share)
             seconds -= processes.agree(time.monotonic() - started)
             steps = max(0, int(seconds / each))
         if steps < min(self._least_updates[rung], limits.steps):
             logger.info("%s: %s are left, too few; not run", rung, format_seconds(max(0.0, left)))
             return None
         wanted = min(steps, limits.steps)
-        evaluations = limits.evaluations(seconds - bounds.SLOWER * wanted * each)
+        evaluations = limits.evaluations(seconds - SLOWER * wanted * each)
         # The clock decides; 1.5 times the forecast's updates is only a bound.
         pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations)
-        return Turn(pace, keep, wanted * each + evaluations * limits.evaluation_s)
+        return Turn(pace, share, wanted * each + evaluations * limits.evaluation_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
 from peft import PeftModel
 from torch import nn
 
@@ -15,29 +14,28 @@ from hf_finetune.result.answers import predict_answers
 from hf_finetune.types import Answers, PixelRows
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
-def as_started(model: nn.Module, ready: Prepared) -> AbstractContextManager[object]:
+def as_started(model: nn.Module, context: RunContext) -> AbstractContextManager[object]:
     """Inside, a forward pass is that of the starting point: of the bare backbone, or of the adapter that
     `adapter.from` names, in the form that is quick in bfloat16."""
-    if ready.start is not None:
-        return as_passed(model, ready)
+    if context.start is not None:
+        return as_passed(model, context)
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
-def as_passed(model: nn.Module, ready: Prepared) -> AbstractContextManager[object]:
+def as_passed(model: nn.Module, context: RunContext) -> AbstractContextManager[object]:
     """Inside, trained LoRA layers round as they did in the pass, so that the short cuts that stand on its results can
     be compared with the whole model. (Layers that start from zero add nothing, in whatever form.)"""
-    return nullcontext() if ready.start is None else low_memory_lora(model)
+    return nullcontext() if context.start is None else low_memory_lora(model)
 
 
-def answers_at_start(model: nn.Module, ready: Prepared, rows: PixelRows) -> Answers:
+def answers_at_start(model: nn.Module, context: RunContext, rows: PixelRows) -> Answers:
     """What the untrained model says of all `rows`; the processes share the work."""
-    machine = ready.machine
-    own, found = np.arange(machine.rank, len(rows), machine.world_size), None
+    own, found = context.machine.own_rows(len(rows)), None
     if len(own):
-        with as_started(model, ready):
-            batch = ready.plan.eval_batch.value
-            found = predict_answers(model, rows, ready.facts.preprocess, batch=batch, indices=own.tolist())
+        with as_started(model, context):
+            batch = context.plan.eval_batch.value
+            found = predict_answers(model, rows, context.facts.preprocess, batch=batch, indices=own.tolist())
     return processes.gather_answers(own, found)

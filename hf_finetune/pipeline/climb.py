@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.images import Images, cache_of
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def climb(
-    ready: Prepared,
+    context: RunContext,
     folder: RunFolder,
     images: Images,
     model: nn.Module,
@@ -31,10 +31,11 @@ def climb(
     peak: PeakMemory,
 ) -> Climbed:
     """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError."""
-    from hf_finetune.ladder.budget import Budget
-    from hf_finetune.ladder.candidates import Chooser
-    from hf_finetune.ladder.climb import Climber
+    from hf_finetune.ladder.candidates import Usage
+    from hf_finetune.ladder.climb import Climber, Given
+    from hf_finetune.ladder.pacing import TimeLeft
     from hf_finetune.ladder.probe.feature_cache import identity_of
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace
     from hf_finetune.machine import processes
     from hf_finetune.run.checkpoints import newest_whole, seal
     from hf_finetune.training.fit import FitFolders
@@ -44,15 +45,18 @@ def climb(
             "A validation split is needed to keep the best checkpoint, and none is given or cut.",
             "Set data.validation_share above 0, or data.validation_split.",
         )
-    resume = processes.agree(newest_whole(folder.checkpoints) if ready.machine.rank == 0 else None)
+    resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.rank == 0 else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)
-    seconds = ready.recipe.budget.time
+    seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
-    load_s = clock.seconds["model"] * min(2, ready.machine.world_size)
-    budget = Budget(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None
-    folders = FitFolders(folder.checkpoints, folder.metrics, seal, resume)
-    identity = identity_of(manifest, ready.plan, ready.start_digest)
-    chooser = Chooser(model, ready.recipe.train.best_by, ready.plan.device.value, peak, clock.total)
-    climber = Climber(model, ready, images.rows, images.probe_rows, folders, cache_of(ready), identity, budget, chooser)
-    return climber.climb()
+    load_s = clock.seconds["model"] * min(2, context.machine.world_size)
+    given = Given(
+        rows=images.rows,
+        probe_rows=images.probe_rows,
+        features=FeaturePlace(cache_of(context), identity_of(manifest, context.plan, context.start_digest)),
+        folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
+        time=TimeLeft(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None,
+        usage=Usage(clock.total, peak),
+    )
+    return Climber(model, context, given).climb()

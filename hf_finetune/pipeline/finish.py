@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def save_verified(
 def evaluate_splits(
     staged: Path,
     manifest: Manifest,
-    ready: Prepared,
+    context: RunContext,
     rows: Mapping[Split, PixelRows],
     validation: Answers,
     verified: nn.Module | None,
@@ -103,31 +103,30 @@ def evaluate_splits(
     from hf_finetune.machine import processes
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.load import load_result, torch_dtype
-    from hf_finetune.tasks.scoring import score_answers
 
-    known = score_answers(validation, rows["validation"].labels, manifest.labels, full=True)
+    known = context.score(validation, rows["validation"].labels, full=True)
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
-    machine, plan = ready.machine, ready.plan
-    dtype = torch.float32 if ready.recipe.budget.time is None else torch_dtype(manifest.dtype)
+    machine, plan = context.machine, context.plan
+    dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
         verified = load_result(staged, manifest, dtype, machine.place)
     model = verified
     test = rows["test"]
-    own, found = np.arange(machine.rank, len(test), machine.world_size), None
+    own, found = machine.own_rows(len(test)), None
     if len(own):
         with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
             batch = plan.eval_batch.value
             found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist())
     answers = processes.gather_answers(own, found)
-    results["test"] = Scored(answers, score_answers(answers, test.labels, manifest.labels, full=True))
+    results["test"] = Scored(answers, context.score(answers, test.labels, full=True))
     return results
 
 
 def assemble_report(
-    ready: Prepared,
+    context: RunContext,
     store: Store,
     climbed: Climbed,
     results: Mapping[Split, Scored],
@@ -140,22 +139,22 @@ def assemble_report(
         "anonymous": peak.anonymous_bytes,
         "baseline": peak.baseline_bytes,
         "resident": peak.resident_bytes,
-        "device": device_peak_bytes(ready.plan.device.value),
+        "device": device_peak_bytes(context.plan.device.value),
     }
     validation = dict(results["validation"].metrics)
     used = climbed.fit
-    machine = asdict(ready.machine)
+    machine = asdict(context.machine)
     return RunReport(
-        recipe=ready.recipe.model_dump(mode="json"),
+        recipe=context.recipe.model_dump(mode="json"),
         plan={
-            **plan_as_dict(ready.plan),
+            **plan_as_dict(context.plan),
             "used": {"micro_batch": used.micro_batch if used else None, "replays": used.replays if used else 0},
         },
         versions={"hf_finetune": version("hf_finetune"), **{name: version(name) for name in PACKAGES}},
         machine={key: machine[key] for key in ("device", "device_name", "cores", "ram_bytes", "world_size", "system")},
-        model=_model_fields(ready, manifest),
-        data=_data_fields(ready, store),
-        rungs=tuple(climbed.candidates),
+        model=_model_fields(context, manifest),
+        data=_data_fields(context, store),
+        rungs=climbed.candidates,
         validation=validation,
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},
@@ -163,11 +162,11 @@ def assemble_report(
     )
 
 
-def _model_fields(ready: Prepared, manifest: Manifest) -> dict[str, Any]:
-    facts = ready.facts
-    quantization = ready.recipe.quantization.config(facts.head)
+def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
+    facts = context.facts
+    quantization = context.recipe.quantization.config(facts.head)
     return {
-        "name": ready.recipe.model.name,
+        "name": context.recipe.model.name,
         "library": facts.library,
         "architecture": facts.architecture,
         "commit": facts.commit,
@@ -176,20 +175,20 @@ def _model_fields(ready: Prepared, manifest: Manifest) -> dict[str, Any]:
         "parameters": facts.parameters,
         "builtin": facts.library == "builtin",
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
-        "start": _start_fields(ready),
+        "start": _start_fields(context),
     }
 
 
-def _start_fields(ready: Prepared) -> dict[str, Any] | None:
-    if ready.start is None:
+def _start_fields(context: RunContext) -> dict[str, Any] | None:
+    if context.start is None:
         return None
-    fetched = ready.start.fetched
-    head = f"{'kept' if ready.start.keeps_head else 'fresh'}: {ready.start.head_note}"
-    return {"name": fetched.name, "commit": fetched.commit, "digest": ready.start.digest, "head": head}
+    fetched = context.start.fetched
+    head = f"{'kept' if context.start.keeps_head else 'fresh'}: {context.start.head_note}"
+    return {"name": fetched.name, "commit": fetched.commit, "digest": context.start.digest, "head": head}
 
 
-def _data_fields(ready: Prepared, store: Store) -> dict[str, Any]:
-    index = ready.index
+def _data_fields(context: RunContext, store: Store) -> dict[str, Any]:
+    index = context.index
     return {
         "name": index.source,
         "revision": index.revision,

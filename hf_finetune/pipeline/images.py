@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.model import build_model
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.types import PixelRows, Split
 
@@ -33,38 +33,37 @@ class Images:
     rows: Mapping[Split, PixelRows]
 
 
-def open_images(ready: Prepared, pool: WorkerPool | None = None) -> tuple[Prepared, Images]:
-    """The decoded images, built now or found from an earlier run, and the plan for those that can be read.
+def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
+    """The decoded images, built now or found from an earlier run.
 
     `pool`: workers that may be at work already; they stay open. What is noteworthy about the data is logged. Training
     rows as `full` wants them wait until it asks where a time budget may never let it.
     """
-    rungs = ready.plan.rungs.value
-    late = "probe" in rungs and ("full" not in rungs or ready.recipe.budget.time is not None)
-    store = _open_store(ready, None if late else ready.plan.train_side.value, pool)
-    for note in (*ready.index.notes, *store.notes):
+    rungs = context.plan.rungs.value
+    late = "probe" in rungs and ("full" not in rungs or context.recipe.budget.time is not None)
+    store = _open_store(context, None if late else context.plan.train_side.value, pool)
+    for note in (*context.index.notes, *store.notes):
         logger.info("%s", note)
     if not len(store.rows["train"]):
-        raise DataError(f"data.name: no training image of {ready.index.source} could be read.")
-    ready = _without_rejected(ready, store)
+        raise DataError(f"data.name: no training image of {context.index.source} could be read.")
     if not late:
-        probe_rows = open_probe_rows(ready, pool)
+        probe_rows = open_probe_rows(context, pool)
         _check_same_rows(store.rows["train"], probe_rows)
-        return ready, Images(store, probe_rows, store.rows)
+        return Images(store, probe_rows, store.rows)
     from hf_finetune.data.store.late_rows import LateRows
 
     seen = store.rows["train"]
-    wanted = LateRows(seen, lambda: _open_training_rows(ready))
-    return ready, Images(store, seen, {**store.rows, "train": wanted})
+    wanted = LateRows(seen, lambda: _open_training_rows(context))
+    return Images(store, seen, {**store.rows, "train": wanted})
 
 
-def _open_store(ready: Prepared, train_side: int | None, pool: WorkerPool | None) -> Store:
+def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | None) -> Store:
     from tqdm import tqdm
 
     from hf_finetune.data.store.store import open_store
 
-    data = ready.recipe.data
-    off = ready.machine.rank != 0
+    data = context.recipe.data
+    off = context.machine.rank != 0
     with tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=off, delay=1) as bar:
 
         def show(done: int, total: int) -> None:
@@ -72,43 +71,43 @@ def _open_store(ready: Prepared, train_side: int | None, pool: WorkerPool | None
             bar.update(done - bar.n)
 
         return open_store(
-            ready.index,
-            ready.facts.preprocess,
+            context.index,
+            context.facts.preprocess,
             train_side=train_side,
-            workers=ready.plan.decode_workers.value,
-            cache_dir=_cache_dir(ready),
+            workers=context.plan.decode_workers.value,
+            cache_dir=_cache_dir(context),
             limit_bytes=data.store_limit,
             max_bad_share=data.max_bad_share,
             max_pixels=data.max_pixels,
             pool=pool,
             progress=show,
-            processor=(ready.recipe.model.name, ready.facts.commit),
+            processor=(context.recipe.model.name, context.facts.commit),
         )
 
 
-def open_probe_rows(ready: Prepared, pool: WorkerPool | None = None) -> PixelRows | None:
+def open_probe_rows(context: RunContext, pool: WorkerPool | None = None) -> PixelRows | None:
     """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
     from hf_finetune.data.store.store import evaluation_geometry
 
-    if "probe" not in ready.plan.rungs.value:
+    if "probe" not in context.plan.rungs.value:
         return None
     return _open_train(
-        ready, evaluation_geometry(ready.facts.preprocess, (ready.recipe.model.name, ready.facts.commit)), pool
+        context, evaluation_geometry(context.facts.preprocess, (context.recipe.model.name, context.facts.commit)), pool
     )
 
 
-def _open_training_rows(ready: Prepared) -> PixelRows:
+def _open_training_rows(context: RunContext) -> PixelRows:
     from hf_finetune.data.store.views import Squash
 
-    return _open_train(ready, Squash(ready.plan.train_side.value, ready.facts.preprocess.resample))
+    return _open_train(context, Squash(context.plan.train_side.value, context.facts.preprocess.resample))
 
 
-def _open_train(ready: Prepared, geometry: Geometry, pool: WorkerPool | None = None) -> PixelRows:
+def _open_train(context: RunContext, geometry: Geometry, pool: WorkerPool | None = None) -> PixelRows:
     from hf_finetune.data.store.open_views import Options, open_views
 
-    data = ready.recipe.data
-    options = Options(ready.plan.decode_workers.value, _cache_dir(ready), data.store_limit, data.max_pixels)
-    (view,) = open_views(ready.index, [("train", geometry)], options, pool=pool)
+    data = context.recipe.data
+    options = Options(context.plan.decode_workers.value, _cache_dir(context), data.store_limit, data.max_pixels)
+    (view,) = open_views(context.index, [("train", geometry)], options, pool=pool)
     return view.rows
 
 
@@ -124,53 +123,37 @@ def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:
     )
 
 
-def _cache_dir(ready: Prepared) -> Path | None:
-    folder = ready.recipe.data.cache_dir
+def _cache_dir(context: RunContext) -> Path | None:
+    folder = context.recipe.data.cache_dir
     return Path(folder).expanduser() if folder else None
 
 
-def cache_of(ready: Prepared) -> Path:
+def cache_of(context: RunContext) -> Path:
     """Where the store and the features are kept."""
     from hf_finetune.data.store.cache import cache_root
 
-    return cache_root(_cache_dir(ready))
+    return cache_root(_cache_dir(context))
 
 
-def _without_rejected(ready: Prepared, store: Store) -> Prepared:
-    """The same, planned again for the rows that could be decoded."""
-    from hf_finetune.plan.plan import make_plan
-
-    if not store.rejected:
-        return ready
-    gone = {(row.split, row.name) for row in store.rejected}
-    splits = {
-        split: tuple(row for row in rows if (split, row.name) not in gone) for split, rows in ready.index.splits.items()
-    }
-    logger.warning("%d unreadable images are left out, such as %s.", len(gone), store.rejected[0].name)
-    index = replace(ready.index, splits=splits)
-    trainable = ready.plan.trainable_parameters.value
-    return replace(ready, index=index, plan=make_plan(ready.recipe, ready.machine, ready.facts, index, trainable))
-
-
-def open_and_build(ready: Prepared, clock: Clock) -> tuple[Prepared, Images, nn.Module]:
+def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module]:
     """Images and model, at the same time: rows that cannot be read change counts in the plan, not the model.
 
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
     from hf_finetune.pipeline.ahead import ahead
 
-    def open_timed(pool: WorkerPool | None) -> tuple[Prepared, Images]:
+    def open_timed(pool: WorkerPool | None) -> Images:
         with clock.stage("images"):
-            return open_images(ready, pool)
+            return open_images(context, pool)
 
     def build() -> nn.Module:
         with clock.stage("model"):
-            return build_model(ready)
+            return build_model(context)
 
-    if ready.facts.preprocess.steps is None:
-        return *open_timed(None), build()
-    with ahead(open_timed, ready.plan.decode_workers.value) as opened:
+    if context.facts.preprocess.steps is None:
+        return open_timed(None), build()
+    with ahead(open_timed, context.plan.decode_workers.value) as opened:
         model = build()
         import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
 
-        return *opened(), model
+        return opened(), model

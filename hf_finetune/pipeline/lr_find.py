@@ -5,16 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_finetune.errors import RecipeError, TrainingError
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.types import Labels, PixelRows, Plan, Preprocess
-
-if TYPE_CHECKING:
-    from torch import nn
 
 SMOOTHING = 0.8  # exponential smoothing of the noisy loss, bias-corrected
 BELOW_MINIMUM = 10.0  # never suggest more than a tenth of the rate at which the loss is lowest (Howard's rule, fastai)
@@ -46,27 +41,26 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
     """Run the test on the recipe's data and model; nothing is saved. Raises TrainingError for senseless bounds."""
     if not 0 < low < high <= 100 or steps < 10:
         raise TrainingError(f"0 < low < high ≤ 100 and at least 10 steps are expected; found {low}, {high}, {steps}.")
+    from hf_finetune.ladder.trained.full import on_augmented_images
+    from hf_finetune.ladder.trained.rung import trainable
     from hf_finetune.pipeline.images import open_images
     from hf_finetune.pipeline.model import build_model
-    from hf_finetune.pipeline.prepare import make_ready
+    from hf_finetune.pipeline.prepare import prepare_run, settle_plan
+    from hf_finetune.training.fit import FitRows
+    from hf_finetune.training.range_test import RisingRate, sweep
 
-    ready = make_ready(recipe)
-    ready, images = open_images(ready)
-    model = build_model(ready)
-    with tempfile.TemporaryDirectory() as folder:
-        rates, losses = run_range_test(
-            model,
-            recipe,
-            ready.plan,
-            ready.facts.preprocess,
-            ready.index.labels,
-            train=images.rows["train"],
-            low=low,
-            high=high,
-            steps=steps,
-            folder=Path(folder),
+    context = prepare_run(recipe)
+    images = open_images(context)
+    context = settle_plan(context, images.store.rejected)
+    model = build_model(context)
+    train = images.rows["train"]
+    objective, batches = on_augmented_images(context, train, None)
+    rows = FitRows(batches, None, lambda numbers: [train.names[number] for number in numbers])
+    with tempfile.TemporaryDirectory() as folder, trainable(model, context.plan) as form:
+        rates, losses = sweep(
+            form, recipe.train, context.plan, objective, rows, RisingRate(low, high, steps), Path(folder)
         )
-    return read_curve(rates, losses, ready.plan.learning_rate.value)
+    return read_curve(rates, losses, context.plan.learning_rate.value)
 
 
 def read_curve(rates: list[float], losses: list[float], planned: float) -> RangeTest:
@@ -131,37 +125,3 @@ def plot(found: RangeTest, path: str | Path) -> str:
     axes.legend()
     figure.savefig(path, dpi=120)
     return f"Plot: {path}"
-
-
-def run_range_test(
-    model: nn.Module,
-    recipe: Recipe,
-    plan: Plan,
-    preprocess: Preprocess,
-    labels: Labels,
-    *,
-    train: PixelRows,
-    low: float,
-    high: float,
-    steps: int,
-    folder: Path,
-) -> tuple[list[float], list[float]]:
-    """Learning rates and losses of a range test with this recipe's model, data and augmentation."""
-    from hf_finetune.adapters.trained import frozen_norms
-    from hf_finetune.ladder.trained.full import objective_and_rows
-    from hf_finetune.training.range_test import sweep
-
-    objective, rows = objective_and_rows(recipe, plan, preprocess, labels, train, None)
-    return sweep(
-        model,
-        recipe.train,
-        plan,
-        objective,
-        rows=rows,
-        name_rows=lambda numbers: [train.names[number] for number in numbers],
-        frozen_norms=frozen_norms(model),
-        low=low,
-        high=high,
-        steps=steps,
-        folder=folder,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import Manifest
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
 
 
-def describe(ready: Prepared) -> Manifest:
+def describe(context: RunContext) -> Manifest:
     """What the result will say of itself."""
     from hf_finetune.backbones.fingerprint import fingerprint
 
-    recipe = ready.recipe
+    recipe = context.recipe
     name = recipe.model.name
     folder = Path(name).expanduser()
     return Manifest(
         base=str(folder.resolve()) if folder.is_dir() else name,
-        revision=ready.facts.commit,
+        revision=context.facts.commit,
         fingerprint=fingerprint(recipe.model),
         adapter=recipe.adapter.model_dump(mode="json"),
         quantization=recipe.quantization.kind,
-        dtype=frozen_dtype(ready),
-        head=ready.facts.head,
-        labels=ready.index.labels.names,
-        preprocess=ready.facts.preprocess,
+        dtype=frozen_dtype(context),
+        head=context.facts.head,
+        labels=context.index.labels.names,
+        preprocess=context.facts.preprocess,
     )
 
 
-def frozen_dtype(ready: Prepared) -> str:
+def frozen_dtype(context: RunContext) -> str:
     """The type of the backbone's weights in memory: what trains stays float32."""
-    return "fp32" if ready.recipe.adapter.kind == "full" else ready.plan.precision.value
+    return "fp32" if context.recipe.adapter.kind == "full" else context.plan.precision.value
 
 
-def build_model(ready: Prepared) -> nn.Module:
+def build_model(context: RunContext) -> nn.Module:
     """The backbone with its adapter, on the device that trains."""
     import torch
 
@@ -48,24 +48,24 @@ def build_model(ready: Prepared) -> nn.Module:
     from hf_finetune.machine.detect import limit_memory
     from hf_finetune.result.load import short_sequence, torch_dtype
 
-    recipe, facts, plan = ready.recipe, ready.facts, ready.plan
+    recipe, facts, plan = context.recipe, context.facts, context.plan
     if recipe.budget.memory is not None:
-        limit_memory(ready.machine, recipe.budget.memory)
+        limit_memory(context.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
     quantization = recipe.quantization.config(facts.head)
-    place = ready.machine.place
+    place = context.machine.place
     model = load_backbone(
         recipe.model,
-        ready.index.labels,
-        dtype=torch_dtype(frozen_dtype(ready)),
+        context.index.labels,
+        dtype=torch_dtype(frozen_dtype(context)),
         seed=recipe.train.seed,
         quantization_config=quantization,
         device_map={"": place} if quantization is not None else None,
         plain_attention=place == "cpu" and short_sequence(facts.preprocess),
     )
     adapted = recipe.adapter.apply(model, facts)
-    if ready.start is not None:
-        put_start_on(ready.start, adapted, recipe)
+    if context.start is not None:
+        put_start_on(context.start, adapted, recipe)
     for config in getattr(adapted, "peft_config", {}).values():
         # PEFT asks the Hub about this name at every checkpoint (for a vocabulary); the result names it again.
         config.base_model_name_or_path = ""

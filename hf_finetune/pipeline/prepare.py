@@ -5,20 +5,26 @@ Shared by training, `plan`, `rank` and `lr-find`.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import FinetuneError, RunFolderError
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.plan.context import RunContext
+from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
-from hf_finetune.types import BackboneFacts, Plan
+from hf_finetune.types import BackboneFacts, Rejected
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
 
+logger = logging.getLogger(__name__)
 
-def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
+
+def prepare_run(recipe: Recipe, data: Any = None) -> RunContext:
     """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
 
     `data` (of a notebook) replaces the recipe's, and is named in it.
@@ -31,16 +37,35 @@ def make_ready(recipe: Recipe, data: Any = None) -> Prepared:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": index.source})})
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine.detect import detect
-    from hf_finetune.plan.plan import make_plan
 
     machine = detect(recipe.budget.memory, recipe.output.folder)
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     recipe.quantization.check(facts, machine)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
-    trainable = recipe.adapter.trainable_parameters(facts, classes)
-    plan = make_plan(recipe, machine, facts, index, trainable)
-    return Prepared(recipe, index, machine, facts, plan, written, start)
+    plan = make_plan(recipe, machine, facts, index)
+    return RunContext(recipe, index, machine, facts, plan, written, start)
+
+
+def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> RunContext:
+    """The plan for the rows that can be read, the same on all processes: the one of the process with the least memory.
+
+    Called twice: once the processes have met, and once the images have been decoded. A run's plan changes nowhere else.
+    """
+    from hf_finetune.machine import processes
+
+    if unreadable:
+        gone = {(row.split, row.name) for row in unreadable}
+        splits = {
+            split: tuple(row for row in rows if (split, row.name) not in gone)
+            for split, rows in context.index.splits.items()
+        }
+        logger.warning("%d unreadable images are left out, such as %s.", len(gone), unreadable[0].name)
+        index = replace(context.index, splits=splits)
+        plan = make_plan(context.recipe, context.machine, context.facts, index)
+        context = replace(context, index=index, plan=plan)
+    plans = processes.gather(context.plan)
+    return replace(context, plan=min(plans, key=lambda each: (not each.checkpointing.value, each.micro_batch.value)))
 
 
 def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) -> tuple[Recipe, Start | None]:
@@ -57,13 +82,6 @@ def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) 
     base = read_manifest(fetched.folder).fingerprint if ours else None
     start = read_start(fetched, facts, module_names(recipe.model), labels, base)
     return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
-
-
-def agreed_plan(plan: Plan) -> Plan:
-    """The plan of the process with the least memory, on all: each has planned by its own, and batches must agree."""
-    from hf_finetune.machine import processes
-
-    return min(processes.gather(plan), key=lambda each: (not each.checkpointing.value, each.micro_batch.value))
 
 
 def claim_folder(recipe: Recipe) -> RunFolder:

@@ -62,36 +62,35 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
     from hf_finetune.ladder.probe.feature_cache import identity_of
-    from hf_finetune.ladder.probe.feature_pass import pass_over
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
     from hf_finetune.ladder.probe.rung import fit_on
     from hf_finetune.pipeline.images import cache_of, open_probe_rows
     from hf_finetune.pipeline.model import build_model, describe
-    from hf_finetune.pipeline.prepare import make_ready
+    from hf_finetune.pipeline.prepare import prepare_run
 
     started = time.monotonic()
-    ready = make_ready(recipe)
-    ready = replace(ready, index=some_of(ready.index, images))
-    rows = open_probe_rows(ready)
+    context = prepare_run(recipe)
+    context = replace(context, index=some_of(context.index, images))
+    rows = open_probe_rows(context)
     if rows is None:
         raise ValueError("the plan has a probe")
-    model = build_model(ready)
-    passages = pass_over(
+    model = build_model(context)
+    passed = extract_features(
         model,
-        ready,
+        context,
         {"train": rows},
-        cache_of(ready),
-        identity_of(describe(ready), ready.plan, ready.start_digest),
+        FeaturePlace(cache_of(context), identity_of(describe(context), context.plan, context.start_digest)),
         None,
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
     )
-    choice = fit_on(ready, rows, passages).choice
+    choice = fit_on(context, rows, passed).choice
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return Ranked(
         model=recipe.model.name,
         accuracy=choice.accuracy,
         loss=choice.loss,
         images=len(rows),
-        image_ms=1000 * passages.image_s,
+        image_ms=1000 * passed.image_s,
         seconds=time.monotonic() - started,
         megabytes=size / 1e6,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.finish import keep_interrupted
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe
-from hf_finetune.pipeline.prepare import agreed_plan, claim_folder, make_ready
-from hf_finetune.plan.prepared import Prepared
+from hf_finetune.pipeline.prepare import claim_folder, prepare_run, settle_plan
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.run.clock import Clock
@@ -114,30 +114,30 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
     clock = Clock(started)
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
-        ready = make_ready(recipe, data)
+        context = prepare_run(recipe, data)
         from hf_finetune.machine import processes
         from hf_finetune.machine.process import keep_freed_memory
 
-        if ready.machine.device == "cpu":
+        if context.machine.device == "cpu":
             keep_freed_memory()
-        processes.join(ready.machine)
-        ready = replace(ready, plan=agreed_plan(ready.plan))
-    first = ready.machine.rank == 0
-    folder = claim_folder(ready.written)
+        processes.join(context.machine)
+        context = settle_plan(context)
+    first = context.machine.rank == 0
+    folder = claim_folder(context.written)
     if folder.is_finished():
         if data is not None:  # a name such as "a dataset in memory" does not tell one from another
-            refuse_changed_data(folder, ready.index)
+            refuse_changed_data(folder, context.index)
         return _finished(folder)
     if not first:
-        return _run(ready, folder, clock)
+        return _run(context, folder, clock)
     with locked(folder):
-        refuse_changed_data(folder, ready.index)
-        refuse_changed_start(folder, ready.start_digest)
-        write_plan(folder, ready.plan, ready.index, ready.start_digest)
+        refuse_changed_data(folder, context.index)
+        refuse_changed_start(folder, context.start_digest)
+        write_plan(folder, context.plan, context.index, context.start_digest)
         from hf_finetune.report.summary import render_plan
 
-        logger.info("%s", render_plan(ready.plan))
-        return _run(ready, folder, clock)
+        logger.info("%s", render_plan(context.plan))
+        return _run(context, folder, clock)
 
 
 def _finished(folder: RunFolder) -> Run:
@@ -147,30 +147,30 @@ def _finished(folder: RunFolder) -> Run:
     return Run(folder, read_report(folder.report))
 
 
-def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
+def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     from hf_finetune.machine import processes
     from hf_finetune.machine.peak import PeakMemory
     from hf_finetune.pipeline.finish import assemble_report, evaluate_splits, publish, save_verified, staged_path
     from hf_finetune.report.run_json import read_report
 
-    first = ready.machine.rank == 0
+    first = context.machine.rank == 0
     with PeakMemory() as peak:
-        ready, images, model = open_and_build(ready, clock)
-        ready = replace(ready, plan=agreed_plan(ready.plan))  # planned anew where images could not be read
+        images, model = open_and_build(context, clock)
+        context = settle_plan(context, images.store.rejected)
         collect_as_usual()
         store, rows = images.store, images.rows
         with clock.stage("model"):
-            manifest = describe(ready)
+            manifest = describe(context)
         with clock.stage("training"), full_disk_is_said(folder):
-            climbed = climb(ready, folder, images, model, manifest, clock, peak)
+            climbed = climb(context, folder, images, model, manifest, clock, peak)
         with clock.stage("saving"), full_disk_is_said(folder):
-            target = folder.result(ready.recipe.adapter.kind)
+            target = folder.result(context.recipe.adapter.kind)
             staged = staged_path(target)
             verified = None
             if first:
-                recipe_yaml = dump_recipe(ready.recipe)
+                recipe_yaml = dump_recipe(context.recipe)
                 verified = save_verified(model, target, manifest, recipe_yaml, rows["validation"], folder)
-            if ready.recipe.budget.time is None:
+            if context.recipe.budget.time is None:
                 verified = None  # the test is scored with float32 weights
             if climbed.interrupted:
                 keep_interrupted(staged, target, climbed.best, first=first)
@@ -178,10 +178,10 @@ def _run(ready: Prepared, folder: RunFolder, clock: Clock) -> Run:
             processes.wait()
         try:
             with clock.stage("test"):
-                results = evaluate_splits(staged, manifest, ready, rows, climbed.best_answers, verified)
+                results = evaluate_splits(staged, manifest, context, rows, climbed.answers, verified)
         except KeyboardInterrupt:
             keep_interrupted(staged, target, climbed.best, first=first)
-    report = assemble_report(ready, store, climbed, results, manifest, clock, peak)
+    report = assemble_report(context, store, climbed, results, manifest, clock, peak)
     if first:
         publish(staged, target, report, folder, results, rows)
     processes.wait()

@@ -24,12 +24,13 @@ MEMORY_SHARE = 0.8
 LARGEST_MICRO_BATCH = {"cpu": 32, "mps": 64}
 
 
-def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, trainable: int) -> Plan:
-    """Decide what the recipe leaves `auto`. `trainable` counts parameters that get gradients.
+def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index) -> Plan:
+    """Decide what the recipe leaves `auto`.
 
     Raises MachineError where the recipe cannot fit the machine at any setting.
     """
     train = recipe.train
+    trainable = recipe.adapter.trainable_parameters(facts, len(index.labels.names))
     rows = len(index.splits["train"])
     precision = _precision(recipe, machine)
     batch = _effective_batch(train.effective_batch_size, rows, machine.world_size)

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.preprocess.stock import stock_processor
 from hf_finetune.result.manifest import Manifest, write_manifest
 

@@ -53,9 +53,37 @@ class FitFolders:
 
 
 @dataclass(frozen=True)
-class WeightKeeper:
-    """How the best weights are kept in memory and put back; without one, checkpoints on disk do it."""
+class Trainable:
+    """A model as it trains: `frozen_norms` stay in eval mode; `autocast` False: it casts by itself."""
 
+    model: PreTrainedModel | nn.Module
+    frozen_norms: Sequence[nn.Module]
+    autocast: bool
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """The rows of a fit; `names` gives those of training rows by number, for messages."""
+
+    train: BatchRows
+    validation: Any
+    names: Callable[[Sequence[int]], list[str]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How validation is scored: `reduce(logits float32 [B, C], labels int64 [B])` gives a batch's answers,
+    `score(answers, labels)` the metrics of all."""
+
+    reduce: Reduce
+    score: Score
+
+
+@dataclass(frozen=True)
+class ByClock:
+    """A fit that keeps to a pace. The best weights are kept in memory, by `take` and `restore`, and not on disk."""
+
+    pace: Pace
     take: Callable[[], Mapping[str, torch.Tensor]]
     restore: Callable[[Mapping[str, torch.Tensor]], None]
 
@@ -69,48 +97,43 @@ class Interrupted(KeyboardInterrupt):
 
 
 def fit(
-    model: PreTrainedModel | nn.Module,
+    trainable: Trainable,
     train: Train,
     plan: Plan,
     objective: Objective,
-    *,
-    train_rows: BatchRows,
-    validation_rows: Any,
-    reduce: Reduce,
-    score: Score,
-    name_rows: Callable[[Sequence[int]], list[str]],
-    frozen_norms: Sequence[nn.Module],
+    rows: FitRows,
+    judge: Judge,
     folders: FitFolders,
-    pace: Pace | None = None,
-    keeper: WeightKeeper | None = None,
-    autocast: bool = True,
+    *,
+    learning_rate: float,
+    by_clock: ByClock | None = None,
 ) -> Fit:
     """Train; afterwards the model holds the weights that were best on validation.
 
-    `reduce(logits float32 [B, C], labels int64 [B])` gives a batch's answers, `score(answers, labels)` the validation
-    metrics. With a `pace` (and a `keeper`) the run keeps to it and writes no checkpoints; without one it takes the
-    plan's steps and can be resumed. `autocast` False: the model casts by itself. Raises TrainingError on a non-finite
-    loss, MachineError where not even one image fits, Interrupted on Ctrl-C once there is something to keep.
+    `by_clock` keeps to its pace and writes no checkpoints; without it the plan's steps are taken, and a run can be
+    resumed. Raises TrainingError on a non-finite loss, MachineError where not even one image fits, Interrupted on
+    Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
-    dataset = ShuffledUpdates(train_rows, plan.effective_batch.value, train.seed)
-    best = KeepBest(reduce, score, train.best_by, keeper.take if keeper else None)
+    model, pace = trainable.model, by_clock.pace if by_clock else None
+    dataset = ShuffledUpdates(rows.train, plan.effective_batch.value, train.seed)
+    best = KeepBest(judge.reduce, judge.score, train.best_by, by_clock.take if by_clock else None)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
         eval_batch=plan.eval_batch.value,
-        frozen_norms=frozen_norms,
-        name_rows=name_rows,
+        frozen_norms=trainable.frozen_norms,
+        name_rows=rows.names,
         cuda_graphs=may_capture(train, plan),
         model=model,
-        args=training_arguments(train, plan, folders.checkpoints, pace, autocast=autocast),
+        args=training_arguments(train, plan, folders.checkpoints, pace, autocast=trainable.autocast),
         train_dataset=dataset,
-        eval_dataset=validation_rows,
+        eval_dataset=rows.validation,
         data_collator=as_batch,
         compute_metrics=best.compute_metrics,
         preprocess_logits_for_metrics=best.reduce,
         callbacks=_callbacks(train, folders, dataset, best, pace),
-        optimizer_cls_and_kwargs=optimizer_of(train, plan.learning_rate.value, plan.device.value, plan.precision.value),
+        optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
     if pace is not None:
@@ -118,19 +141,19 @@ def fit(
         trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
     # FSDP shards later, and its shards are other parameters.
     with nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
-        return _train(trainer, best, keeper, folders.resume, started)
+        return _train(trainer, best, by_clock, folders.resume, started)
 
 
 def _train(
-    trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | None, resume: Path | None, started: float
+    trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, resume: Path | None, started: float
 ) -> Fit:
     """Run the trainer to its end, or to Ctrl-C; the model then holds the best weights. Raises Interrupted."""
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except KeyboardInterrupt:
-        if best.step is None or (keeper is None and trainer.state.best_model_checkpoint is None):
+        if best.step is None or (by_clock is None and trainer.state.best_model_checkpoint is None):
             raise
-        if keeper is None:
+        if by_clock is None:
             trainer._load_best_model()
             if trainer.state.best_global_step != best.step:
                 # Resumed, or interrupted between an evaluation and its checkpoint: these weights' answers are others.
@@ -138,15 +161,15 @@ def _train(
                 trainer.evaluate()
                 best.step = trainer.state.best_global_step
     else:
-        if best.step is None or (keeper is None and best.step != trainer.state.best_global_step):
+        if best.step is None or (by_clock is None and best.step != trainer.state.best_global_step):
             # Resumed after its best evaluation: the weights are there, their answers are not.
             best.step = None
             trainer.evaluate()
             best.step = trainer.state.best_global_step or trainer.state.global_step
-        return _finished(trainer, best, keeper, started)
+        return _finished(trainer, best, by_clock, started)
     finally:
         trainer.drop_graph()
-    raise Interrupted(_finished(trainer, best, keeper, started))
+    raise Interrupted(_finished(trainer, best, by_clock, started))
 
 
 def _callbacks(
@@ -166,9 +189,9 @@ def _callbacks(
     return callbacks
 
 
-def _finished(trainer: UpdateTrainer, best: KeepBest, keeper: WeightKeeper | None, started: float) -> Fit:
-    if keeper is not None and best.state is not None:
-        keeper.restore(best.state)
+def _finished(trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, started: float) -> Fit:
+    if by_clock is not None and best.state is not None:
+        by_clock.restore(best.state)
     if best.answers is None or best.step is None:
         raise TrainingError("Training ended without an evaluation.")
     return Fit(

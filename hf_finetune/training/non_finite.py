@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from hf_finetune.errors import TrainingError
-from hf_finetune.training.objective import Batch, Prepared
+from hf_finetune.training.objective import Batch, ModelBatch
 from hf_finetune.training.pieces import cut
 
 
 @torch.no_grad()
 def rows_with_non_finite_loss(
-    loss_of: Callable[[Prepared, Tensor], Tensor],
-    prepare: Callable[[Batch], Prepared],
+    loss_of: Callable[[ModelBatch, Tensor], Tensor],
+    prepare: Callable[[Batch], ModelBatch],
     inputs: Batch,
     normaliser: Tensor,
 ) -> list[int]:

@@ -11,7 +11,7 @@ Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ModelBatch:
     """A batch as the model and the loss see it.
 
     `pixel_values` float [B, 3, H, W]; `labels` int64 [B]; where mixed, `partner_labels` int64 [B] and `mix` [B], the
@@ -27,7 +27,7 @@ class Prepared:
 class Objective(Protocol):
     """Turns batches of stored pixels into a loss."""
 
-    def prepare(self, batch: Batch) -> Prepared:
+    def prepare(self, batch: Batch) -> ModelBatch:
         """Augment and normalise, on the batch's device."""
         ...
 
@@ -39,6 +39,6 @@ class Objective(Protocol):
         """How much each row counts in the mean loss, float [B]."""
         ...
 
-    def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         """Sum of the rows' weighted losses divided by `normaliser`, a scalar."""
         ...

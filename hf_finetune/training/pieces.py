@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from hf_finetune.errors import MachineError
 from hf_finetune.training.objective import Batch
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def cut(batch: Batch, size: int) -> list[Batch]:
@@ -29,6 +31,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def fitting(run: Callable[[], T], *, smallest: bool = False) -> T | None:
+    """What `run` gives; None where memory lacks, the allocator's unused blocks then given back to the device.
+
+    The caller makes its piece smaller; where it is the `smallest`, the lack is raised.
+    """
+    try:
+        return run()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or smallest:
+            raise
+    # Here and not in the handler: the error holds the frames, and with them the tensors, of what ran.
+    free_cached_memory()
+    return None
+
+
 @torch.no_grad()
 def forward_in_pieces(
     model: nn.Module,
@@ -42,13 +59,13 @@ def forward_in_pieces(
     Where memory lacks, `release` is asked first to give some back, and says whether it had any.
     Raises MachineError where not even one image fits.
     """
+
+    def forward() -> torch.Tensor:
+        return torch.cat([model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)])
+
     while True:
-        try:
-            pieces = [model(pixel_values=normalise(piece)).logits.float() for piece in cut(batch, size)]
-            return torch.cat(pieces), size
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        if (logits := fitting(forward)) is not None:
+            return logits, size
         if release():
             continue
         if size == 1:
@@ -57,7 +74,6 @@ def forward_in_pieces(
             )
         size = max(1, min(size, len(batch["labels"])) // 2)
         logger.warning("Out of memory in evaluation: going on with %d images at a time.", size)
-        free_cached_memory()
 
 
 def free_cached_memory() -> None:

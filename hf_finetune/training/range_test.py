@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.callbacks import EpochToDataset, ProgressBar
 from hf_finetune.training.config import Train
+from hf_finetune.training.fit import FitRows, Trainable
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
-from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
+from hf_finetune.training.order import ShuffledUpdates, as_batch
 from hf_finetune.training.trainer import UpdateTrainer
 from hf_finetune.types import Decision, Plan
 
@@ -24,7 +23,8 @@ DIVERGED = 4.0  # the sweep ends where the loss is this many times its best
 
 
 class RisingRate(TrainerCallback):
-    """Sets the learning rate of every update and notes the loss; stops where it diverges."""
+    """Sets the learning rate of every update, from `low` to `high` in `steps`, and notes the loss; stops where it
+    diverges."""
 
     def __init__(self, low: float, high: float, steps: int) -> None:
         self.rates = [low * (high / low) ** (step / max(1, steps - 1)) for step in range(steps)]
@@ -46,40 +46,34 @@ class RisingRate(TrainerCallback):
 
 
 def sweep(
-    model: nn.Module,
+    trainable: Trainable,
     train: Train,
     plan: Plan,
     objective: Objective,
-    *,
-    rows: BatchRows,
-    name_rows: Callable[[Sequence[int]], list[str]],
-    frozen_norms: Sequence[nn.Module],
-    low: float,
-    high: float,
-    steps: int,
+    rows: FitRows,
+    rising: RisingRate,
     folder: Path,
 ) -> tuple[list[float], list[float]]:
     """Learning rates and the loss of the update taken at each. Writes nothing but the Trainer's empty folder."""
-    rising = RisingRate(low, high, steps)
-    plan = replace(plan, steps=Decision(steps, "range test"), warmup_steps=Decision(0, "range test"))
+    plan = replace(plan, steps=Decision(len(rising.rates), "range test"), warmup_steps=Decision(0, "range test"))
     arguments = training_arguments(train.model_copy(update={"schedule": "constant"}), plan, folder)
     arguments.eval_strategy, arguments.save_strategy = "no", "no"  # pyright: ignore[reportAttributeAccessIssue]
     arguments.load_best_model_at_end = False
     arguments.logging_steps = 1
-    dataset = ShuffledUpdates(rows, plan.effective_batch.value, train.seed)
+    dataset = ShuffledUpdates(rows.train, plan.effective_batch.value, train.seed)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
         eval_batch=plan.eval_batch.value,
-        frozen_norms=frozen_norms,
-        name_rows=name_rows,
+        frozen_norms=trainable.frozen_norms,
+        name_rows=rows.names,
         stop_on_non_finite=False,
-        model=model,
+        model=trainable.model,
         args=arguments,
         train_dataset=dataset,
         data_collator=as_batch,
         callbacks=[EpochToDataset(dataset.set_epoch), rising, ProgressBar(train.best_by)],
-        optimizer_cls_and_kwargs=optimizer_of(train, low, plan.device.value, plan.precision.value),
+        optimizer_cls_and_kwargs=optimizer_of(train, rising.rates[0], plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

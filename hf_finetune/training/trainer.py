@@ -27,7 +27,7 @@ from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over
 from hf_finetune.training.cuda_graph.captured import CapturedPieces
 from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
-from hf_finetune.training.objective import Batch, Objective, Prepared
+from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class UpdateTrainer(Trainer):
             self.accelerator.backward(loss * scale)
         return loss.detach()
 
-    def _loss(self, model: nn.Module, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+    def _loss(self, model: nn.Module, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         return self.objective.loss(model(pixel_values=prepared.pixel_values).logits, prepared, normaliser)
 
     def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -170,8 +170,9 @@ def test_head_only_trains_and_saves_the_head_alone(tmp_path: Path) -> None:
             wanted = wrapped.eval()(pixel_values=pixels()).logits
             ours = attach(load(folder, seed=9)[0], saved_at)(pixel_values=pixels()).logits
             theirs = PeftModel.from_pretrained(stock, saved_at).eval()(pixel_values=pixels()).logits
-        assert torch.equal(ours, wanted)
-        assert torch.equal(theirs, wanted)
+        # Weights from a file lie otherwise in memory, by which a kernel may choose the order of its sums.
+        torch.testing.assert_close(ours, wanted)
+        torch.testing.assert_close(theirs, wanted)
 
 
 def test_full_trains_every_weight(tmp_path: Path) -> None:

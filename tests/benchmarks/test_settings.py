@@ -84,5 +84,7 @@ def test_each_setting_trains_from_the_rung_before_and_is_scored_on_what_is_held_
     assert done.returncode == 0, done.stderr
     rows = {row["setting"]: row for row in json.loads((tmp_path / "out" / "settings.json").read_text("utf-8"))}
     assert list(rows) == ["start", "epochs=2", "epochs=2,rate=1e-9", "epochs=1,batch=4,keep=0.5"]
-    assert rows["epochs=2,rate=1e-9"]["accuracy"] == rows["start"]["accuracy"]
+    # The rung before scored kept features, this one whole images, in the processor's precision: one of the four rows
+    # may lie so near the border that it falls otherwise.
+    assert abs(rows["epochs=2,rate=1e-9"]["accuracy"] - rows["start"]["accuracy"]) <= 1 / 4
     assert all(row["accuracy"] * 4 in range(5) and row["rung"] == rung for row in rows.values())

@@ -204,7 +204,13 @@ def test_a_run_in_a_notebook(tiny: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "lying.png") as opened:
         from_image, from_file = run.model.predict([opened, tmp_path / "lying.png"])
         turned = run.model.predict([half.transpose(Image.Transpose.ROTATE_270)])[0]
-    assert from_image == from_file == turned
+    as_it_lies = run.model.predict([half])[0]
+    # A kernel may add up an image of two otherwise than a single one. In float32 that moves logits by about 1e-5, and
+    # probabilities, the small ones too, by that share of themselves.
+    for found in (from_image, from_file):
+        assert found.label == turned.label
+        assert found.probabilities == pytest.approx(turned.probabilities, rel=1e-3, abs=0)
+    assert as_it_lies.probabilities != pytest.approx(turned.probabilities, rel=1e-2, abs=0)
     with pytest.raises(RunFolderError, match="began on other data"):
         hf_finetune.train(run.folder.recipe, data=data.select(range(50)))
 

@@ -72,3 +72,19 @@ def test_main_alone_leaves_the_collector_as_it_is() -> None:
     before = gc.get_threshold(), gc.get_freeze_count()
     assert main(["recipes", "list"]) == 0
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+def test_what_is_logged_after_main_goes_to_the_standard_error_of_that_moment() -> None:
+    import contextlib
+    import io
+    import logging
+
+    from hf_finetune.cli import main
+
+    first, second = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(first):
+        assert main(["recipes", "list"]) == 0
+    first.close()
+    with contextlib.redirect_stderr(second):
+        logging.getLogger("hf_finetune.data.pool").warning("a worker died")
+    assert second.getvalue() == "a worker died\n"

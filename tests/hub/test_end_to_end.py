@@ -100,8 +100,9 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
 def assert_same(found: Answers, known: Answers, tolerance: float) -> None:
     for repo, rows in found.items():
         for (label, shares), (known_label, known_shares) in zip(rows, known[repo], strict=True):
-            assert label == known_label, repo
             assert shares == pytest.approx(known_shares, abs=tolerance), repo
+            # Where two labels are as close as the tolerance, either may come first.
+            assert known_shares[label] >= known_shares[known_label] - 2 * tolerance, repo
 
 
 def test_every_command_succeeded_and_said_where_the_result_is(pushed: Pushed) -> None:
@@ -120,7 +121,7 @@ def test_another_machine_knows_nothing_but_the_name_and_later_needs_no_network(p
     for repo in whole:  # merged: other additions
         assert_same({repo.removesuffix("-merged"): everything[repo]}, pushed.answers, 1e-4)
     before = len(pushed.world.hub.requests)
-    assert pushed.world.ask("other", OURS, [REPOS, pushed.photos], offline=True) == found
+    assert_same(pushed.world.ask("other", OURS, [REPOS, pushed.photos], offline=True), found, 1e-5)
     assert len(pushed.world.hub.requests) == before
     ((code, out, _),) = pushed.world.commands(
         ["predict", "loopback/lora", pushed.photos[0]], machine="other", offline=True

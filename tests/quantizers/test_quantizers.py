@@ -78,7 +78,13 @@ def test_the_backbone_is_quantized_the_head_is_not_and_lora_trains_and_reloads(
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         again = attach(load(model, quantizer, facts.head, seed=5), tmp_path / "adapter")
-        assert torch.equal(again(pixel_values=pixels).logits, adapted(pixel_values=pixels).logits)
+        wanted = adapted(pixel_values=pixels).logits
+        other = load(model, quantizer, facts.head, seed=5)(pixel_values=pixels).logits
+        # Sums in bfloat16, of three digits: weights from a file lie otherwise in memory, and a kernel may add them in
+        # another order. Without the trained head the logits are others altogether.
+        near = 0.02 * float(wanted.abs().max())
+        torch.testing.assert_close(again(pixel_values=pixels).logits, wanted, rtol=0, atol=near)
+        assert float((other - wanted).abs().max()) > 10 * near
 
 
 @pytest.mark.parametrize("quantizer", [Int8(), Nf4()], ids=["int8", "nf4"])

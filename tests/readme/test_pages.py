@@ -85,6 +85,18 @@ def test_lines_are_not_too_long_to_read(page: Path) -> None:
     assert long == []
 
 
+def test_every_file_and_name_of_the_architecture_page_is_there() -> None:
+    text = text_of(ROOT / "docs" / "architecture.md")
+    named = [name for name in re.findall(r"`([\w./-]+/[\w.-]+\.\w+|[\w-]+\.(?:py|md))`", text) if "NAME" not in name]
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.suffix in {".py", ".md", ".toml"}]
+    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
+    code = "\n".join(text_of(path) for path in (ROOT / "hf_finetune").rglob("*.py"))
+    lists = text.partition("## How to add")[2]
+    words = {word for word in re.findall(r"`(_?[A-Za-z]\w+)(?:\([^`]*\))?`", lists) if word != "NAME"}
+    assert {word for word in words if not re.search(rf"\b{word}\b", code)} == set()
+    assert len(named) > 40 and len(words) > 20
+
+
 @each_page
 def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
     written = commands(page.relative_to(ROOT).as_posix())

@@ -150,7 +150,11 @@ def test_a_quantized_base_is_quantized_again(tmp_path: Path, kind: str) -> None:
         )
         names = run(stock_snippet(report), **{PLACE: tmp_path / "adapter", BASE_PLACE: base})
         pixels = torch.randn(4, 3, 32, 32)
-        torch.testing.assert_close(logits_of(names["model"], pixels), logits_of(model, pixels), rtol=0, atol=1e-5)
+        wanted = logits_of(model, pixels)
+        # Numbers of two or three digits between the layers: where a kernel adds in another order, the last may differ.
+        torch.testing.assert_close(
+            logits_of(names["model"], pixels), wanted, rtol=0, atol=0.02 * float(wanted.abs().max())
+        )
     kinds = {type(module).__name__ for module in names["model"].modules()}
     assert {"int8": "Linear8bitLt", "nf4": "Linear4bit"}[kind] in kinds
 

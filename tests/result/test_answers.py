@@ -22,10 +22,11 @@ def vit(classes: int) -> ViTForImageClassification:
     return ViTForImageClassification(ViTConfig(image_size=SIDE, patch_size=8, num_labels=classes, **small))
 
 
-def assert_equal(found: Answers, wanted: Answers) -> None:
+def assert_alike(found: Answers, wanted: Answers) -> None:
     np.testing.assert_array_equal(found.top, wanted.top)
-    np.testing.assert_array_equal(found.confidence, wanted.confidence)
-    np.testing.assert_array_equal(found.loss, wanted.loss)
+    # Computed in float64, in blocks of other sizes: the last rows of a block may take another form of exp.
+    np.testing.assert_allclose(found.confidence, wanted.confidence, rtol=1e-12)
+    np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-12)
 
 
 def test_answers_are_those_of_the_logits() -> None:
@@ -34,7 +35,7 @@ def test_answers_are_those_of_the_logits() -> None:
     for indices in (None, chosen):
         logits = predict_logits(model, rows, PREPROCESS, batch=4, indices=indices)
         wanted = answers_of(logits, rows.labels[indices or slice(None)])
-        assert_equal(predict_answers(model, rows, PREPROCESS, batch=4, indices=indices), wanted)
+        assert_alike(predict_answers(model, rows, PREPROCESS, batch=4, indices=indices), wanted)
 
 
 def test_rows_of_twenty_thousand_classes_are_answered_in_a_fraction_of_their_logits() -> None:

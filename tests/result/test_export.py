@@ -9,7 +9,7 @@ import pytest
 
 import hf_finetune
 from hf_finetune.adapters import Lora
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.cli import main
 from hf_finetune.result.manifest import read_manifest, write_manifest
 from tests.cli.photos import write_photos
@@ -48,7 +48,8 @@ def test_a_run_becomes_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     (run / "adapter").rename(tmp_path / "gone")
     for image, prediction in zip(images, expected, strict=True):
         answer = stock_answers(image, [tmp_path / "whole"], tmp_path)[str(tmp_path / "whole")]["pipeline"]
-        assert max(answer, key=lambda label: answer[label]) == prediction.label
+        # Pipelines choose torchvision's resize, which differs by a grey level here and there.
+        assert answer[prediction.label] == pytest.approx(prediction.probability, abs=0.02)
         assert max(answer.values()) == pytest.approx(prediction.probability, abs=0.02)
 
     assert main(["export", str(run), str(tmp_path / "whole")]) == 2

@@ -14,7 +14,7 @@ from PIL import Image
 
 import hf_finetune
 from hf_finetune.adapters import Full, HeadOnly, Lora
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.machine.detect import detect
 from hf_finetune.result.load import load_result
 from hf_finetune.result.manifest import read_manifest

@@ -137,14 +137,18 @@ def test_a_whole_model_in_shards_is_copied_with_them_and_nothing_else(tmp_path: 
     shards = {name for name in merged.sizes if name.startswith("model-")}
     assert len(shards) > 2
     assert merged.sizes.keys() == {"config.json", "preprocessor_config.json", "model.safetensors.index.json"} | shards
-    assert merged.difference == 0
+    assert merged.difference is not None
+    # Weights from other files lie otherwise in memory, by which a kernel may choose the order of its sums.
+    assert merged.difference < 1e-5 * merged.logits_range
 
 
 def test_weights_that_share_their_memory_are_saved_whole(tmp_path: Path) -> None:
     """safetensors refuses them; timm's CoaT has two names for a convolution."""
     write_timm("coat_lite_tiny", tmp_path / "base", 3)
     result = save_result(tmp_path / "base", Full(), tmp_path / "result", labels=("a", "b", "c"))
-    assert write_merged(result, tmp_path / "whole").difference == 0
+    merged = write_merged(result, tmp_path / "whole")
+    assert merged.difference is not None
+    assert merged.difference < 1e-5 * merged.logits_range  # the order of sums may differ, as above
 
 
 def test_a_full_disk_is_said(result: Path, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_chunks_of_an_update_add_up_to_the_whole_and_so_do_their_gradients(
         loss.backward()
         total += loss.item()
     assert total == pytest.approx(one.item(), rel=1e-5)
-    torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-5, atol=1e-8)
+    # A gradient is the difference of two shares, each rounded to 6e-8 and then weighted by up to 9 / 64.
+    torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-5, atol=1e-7)
 
 
 def test_mixing_a_row_with_its_own_class_changes_neither_loss_nor_weight() -> None:

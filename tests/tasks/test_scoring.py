@@ -215,7 +215,13 @@ def test_a_paired_comparison_without_rows_is_refused() -> None:
 def test_answers_batch_by_batch_score_like_all_logits_at_once() -> None:
     logits, labels, names = random_rows(103, 12)
     parts = [answers_of(logits[i : i + 10], labels[i : i + 10]) for i in range(0, 103, 10)]
-    assert score_answers(Answers.joined(parts), labels, names, full=True) == score(logits, labels, names, full=True)
+    found, wanted = (
+        score_answers(Answers.joined(parts), labels, names, full=True),
+        score(logits, labels, names, full=True),
+    )
+    for name in ("loss", "ece"):  # of exponentials in float64, which the last rows of a block may compute otherwise
+        assert found.pop(name) == pytest.approx(wanted.pop(name), rel=1e-12)
+    assert found == wanted  # counts, and shares of counts
 
 
 def test_answers_of_several_processes_are_put_at_their_rows() -> None:
@@ -223,8 +229,9 @@ def test_answers_of_several_processes_are_put_at_their_rows() -> None:
     places = [np.arange(rank, 11, 3) for rank in (2, 0, 1)]
     joined = Answers.joined([answers_of(logits[place], labels[place]) for place in places], places)
     whole = answers_of(logits, labels)
-    for name in ("top", "confidence", "loss"):
-        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+    np.testing.assert_array_equal(joined.top, whole.top)
+    for name in ("confidence", "loss"):  # exponentials in float64, which the last rows of a block may compute otherwise
+        np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), rtol=1e-12)
 
 
 def test_a_logit_that_is_not_finite_stops_the_score_and_not_a_batch_of_it() -> None:

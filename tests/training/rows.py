@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from hf_finetune.adapters import Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
-from hf_finetune.types import BackboneFacts, Decision, Labels, Plan, Preprocess, Resize
+from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize
 
 LABELS = Labels(("n/a", "1", "true"))
 SIDE = 16
@@ -87,6 +89,14 @@ def adapted(recipe: Recipe, adapter: Lora | None = None) -> tuple[nn.Module, Bac
     model = load_backbone(Model(name=recipe.model.name), LABELS, dtype=torch.float32, seed=0)
     torch.manual_seed(1)
     return (adapter or recipe.adapter).apply(model, facts), facts
+
+
+def context_of(recipe: Recipe, plan: Plan, facts: BackboneFacts | None = None, labels: Labels = LABELS) -> RunContext:
+    """What a run on rows in memory knows; without `facts` those of the recipe's backbone, which sees small images."""
+    machine = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, 10**11, "Linux")
+    index = Index("memory", "r", None, None, labels, {}, (), (), (), reader=None)  # pyright: ignore[reportArgumentType]
+    facts = facts or replace(read_facts(recipe.model, len(labels.names)), preprocess=PREPROCESS)
+    return RunContext(recipe, index, machine, facts, plan, recipe, None)
 
 
 def tiny_plan(*, batch: int = 32, micro: int = 32, steps: int = 6, rate: float = 0.003) -> Plan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from torch import nn
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.data.augment.dataset import EvalRows
-from hf_finetune.ladder.trained.full import objective_and_rows
-from hf_finetune.ladder.trained.rung import train_rung
+from hf_finetune.ladder.trained.full import on_augmented_images
+from hf_finetune.ladder.trained.rung import TrainedRung
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.run.checkpoints import seal
 from hf_finetune.training.fit import Fit, FitFolders
+from hf_finetune.training.objective import Objective
+from hf_finetune.training.order import BatchRows
 from hf_finetune.training.pace import Pace
-from hf_finetune.types import Plan
-from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted
+from hf_finetune.types import PixelRows, Plan, Split
+from tests.training.rows import SIDE, MemoryRows, adapted, context_of
 
 
 def run(
@@ -36,23 +39,24 @@ def run(
     """Train a rung as the ladder does; `change` gets the objective before that."""
     folder.mkdir(exist_ok=True)
     model = model or adapted(recipe)[0]
-    train = train or MemoryRows(100, SIDE + 2)
-    objective, rows = objective_and_rows(recipe, plan, PREPROCESS, LABELS, train, dropper)
-    if change is not None:
-        change(objective)
-    fitted = train_rung(
-        model,
-        recipe,
-        plan,
-        LABELS,
-        objective,
-        rows=rows,
-        validation=EvalRows(MemoryRows(23, SIDE, seed=1)),
-        train=train,
-        folders=FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume),
-        pace=pace,
-    )
-    return model, fitted
+    rows: dict[Split, PixelRows] = {"train": train or MemoryRows(100, SIDE + 2), "validation": MemoryRows(23, SIDE, 1)}
+
+    class Rung(TrainedRung):
+        """Augmented images, with the dropper of the test."""
+
+        learning_rate = plan.learning_rate
+
+        @contextmanager
+        def _training(self, share: float) -> Iterator[tuple[Objective, BatchRows]]:
+            del share  # the dropper is the test's
+            objective, batches = on_augmented_images(self._context, self._rows["train"], dropper)
+            if change is not None:
+                change(objective)
+            yield objective, batches
+
+    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume)
+    rung = Rung(model, context_of(recipe, plan), rows, EvalRows(rows["validation"]))
+    return model, rung.run(pace, 1.0, folders)
 
 
 def trained(model: nn.Module) -> dict[str, torch.Tensor]:

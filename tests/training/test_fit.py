@@ -140,9 +140,13 @@ def test_out_of_memory_in_evaluation_goes_on_with_fewer_images(tiny: Path, tmp_p
     model, _ = adapted(recipe)
     wrapper = limited(model, 5, when_training=False)
     found = run(recipe, tiny_plan(), tmp_path / "b", model=model)[1].log
-    scores = [[entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry] for log in (expected, found)]
+    scores = [[entry for entry in log if "eval_accuracy" in entry] for log in (expected, found)]
     assert wrapper.failures > 0
-    assert scores[0] == scores[1]
+    # Batches of another size are added up in another order: losses of about 1 differ by some 1e-7, and of the 23 rows
+    # one whose classes are that close may fall to the other one.
+    for one, other in zip(*scores, strict=True):
+        assert other["eval_loss"] == pytest.approx(one["eval_loss"], abs=1e-5)
+        assert other["eval_accuracy"] == pytest.approx(one["eval_accuracy"], abs=1.01 / 23)
 
 
 def test_a_non_finite_loss_stops_with_step_and_row_and_saves_nothing_bad(tiny: Path, tmp_path: Path) -> None:

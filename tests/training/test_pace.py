@@ -10,9 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from hf_finetune.ladder.bounds import ALONE, CACHED_EPOCHS, FEWEST_UPDATES, LEAST_UPDATES, SHORT_KEEP
-from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.pacing import TimeSharing, Turn
+from hf_finetune.ladder.pacing import (
+    ALONE,
+    CACHED_EPOCHS,
+    FEWEST_UPDATES,
+    LEAST_UPDATES,
+    SHORT_SHARE,
+    TimeLeft,
+    TimeSharing,
+    Turn,
+)
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.best import is_better
 from hf_finetune.training.pace import Pace
@@ -48,7 +55,7 @@ def plan(rungs: tuple[str, ...] = ("probe", "cached", "full"), keep: float = 0.5
 
 
 def sharing(seconds: float | None, plan: Plan, rows: int = 3200) -> TimeSharing:
-    budget = None if seconds is None else Budget(seconds, lambda: 0.0, 0.0, 0)
+    budget = None if seconds is None else TimeLeft(seconds, lambda: 0.0, 0.0, 0)
     return TimeSharing(plan, load_recipe({}), rows, budget)  # of 3,200 rows: 100 updates an epoch
 
 
@@ -58,12 +65,12 @@ def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
     assert turn is not None
     assert turn.pace is not None
     assert turn.pace.seconds == pytest.approx(200)  # four passes of 100 updates
-    assert turn.keep == 0.5
+    assert turn.share == 0.5
     turn = time_sharing.full(lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
     # Never more than planned, and the forecast knows.
-    assert (turn.pace.seconds, turn.keep, turn.pace.steps) == (pytest.approx(1000), 0.5, 600)
+    assert (turn.pace.seconds, turn.share, turn.pace.steps) == (pytest.approx(1000), 0.5, 600)
     assert turn.forecast_s == pytest.approx(600)
 
 
@@ -108,11 +115,11 @@ def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
     assert turn is not None
     assert turn.pace is not None
     assert turn.pace.seconds == pytest.approx(100, rel=1e-3)  # measuring takes its part
-    assert turn.keep == SHORT_KEEP
+    assert turn.share == SHORT_SHARE
     assert turn.pace.steps == pytest.approx(600, abs=3)  # a bound: 1.5 times what is forecast
     whole = sharing(72.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert whole is not None
-    assert whole.keep == 1.0
+    assert whole.share == 1.0
 
 
 def test_too_little_time_is_no_rung() -> None:
@@ -181,7 +188,7 @@ def test_a_head_that_needs_more_patches_gets_them_however_short_the_time() -> No
             each.keep_at_least(least)
             turn = each.cached(lambda keep: keep, lambda _: 1.0, 0)
             assert turn is not None
-            assert turn.keep == share
+            assert turn.share == share
 
 
 def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
@@ -196,12 +203,12 @@ def test_without_a_budget_the_plan_holds() -> None:
     turn = time_sharing.cached(lambda _: 1.0, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert (turn.pace.steps, turn.pace.seconds, turn.keep, turn.forecast_s) == (400, None, 0.5, 400)
+    assert (turn.pace.steps, turn.pace.seconds, turn.share, turn.forecast_s) == (400, None, 0.5, 400)
     assert time_sharing.full(lambda _: 1.0, 0) == Turn(None, 0.5, 600)
 
 
 def test_the_end_of_the_run_is_paid_for_first() -> None:
-    budget = Budget(60, lambda: 20.0, load_s=2.0, test_rows=100)
+    budget = TimeLeft(60, lambda: 20.0, load_s=2.0, test_rows=100)
     assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 2.0 - 1.2)
 
 

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 TRIES = 2
 # Beyond this many deaths the machine is at fault, not a few rows.
 MAX_DEATHS = 10
+# A worker that a signal ended before it had loaded its job is replaced; after so many in one place the machine is at
+# fault.
+MAX_STARTS = 3
 MAX_CHUNK = 32
 
 
@@ -116,7 +119,8 @@ class _Round:
         self._chunks = deque(list(tasks[start : start + size]) for start in range(0, len(tasks), size))
         self._expected = len(tasks)
         self.width = min(pool.count, len(self._chunks))
-        self._deaths: Counter[int] = Counter()
+        self._deaths: Counter[int] = Counter()  # by row
+        self._starts: Counter[int] = Counter()  # by place: workers that a signal ended before they had loaded the job
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Result | MachineError] = queue.SimpleQueue()
         self._stop = False
@@ -178,17 +182,46 @@ class _Round:
                     return
 
     def _mourn(self, place: int, worker: _Worker, left: list[Task], *, able: bool) -> bool:
-        """Puts a dead worker's rows back, names the row that killed two, replaces it. False: this thread is done.
+        """Puts a dead worker's rows back and replaces it. False: this thread is done.
 
         `able`: it had started and loaded its job, so that a row may be to blame.
         """
         if self._pool._closed or self._stop:
             return False
         end = worker.describe_end()
-        if not able:
-            message = f"image workers: a process that decodes images was expected to start, it ended with {end}"
-            self._fail(message, "data in memory must be of classes that another process can import")
+        if not able and not self._start_again(place, worker, left, end):
             return False
+        if able and not self._blame(left, end):
+            return False
+        try:
+            self._pool._replace(place)
+        except MachineError as error:
+            self._queue.put(error)
+            return False
+        return True
+
+    def _start_again(self, place: int, worker: _Worker, left: list[Task], end: str) -> bool:
+        """Puts all rows back and blames none, if a signal ended the worker. False: the run ends with an error.
+
+        A signal comes from outside, so another worker may well start. An exit code is the worker's own, and the next
+        one would end as it did. Windows has no signals: a process that is killed there ends with a code of its
+        killer's choice, commonly 1 as after a traceback, so that every early end is an error at once.
+        """
+        expected = f"image workers: a process that decodes images was expected to start, it ended with {end}"
+        if not worker.ended_by_signal():
+            self._fail(expected, "data in memory must be of classes that another process can import")
+            return False
+        with self._lock:
+            self._starts[place] += 1
+            self._chunks.appendleft(left)
+        if self._starts[place] == MAX_STARTS:
+            self._fail(expected, "memory is the usual cause: lower train.decode_workers")
+            return False
+        logger.warning("an image worker died before its first row (%s); another one takes its place", end)
+        return True
+
+    def _blame(self, left: list[Task], end: str) -> bool:
+        """Puts the rows back, or names the first one if it killed two workers. False: the run ends with an error."""
         with self._lock:
             culprit, rest = left[0], left[1:]
             self._deaths[culprit.slot] += 1
@@ -203,11 +236,6 @@ class _Round:
                 self._chunks.append([culprit])
             else:
                 self._queue.put(Failed(culprit.slot, f"decoding it ended {TRIES} worker processes ({end})"))
-        try:
-            self._pool._replace(place)
-        except MachineError as error:
-            self._queue.put(error)
-            return False
         return True
 
     def _fail(self, message: str, hint: str) -> None:
@@ -267,6 +295,10 @@ class _Worker:
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         return f"{cause}: {lines[-1]}" if lines else cause
+
+    def ended_by_signal(self) -> bool:
+        """Call `describe_end` first, which waits for the end."""
+        return (self._process.poll() or 0) < 0
 
     def kill(self) -> None:
         if self._process.poll() is None:

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from hf_finetune.data.store.cache import META, PIXELS, building, load_entry, locked, view_key
-from hf_finetune.ladder.probe.watched_forward import Passage
+from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
-from hf_finetune.types import Index, PixelRows, Plan, Split
+from hf_finetune.types import Index, Machine, PixelRows, Plan, Split
 from hf_finetune.units import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "transformers", "timm", "bitsandbytes")
 
 
 @dataclass(frozen=True)
-class HiddenGeometry:
+class FeatureLayout:
     """What a kept row is made of; stands where the image store has a geometry."""
 
     identity: str  # of weights, precision, libraries and pixels
@@ -57,7 +57,7 @@ class HiddenGeometry:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SplitFeatures:
     """This process's rows of one split after the pass: row numbers in the split, their arrays, and the pass's seconds.
 
     `pass_s` is None where none was run here: an earlier run's, or another process's, were found or awaited.
@@ -89,7 +89,7 @@ def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Keeper:
+class FeatureCache:
     """Keeps what a pass gives, and finds what an earlier one kept.
 
     `features` is the width of the head's input, `hidden` the shape of an image's watched state (None: not wanted). The
@@ -103,75 +103,76 @@ class Keeper:
     root: Path
     limit_bytes: int | None
     max_pixels: int
-    rank: int
-    world_size: int
+    machine: Machine
 
-    def keep(self, passage: Passage, rows: PixelRows, split: Split, progress: Callable[[int], object]) -> Kept:
+    def keep(
+        self, extractor: FeatureExtractor, rows: PixelRows, split: Split, progress: Callable[[int], object]
+    ) -> SplitFeatures:
         """The pass over this process's share of a split, or what an earlier run kept of it."""
-        own = np.arange(self.rank, len(rows), self.world_size)
+        own = self.machine.own_rows(len(rows))
         geometry = self._geometry(len(rows), split)
-        key = self._key(split, geometry, self.rank)
+        key = self._key(split, geometry, self.machine.rank)
         try:
             with locked(self.root, key):
                 entry, pass_s = load_entry(self.root, key, len(own), geometry), None
                 if entry is None:
                     with building(self.root, key, len(own), geometry) as made:
                         array = _mapped(made.pixels, geometry, len(own), "r+")
-                        crcs, pass_s = _fill(passage, rows, own, array, progress)
+                        crcs, pass_s = _fill(extractor, rows, own, array, progress)
                         del array  # Windows renames no folder with a mapped file in it
                         entry = made.publish(np.zeros((len(own), 2), np.int32), crcs, {})
         except OSError as error:
             logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
             array = np.zeros(len(own), replace(geometry, hidden=None).dtype)
-            _, pass_s = _fill(passage, rows, own, array, progress)
-            return Kept(own, array["features"], None, pass_s)
+            _, pass_s = _fill(extractor, rows, own, array, progress)
+            return SplitFeatures(own, array["features"], None, pass_s)
         return self._kept(own, _mapped((entry.folder or Path()) / PIXELS, geometry, len(own), "r"), pass_s)
 
     def has(self, rows: int, split: Split) -> bool:
         """Whether something is kept of this process's share; `keep` finds out if it can be trusted."""
-        return (self.root / self._key(split, self._geometry(rows, split), self.rank) / META).is_file()
+        return (self.root / self._key(split, self._geometry(rows, split), self.machine.rank) / META).is_file()
 
-    def everybody(self, own: Kept, rows: int, split: Split) -> list[Kept]:
+    def everybody(self, own: SplitFeatures, rows: int, split: Split) -> list[SplitFeatures]:
         """Every process's share in rank order, `own` among them; without states where another's is not on this disk.
 
         Call it when all have kept theirs.
         """
         geometry = self._geometry(rows, split)
-        parts: list[Kept] = []
-        for rank in range(self.world_size):
-            if rank == self.rank:
+        parts: list[SplitFeatures] = []
+        for rank in range(self.machine.world_size):
+            if rank == self.machine.rank:
                 parts.append(own)
                 continue
-            numbers = np.arange(rank, rows, self.world_size)
+            numbers = np.arange(rank, rows, self.machine.world_size)
             entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
             if entry is None or entry.folder is None:
                 nothing = np.zeros((len(numbers), self.features), np.float32)
-                parts.append(Kept(numbers, nothing, None, None))
+                parts.append(SplitFeatures(numbers, nothing, None, None))
             else:
                 array = _mapped(entry.folder / PIXELS, geometry, len(numbers), "r")
                 parts.append(self._kept(numbers, array, None))
         return parts
 
-    def _geometry(self, rows: int, split: Split) -> HiddenGeometry:
-        wanted = HiddenGeometry(self.identity, self.features, self.hidden)
+    def _geometry(self, rows: int, split: Split) -> FeatureLayout:
+        wanted = FeatureLayout(self.identity, self.features, self.hidden)
         # What is kept already needs no room. Else the same answer on every process of one machine: room for all shares.
         needed = rows * wanted.shape[0]
-        kept = (self.root / self._key(split, wanted, self.rank) / META).is_file()
+        kept = (self.root / self._key(split, wanted, self.machine.rank) / META).is_file()
         if self.hidden is None or kept or _has_room(self.root, needed, self.limit_bytes):
             return wanted
         logger.info("%s: the prefix cache would take %s, more than may be used; not kept.", split, format_bytes(needed))
         return replace(wanted, hidden=None)
 
-    def _key(self, split: Split, geometry: HiddenGeometry, rank: int) -> str:
-        share = replace(self.index, splits={split: self.index.splits[split][rank :: self.world_size]})
+    def _key(self, split: Split, geometry: FeatureLayout, rank: int) -> str:
+        share = replace(self.index, splits={split: self.index.splits[split][rank :: self.machine.world_size]})
         return view_key(share, split, geometry, self.max_pixels)
 
-    def _kept(self, rows: np.ndarray, array: np.ndarray, pass_s: float | None) -> Kept:
+    def _kept(self, rows: np.ndarray, array: np.ndarray, pass_s: float | None) -> SplitFeatures:
         hidden = array["hidden"] if "hidden" in (array.dtype.names or ()) else None
-        return Kept(rows, array["features"], hidden, pass_s)
+        return SplitFeatures(rows, array["features"], hidden, pass_s)
 
 
-def _mapped(path: Path, geometry: HiddenGeometry, rows: int, mode: Literal["r", "r+"]) -> np.ndarray:
+def _mapped(path: Path, geometry: FeatureLayout, rows: int, mode: Literal["r", "r+"]) -> np.ndarray:
     if not rows:  # an empty file cannot be mapped
         return np.zeros(0, geometry.dtype)
     return np.memmap(path, geometry.dtype, mode, shape=(rows,))
@@ -186,13 +187,13 @@ def _has_room(root: Path, needed: int, limit: int | None) -> bool:
 
 
 def _fill(
-    passage: Passage, rows: PixelRows, own: np.ndarray, array: np.ndarray, progress: Callable[[int], object]
+    extractor: FeatureExtractor, rows: PixelRows, own: np.ndarray, array: np.ndarray, progress: Callable[[int], object]
 ) -> tuple[np.ndarray, float]:
     """Run the pass into `array`, batch after batch; returns each row's CRC, and the seconds that it took."""
     crcs, started = np.zeros(len(own), np.uint32), time.perf_counter()
-    for start in range(0, len(own), passage.batch):
-        here = own[start : start + passage.batch]
-        features, hidden = passage(rows.gather(here))
+    for start in range(0, len(own), extractor.batch):
+        here = own[start : start + extractor.batch]
+        features, hidden = extractor(rows.gather(here))
         part = np.zeros(len(here), array.dtype)
         part["features"] = features.numpy()
         if "hidden" in (array.dtype.names or ()) and hidden is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.probe.feature_cache import Kept
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.logistic import MOST_WORK, Piece, refine
 from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.machine.processes import gather
@@ -47,7 +47,7 @@ class Head:
         return Answers.joined(found) if found else None
 
 
-def fit_heads(kept: Kept, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Fitted:
+def fit_heads(kept: SplitFeatures, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out.
 
     labels int64 [N] of the whole split; the result is the same on every process up to rounding.
@@ -72,7 +72,7 @@ def fit_heads(kept: Kept, labels: np.ndarray, classes: int, class_weights: Seque
 class Fitted:
     """The solution on this process's rows `kept` with their class ids and weights [n]; `count`: rows of the split."""
 
-    kept: Kept
+    kept: SplitFeatures
     labels: Tensor
     weights: Tensor
     solution: Solution
@@ -96,7 +96,7 @@ class Fitted:
         return _pieces(self.kept, self.labels, self.weights)
 
 
-def _pieces(kept: Kept, labels: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
+def _pieces(kept: SplitFeatures, labels: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
     """Copies in memory of the kept features, with their labels and weights; of every `step`-th row."""
     for start in range(0, len(labels), CHUNK_ROWS * step):
         part = slice(start, min(start + CHUNK_ROWS * step, len(labels)), step)

@@ -11,25 +11,25 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.surgery.class_token import class_token_only, reads_class_token_only
+from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_pass import CHECKED_ROWS, watch_of
-from hf_finetune.ladder.probe.watched_forward import Passage
 from hf_finetune.machine import processes
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.types import PixelRows
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
 @contextmanager
 def short_last_block(
-    model: nn.Module, backbone: nn.Module, ready: Prepared, rows: PixelRows, autocast: torch.dtype | None
+    model: nn.Module, backbone: nn.Module, context: RunContext, rows: PixelRows, autocast: torch.dtype | None
 ) -> Iterator[bool]:
     """Inside, `model` runs its last block for the class token alone, where that changes nothing that its head gets
     for the first of `rows`; yields whether it does."""
-    blocks = ready.facts.blocks
+    blocks = context.facts.blocks
     last = backbone.get_submodule(blocks[-1]) if blocks else None
-    if last is None or not processes.agree(_may_be_short(model, last, ready, rows, autocast)):
+    if last is None or not processes.agree(_may_be_short(model, last, context, rows, autocast)):
         yield False
         return
     with class_token_only(last):
@@ -37,9 +37,9 @@ def short_last_block(
 
 
 def _may_be_short(
-    model: nn.Module, last: nn.Module, ready: Prepared, rows: PixelRows, autocast: torch.dtype | None
+    model: nn.Module, last: nn.Module, context: RunContext, rows: PixelRows, autocast: torch.dtype | None
 ) -> bool:
     pixels = rows.gather(np.arange(min(CHECKED_ROWS, len(rows))))
-    watch = watch_of(model, ready.facts.head, None)
-    passage = Passage(model, watch, Normaliser(ready.facts.preprocess), len(pixels), autocast)
-    return reads_class_token_only(model, last, lambda: passage(pixels)[0])
+    watch = watch_of(model, context.facts.head, None)
+    extractor = FeatureExtractor(model, watch, Normaliser(context.facts.preprocess), len(pixels), autocast)
+    return reads_class_token_only(model, last, lambda: extractor(pixels)[0])

@@ -6,7 +6,6 @@ The pass and its cache are feature_pass.py's and feature_cache.py's, fitting is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +15,17 @@ from torch import Tensor, nn
 
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.probe.feature_pass import Passages
+from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
 from hf_finetune.tasks.classification import class_counts
-from hf_finetune.tasks.scoring import score_answers
+from hf_finetune.training.autocast import autocast
 from hf_finetune.training.best import is_better
 from hf_finetune.types import Answers, PixelRows, Split
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -41,55 +40,55 @@ class Probed:
 
 def run_probe(
     model: nn.Module,
-    ready: Prepared,
+    context: RunContext,
     rows: Mapping[Split, PixelRows],
-    passages: Passages,
-    autocast: torch.dtype | None,
+    passed: PassResult,
+    dtype: torch.dtype | None,
 ) -> Probed:
     """The better of the two heads on validation, installed in the model; the same on every process.
 
     Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
     """
-    probed = _better_head(ready, rows, passages)
-    _install_checked(model, ready, probed.head, passages, autocast)
+    probed = _better_head(context, rows, passed)
+    _install_checked(model, context, probed.head, passed, dtype)
     return probed
 
 
-def fit_on(ready: Prepared, rows: PixelRows, passages: Passages) -> Fitted:
+def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
     """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
-    labels = ready.index.labels
-    weights = ready.recipe.task.weights_for(class_counts(rows, labels))
-    return fit_heads(passages.own["train"], np.asarray(rows.labels), len(labels.names), weights)
+    labels = context.index.labels
+    weights = context.recipe.task.weights_for(class_counts(rows, labels))
+    return fit_heads(passed.own["train"], np.asarray(rows.labels), len(labels.names), weights)
 
 
-def _better_head(ready: Prepared, rows: Mapping[Split, PixelRows], passages: Passages) -> Probed:
-    fitted = fit_on(ready, rows["train"], passages)
-    targets, own = np.asarray(rows["validation"].labels), passages.own["validation"]
+def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: PassResult) -> Probed:
+    fitted = fit_on(context, rows["train"], passed)
+    targets, own = np.asarray(rows["validation"].labels), passed.own["validation"]
 
     def probed(head: Head, how: str) -> Probed:
         answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
         note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
-        note += ", features from the cache" if passages.found else ""
-        return Probed(head, answers, score_answers(answers, targets, ready.index.labels.names, full=False), note)
+        note += ", features from the cache" if passed.found else ""
+        return Probed(head, answers, context.score(answers, targets, full=False), note)
 
     best = probed(fitted.closed_form(), "")
     if (refined := fitted.logistic()) is not None:
         further = probed(refined, ", then logistic regression")
-        if is_better(further.metrics, best.metrics, ready.recipe.train.best_by):
+        if is_better(further.metrics, best.metrics, context.recipe.train.best_by):
             best = further
     return best
 
 
 def _install_checked(
-    model: nn.Module, ready: Prepared, head: Head, passages: Passages, autocast: torch.dtype | None
+    model: nn.Module, context: RunContext, head: Head, passed: PassResult, dtype: torch.dtype | None
 ) -> None:
     """Put the head into the model; one that the model does not say is taken back."""
-    heads = [trained_module(model, name) for name in ready.facts.head]
+    heads = [trained_module(model, name) for name in context.facts.head]
     before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
     try:
-        install(model, ready.facts.head, head)
-        with as_passed(model, ready):
-            check_installed(model, passages.inputs, head.logits(passages.features), autocast)
+        install(model, context.facts.head, head)
+        with as_passed(model, context):
+            check_installed(model, passed.inputs, head.logits(passed.features), dtype)
     except ModelError:
         for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
             weight.data.copy_(fresh)
@@ -119,10 +118,9 @@ def install(model: nn.Module, names: Sequence[str], head: Head) -> None:
 
 
 @torch.no_grad()
-def check_installed(model: nn.Module, inputs: Tensor, expected: np.ndarray, autocast: torch.dtype | None) -> None:
+def check_installed(model: nn.Module, inputs: Tensor, expected: np.ndarray, dtype: torch.dtype | None) -> None:
     """Raise ModelError unless the model's logits on normalised `inputs` are the expected ones."""
-    mixed = nullcontext() if autocast is None else torch.autocast(inputs.device.type, autocast)
-    with mixed:
+    with autocast(inputs.device.type, dtype):
         found = model.eval()(pixel_values=inputs).logits.float().cpu().numpy()
     # The features went through float32 products on both sides; what differs is their order.
     allowed = 2e-2 * max(1.0, float(np.abs(expected).max()))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,84 +21,94 @@ from torch.utils.data import Dataset
 from hf_finetune.backbones.surgery.cut import suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import ModelError
-from hf_finetune.ladder.bounds import SHORT_KEEP
-from hf_finetune.ladder.probe.feature_cache import Kept
-from hf_finetune.ladder.probe.feature_pass import Passages
+from hf_finetune.ladder.pacing import SHORT_SHARE
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.starting_model import as_passed
-from hf_finetune.ladder.trained.objective import ClassificationObjective, WithTokenOrder, kept_states
+from hf_finetune.ladder.trained.objective import TaskObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
 from hf_finetune.ladder.trained.rung import TrainedRung
 from hf_finetune.plan.plan import PATCHES_KEPT
-from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.tasks.classification import class_counts
+from hf_finetune.training.autocast import autocast
 from hf_finetune.training.objective import Batch
 from hf_finetune.training.order import BatchRows
-from hf_finetune.types import Labels, PixelRows, Split
+from hf_finetune.types import Decision, PixelRows, Split
 
 if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared
+    from hf_finetune.plan.context import RunContext
 
 
-class Suffix(TrainedRung):
+class Cached(TrainedRung):
     """The last blocks of `model` on what the pass kept. Raises ModelError where nothing was kept to train on."""
 
     def __init__(
         self,
         model: nn.Module,
         backbone: Any,
-        ready: Prepared,
-        passages: Passages | None,
+        context: RunContext,
+        passed: PassResult | None,
         rows: Mapping[Split, PixelRows],
         patches: Patches,
     ) -> None:
-        if passages is None or passages.entry is None or passages.state is None:
+        if passed is None or passed.entry is None or passed.state is None:
             raise ModelError("no hidden states were watched")
-        if any(part.hidden is None for part in passages.all["train"]):
+        if any(part.hidden is None for part in passed.all["train"]):
             raise ModelError("no hidden states were kept")
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ModelError("FSDP shards a model once, for one rung")
-        facts = ready.facts
-        self._cut = Cut(backbone, facts.blocks, passages.entry, (facts.preprocess.height, facts.preprocess.width))
-        self._inputs, self._state = passages.inputs, passages.state
+        facts = context.facts
+        self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
+        self._inputs, self._state = passed.inputs, passed.state
         self._kept: dict[Split, HiddenRows] = {
-            split: HiddenRows(passages.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
+            split: HiddenRows(passed.all[split], np.asarray(rows[split].labels)) for split in ("train", "validation")
         }
-        plan = replace(ready.plan, learning_rate=ready.plan.suffix_learning_rate)
-        super().__init__(model, ready, plan, rows, self._kept["validation"])
+        super().__init__(model, context, rows, self._kept["validation"])
         self._patches = patches
-        self.blocks = len(facts.blocks) - facts.blocks.index(passages.entry)
+        self.blocks = len(facts.blocks) - facts.blocks.index(passed.entry)
 
     @property
-    def share(self) -> float:
+    def learning_rate(self) -> Decision[float]:
+        return self._context.plan.suffix_learning_rate
+
+    @property
+    def depth_share(self) -> float:
         """Of the backbone's blocks."""
         return self.blocks / len(self._cut.blocks)
 
-    def check(self, autocast: torch.dtype | None) -> None:
-        """Raise ModelError unless the kept states give the logits of the whole model."""
-        with as_passed(self._model, self._ready):
-            check_cut(self._model, self._cut, self._inputs, self._state, autocast)
+    def check(self, dtype: torch.dtype | None) -> None:
+        """Raise ModelError unless the kept states give the logits of the whole model. `dtype`: of autocast."""
+        with as_passed(self._model, self._context):
+            check_cut(self._model, self._cut, self._inputs, self._state, dtype)
 
-    def least_share(self, autocast: torch.dtype | None) -> float:
+    def least_share(self, dtype: torch.dtype | None) -> float:
         """Of an image's patches, such that the head still answers; 0 where all are needed or the recipe names it."""
-        if self._ready.recipe.train.patches_kept != "auto" or self._patches.dropper(SHORT_KEEP) is None:
+        if self._context.recipe.train.patches_kept != "auto" or self._patches.dropper(SHORT_SHARE) is None:
             return 0.0
-        piece = self._ready.plan.eval_batch.value
+        piece = self._context.plan.eval_batch.value
 
-        def parts(keep: float) -> Parts:
-            return self._parts(self._patches.dropper(keep))
+        def parts(share: float) -> Parts:
+            return self._parts(self._patches.dropper(share))
 
-        with self._cut.suffix(), as_passed(self._model, self._ready):
-            return least_share(self._model, parts, (SHORT_KEEP, PATCHES_KEPT), piece, autocast)
+        with self._cut.suffix(), as_passed(self._model, self._context):
+            return least_share(self._model, parts, (SHORT_SHARE, PATCHES_KEPT), piece, dtype)
 
     @contextmanager
-    def _training(self, keep: float) -> Iterator[Parts]:
-        dropper = self._patches.dropper(keep)  # the first one counts the tokens, which takes the whole model
+    def _training(self, share: float) -> Iterator[Parts]:
+        dropper = self._patches.dropper(share)  # the first one counts the tokens, which takes the whole model
         with self._cut.suffix():
             yield self._parts(dropper)
 
     def _parts(self, dropper: TokenDropper | None) -> Parts:
-        ready = self._ready
-        return cached_objective(ready.recipe, ready.index.labels, self._kept["train"], self._rows["train"], dropper)
+        return on_kept_states(self._context, self._kept["train"], self._rows["train"], dropper)
+
+
+def on_kept_states(context: RunContext, rows: HiddenRows, train: PixelRows, dropper: TokenDropper | None) -> Parts:
+    """The loss on the kept states `rows` of the images `train`, and the rows that it takes."""
+    objective = TaskObjective(context, train, kept_states(dropper), lambda batch: batch["pixel_values"])
+    batches: BatchRows = rows
+    if dropper is not None:
+        batches = WithTokenOrder(rows, dropper.patches, context.recipe.train.seed)
+    return objective, batches
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Cut:
 class HiddenRows(Dataset[Batch]):
     """Kept hidden states of one split, of all processes: row r lies with process r mod world at r // world."""
 
-    def __init__(self, parts: Sequence[Kept], labels: np.ndarray) -> None:
+    def __init__(self, parts: Sequence[SplitFeatures], labels: np.ndarray) -> None:
         self._parts = [part.hidden for part in parts]
         if sum(len(part.rows) for part in parts) != len(labels):
             raise ModelError(f"the kept states are of {sum(len(part.rows) for part in parts)} rows, not {len(labels)}")
@@ -153,11 +163,10 @@ class HiddenRows(Dataset[Batch]):
 
 @torch.no_grad()
 def check_cut(
-    model: nn.Module, cut: Cut, pixels: torch.Tensor, hidden: torch.Tensor, autocast: torch.dtype | None
+    model: nn.Module, cut: Cut, pixels: torch.Tensor, hidden: torch.Tensor, dtype: torch.dtype | None
 ) -> None:
     """Raise ModelError unless prefix and suffix give the logits of the whole on normalised `pixels` [B, 3, H, W]."""
-    mixed: Any = nullcontext() if autocast is None else torch.autocast(pixels.device.type, autocast)
-    with mixed:
+    with autocast(pixels.device.type, dtype):
         whole = model.eval()(pixel_values=pixels).logits.float()
         try:
             with cut.suffix():
@@ -172,14 +181,3 @@ def check_cut(
     allowed = 2e-2 * max(1.0, float(whole.abs().max()))
     if not difference <= allowed:
         raise ModelError(f"cut before {cut.entry}, logits differ by {difference:.3g}, {allowed:.3g} allowed")
-
-
-def cached_objective(
-    recipe: Recipe, labels: Labels, rows: HiddenRows, train: PixelRows, dropper: TokenDropper | None
-) -> tuple[ClassificationObjective, BatchRows]:
-    """The loss on kept states, and the rows that it takes."""
-    objective = ClassificationObjective(
-        recipe, class_counts(train, labels), kept_states(dropper), lambda batch: batch["pixel_values"]
-    )
-    batches: BatchRows = rows if dropper is None else WithTokenOrder(rows, dropper.patches, recipe.train.seed)
-    return objective, batches

@@ -1,86 +1,70 @@
-"""Short measurements instead of guesses: seconds a forward pass and an update take, on this machine, today."""
+"""A short measurement instead of a guess: the seconds that an update takes, on this machine, today."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 
-from hf_finetune.adapters.low_memory import training_forms
-from hf_finetune.adapters.trained import frozen_norms
-from hf_finetune.machine import processes
+from hf_finetune.training.autocast import autocast, autocast_type
+from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.captured import WARM, CapturedPieces, may_capture
-from hf_finetune.training.objective import Objective, Prepared
+from hf_finetune.training.fit import Trainable
+from hf_finetune.training.objective import ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
-from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
-
-if TYPE_CHECKING:
-    from hf_finetune.plan.prepared import Prepared as PreparedRun
+from hf_finetune.training.pieces import fitting
+from hf_finetune.types import Plan
 
 REPEATS = 2
 # A piece that takes longer is bound by the GPU, and a graph of it gains too little to be measured.
 LONG_S = 0.2
 
 
-def seconds_per_update(
-    model: nn.Module,
-    objective: Objective,
-    rows: BatchRows,
-    *,
-    micro_batch: int,
-    batch: int,
-    frozen_norms: Sequence[nn.Module],
-    autocast: torch.dtype | None,
-    cuda_graphs: bool = False,
+def update_seconds(
+    trainable: Trainable, train: Train, plan: Plan, objective: Objective, rows: BatchRows, batch: int
 ) -> float:
-    """Seconds of forward and backward for `batch` images of this process; the fastest of two after one to warm up,
-    with `cuda_graphs` of two by a graph if there can be one.
+    """Seconds of forward and backward for `batch` images of this process; the fastest of two after one to warm up, of
+    two by a CUDA graph if there can be one.
 
     Gradients are thrown away, and no weight changes.
     """
-    step = _Step(model, objective, frozen_norms, autocast, cuda_graphs)
+    step = _Step(trainable, objective, plan.precision.value, cuda_graphs=may_capture(train, plan))
     try:
-        return batch * _image_seconds(step, rows, min(micro_batch, batch, len(rows)), cuda_graphs)
+        return batch * _image_seconds(step, rows, min(plan.micro_batch.value, batch, len(rows)))
     finally:
         step.drop_graph()
 
 
-def _image_seconds(step: _Step, rows: BatchRows, piece: int, cuda_graphs: bool) -> float:
+def _image_seconds(step: _Step, rows: BatchRows, piece: int) -> float:
     """Seconds an image in pieces of `piece` rows, or of fewer where memory is short."""
     rows.set_epoch(0)
     taken: list[float] = []
-    while len(taken) < 1 + REPEATS or (cuda_graphs and min(taken) < LONG_S and len(taken) < 1 + REPEATS + WARM):
+    while len(taken) < 1 + REPEATS or (step.captures and min(taken) < LONG_S and len(taken) < 1 + REPEATS + WARM):
         where = np.arange(len(taken) * piece, (len(taken) + 1) * piece) % len(rows)
-        try:
-            taken.append(step.seconds(rows, where))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or piece == 1:
-                raise
+        seconds = fitting(partial(step.seconds, rows, where), smallest=piece == 1)
+        if seconds is None:
             step.drop_graph()
             piece, taken = piece // 2, []
-            free_cached_memory()
+        else:
+            taken.append(seconds)
     return min(taken[1:]) / piece
 
 
 class _Step:
     """One forward and backward pass after the other, each leaving the model as it was."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        frozen_norms: Sequence[nn.Module],
-        autocast: torch.dtype | None,
-        cuda_graphs: bool,
-    ) -> None:
-        self._model, self._objective, self._frozen_norms = model, objective, frozen_norms
-        self._autocast = autocast
-        self._device = next(model.parameters()).device
-        self._captured = CapturedPieces(self._loss, model) if cuda_graphs else None
+    def __init__(self, trainable: Trainable, objective: Objective, precision: str, *, cuda_graphs: bool) -> None:
+        self._model, self._objective, self._frozen_norms = trainable.model, objective, trainable.frozen_norms
+        self._autocast = autocast_type(precision) if trainable.autocast else None
+        self._device = next(self._model.parameters()).device
+        self._captured = CapturedPieces(self._loss, self._model) if cuda_graphs else None
+
+    @property
+    def captures(self) -> bool:
+        """Whether a CUDA graph may be measured."""
+        return self._captured is not None
 
     def seconds(self, rows: BatchRows, where: np.ndarray) -> float:
         """What these rows take."""
@@ -105,34 +89,14 @@ class _Step:
         if self._captured is not None:
             self._captured.drop()
 
-    def _take(self, prepared: Prepared, normaliser: torch.Tensor) -> None:
+    def _take(self, prepared: ModelBatch, normaliser: torch.Tensor) -> None:
         if self._captured is not None:
             self._captured.begin_update()
             if self._captured.take(prepared, normaliser) is not None:
                 return
         self._loss(prepared, normaliser).backward()
 
-    def _loss(self, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self._device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None):
+    def _loss(self, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
+        with autocast(self._device.type, self._autocast):
             logits = self._model(pixel_values=prepared.pixel_values).logits
             return self._objective.loss(logits, prepared, normaliser)
-
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def update_seconds(model: nn.Module, ready: PreparedRun, objective: Objective, rows: BatchRows) -> float:
-    """Seconds of an update with the effective batch, of this loss on these rows; the slowest process's."""
-    plan = ready.plan
-    with training_forms(model, plan) as autocast:
-        seconds = seconds_per_update(
-            model,
-            objective,
-            rows,
-            micro_batch=plan.micro_batch.value,
-            batch=plan.effective_batch.value // ready.machine.world_size,
-            frozen_norms=frozen_norms(model),
-            autocast=AUTOCAST.get(plan.precision.value) if autocast else None,
-            cuda_graphs=may_capture(ready.recipe.train, plan),
-        )
-    return max(processes.gather(seconds))

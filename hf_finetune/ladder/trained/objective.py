@@ -6,7 +6,7 @@ Composes what data, task and backbones own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,32 +15,37 @@ from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.data.augment.augmenter import Augmenter
 from hf_finetune.data.augment.dataset import prepare
 from hf_finetune.data.augment.draws import uniform
-from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.tasks.classification import class_counts
 from hf_finetune.tasks.loss import classification_loss, row_weights
-from hf_finetune.training.objective import Batch, Objective, Prepared
+from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
+from hf_finetune.types import PixelRows
+
+if TYPE_CHECKING:
+    from hf_finetune.plan.context import RunContext
 
 # Stream of draws.py for the order of patches; the augmenter's and the mixer's lie below 32.
 TOKEN_STREAM = 64
 TOKEN_ORDER = "token_order"
 
 
-class ClassificationObjective(Objective):
-    """Cross-entropy, weighted and smoothed as the recipe says. `make` turns a batch into the model's input."""
+class TaskObjective(Objective):
+    """The task's loss, rows of `train` weighted as the recipe says. `make` turns a batch into the model's input."""
 
     def __init__(
         self,
-        recipe: Recipe,
-        label_counts: Sequence[int],
-        make: Callable[[Batch], Prepared],
+        context: RunContext,
+        train: PixelRows,
+        make: Callable[[Batch], ModelBatch],
         normalise: Callable[[Batch], torch.Tensor],
     ) -> None:
-        weights = recipe.task.weights_for(label_counts)
+        task = context.recipe.task
+        weights = task.weights_for(class_counts(train, context.index.labels))
         self._make, self._normalise = make, normalise
-        self._smoothing = recipe.task.label_smoothing
+        self._smoothing = task.label_smoothing
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
 
-    def prepare(self, batch: Batch) -> Prepared:
+    def prepare(self, batch: Batch) -> ModelBatch:
         return self._make(batch)
 
     def normalise(self, batch: Batch) -> torch.Tensor:
@@ -51,7 +56,7 @@ class ClassificationObjective(Objective):
             self._weights = self._weights.to(batch["labels"].device)  # once: a copy in every loss waits for the GPU
         return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
 
-    def loss(self, logits: torch.Tensor, prepared: Prepared, normaliser: torch.Tensor) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         return classification_loss(
             logits,
             prepared.labels,
@@ -84,26 +89,26 @@ class WithTokenOrder:
         return {**batch, TOKEN_ORDER: torch.from_numpy(numbers.astype(np.float32))}
 
 
-def augmented(augmenter: Augmenter, dropper: TokenDropper | None) -> Callable[[Batch], Prepared]:
+def augmented(augmenter: Augmenter, dropper: TokenDropper | None) -> Callable[[Batch], ModelBatch]:
     """Stored pixels → augmented, normalised ones; the dropper is told which patches to keep."""
 
-    def make(batch: Batch) -> Prepared:
+    def make(batch: Batch) -> ModelBatch:
         if dropper is not None:
             dropper.tell(batch[TOKEN_ORDER])
         pixels: dict[str, Any] = {name: values for name, values in batch.items() if name != TOKEN_ORDER}
-        return Prepared(*prepare(pixels, augmenter))
+        return ModelBatch(*prepare(pixels, augmenter))
 
     return make
 
 
-def kept_states(dropper: TokenDropper | None) -> Callable[[Batch], Prepared]:
+def kept_states(dropper: TokenDropper | None) -> Callable[[Batch], ModelBatch]:
     """Kept hidden states, patches left out."""
 
-    def make(batch: Batch) -> Prepared:
+    def make(batch: Batch) -> ModelBatch:
         hidden = batch["pixel_values"]
         if dropper is not None:
             dropper.tell(batch[TOKEN_ORDER])
             hidden = dropper(hidden)
-        return Prepared(hidden, batch["labels"])
+        return ModelBatch(hidden, batch["labels"])
 
     return make

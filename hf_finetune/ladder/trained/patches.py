@@ -1,4 +1,9 @@
-"""Which patches of an image a training step may leave out, for one backbone."""
+"""Which patches of an image a training step may leave out: whether this backbone allows it, and how many the head it
+starts from can do without.
+
+A head that was solved on whole images may say nothing sensible of a quarter of them (drawings, small objects); training
+would then spend its time on learning the head anew.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +20,21 @@ from torch import nn
 from hf_finetune.backbones.surgery.cut import Watch
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper, extra_tokens
 from hf_finetune.machine import processes
+from hf_finetune.training.autocast import autocast
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
 from hf_finetune.training.pieces import cut
 from hf_finetune.types import BackboneFacts
 
+logger = logging.getLogger(__name__)
+
+
+ROWS = 64
+# Of the answers that are right with all patches, the part that must stay right. Measured with ViT-Tiny (2026-11-25,
+# training images, all patches / half / a quarter): TrashNet .84 / .82 / .76, where a quarter trains best in the same
+# time; digits of 8 × 8 .99 / .86 / .48, where it ended below the probe (.891 of .942), and half above it (.946).
+STILL_RIGHT = 0.75
+Parts = tuple[Objective, BatchRows]  # a loss, and the rows that it takes
 # Fewer patches than this are cheap already, and each is dear.
 LEAST_PATCHES = 100
 
@@ -30,16 +45,16 @@ class Patches:
     def __init__(self, backbone: Any, facts: BackboneFacts) -> None:
         self._backbone, self._facts = backbone, facts
 
-    def dropper(self, keep: float) -> TokenDropper | None:
+    def dropper(self, share: float) -> TokenDropper | None:
         """What leaves patches out; None where all are kept, or this backbone needs every one."""
-        if keep >= 1 or self._tokens is None:
+        if share >= 1 or self._tokens is None:
             return None
-        return TokenDropper(keep, *self._tokens)
+        return TokenDropper(share, *self._tokens)
 
     @contextmanager
-    def left_out(self, keep: float) -> Iterator[TokenDropper | None]:
+    def left_out(self, share: float) -> Iterator[TokenDropper | None]:
         """Leave them out of every whole forward pass in the block; gives what does it, None where all are kept."""
-        dropper = self.dropper(keep)
+        dropper = self.dropper(share)
         with nullcontext() if dropper is None else dropper.before(self._backbone.get_submodule(self._facts.blocks[0])):
             yield dropper
 
@@ -67,33 +82,18 @@ def token_count(backbone: nn.Module, block: str, size: tuple[int, int]) -> int |
     return watch.hidden.shape[1] if watch.hidden is not None and watch.hidden.ndim == 3 else None
 
 
-logger = logging.getLogger(__name__)
-
-
-ROWS = 64
-
-
-# Of the answers that are right with all patches, the part that must stay right. Measured with ViT-Tiny (2026-11-25,
-# training images, all patches / half / a quarter): TrashNet .84 / .82 / .76, where a quarter trains best in the same
-# time; digits of 8 × 8 .99 / .86 / .48, where it ended below the probe (.891 of .942), and half above it (.946).
-STILL_RIGHT = 0.75
-
-
-Parts = tuple[Objective, BatchRows]  # a loss, and the rows that it takes
-
-
 def least_share(
-    model: nn.Module, parts: Callable[[float], Parts], shares: Sequence[float], piece: int, autocast: torch.dtype | None
+    model: nn.Module, parts: Callable[[float], Parts], shares: Sequence[float], piece: int, dtype: torch.dtype | None
 ) -> float:
     """The smallest of `shares` (of an image's patches) with which the model as it is still answers well enough.
 
     `parts(share)`: the loss and the training rows with that share of their patches; `piece` of them go through the
     model at a time. The same on every process.
     """
-    whole = right_answers(model, *parts(1.0), piece, autocast)
+    whole = right_answers(model, *parts(1.0), piece, dtype)
     found = 1.0
     for share in sorted(shares, reverse=True):
-        right = right_answers(model, *parts(share), piece, autocast)
+        right = right_answers(model, *parts(share), piece, dtype)
         if right < STILL_RIGHT * whole:
             logger.info(
                 "With %.0f%% of their patches the head is right on %.0f%% of the images it starts with, with all on "
@@ -110,18 +110,17 @@ def least_share(
 
 @torch.no_grad()
 def right_answers(
-    model: nn.Module, objective: Objective, rows: BatchRows, piece: int, autocast: torch.dtype | None
+    model: nn.Module, objective: Objective, rows: BatchRows, piece: int, dtype: torch.dtype | None
 ) -> float:
     """Share of (up to 64) training rows, spread evenly, that the model as it is answers rightly."""
     rows.set_epoch(0)
     where = np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)
     device = next(model.parameters()).device
-    mixed: Any = nullcontext() if autocast is None else torch.autocast(device.type, autocast)
     model.eval()
     right = 0
     for batch in cut(rows.__getitems__(where.tolist()), piece):
         prepared = objective.prepare({name: values.to(device) for name, values in batch.items()})
-        with mixed:
+        with autocast(device.type, dtype):
             logits = model(pixel_values=prepared.pixel_values).logits
         right += int((logits.argmax(dim=-1) == prepared.labels).sum())
     return right / len(where)

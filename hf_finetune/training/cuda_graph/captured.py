@@ -20,7 +20,7 @@ from hf_finetune.machine.ranks import is_distributed
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.graph import Inputs, Loss, PieceGraph, flat, gradients_of
 from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
-from hf_finetune.training.objective import Prepared
+from hf_finetune.training.objective import ModelBatch
 from hf_finetune.training.pieces import free_cached_memory
 from hf_finetune.types import Plan
 
@@ -68,7 +68,7 @@ class CapturedPieces:
         if self._graph is not None:
             self._graph.zero_gradients()
 
-    def take(self, prepared: Prepared, normaliser: Tensor) -> Tensor | None:
+    def take(self, prepared: ModelBatch, normaliser: Tensor) -> Tensor | None:
         """The piece's loss, with its gradients added to the weights'; None where the caller has to run it."""
         if self._refused:
             return None

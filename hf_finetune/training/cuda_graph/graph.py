@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from hf_finetune.training.objective import Prepared
+from hf_finetune.training.objective import ModelBatch
 
-Loss = Callable[[Prepared, Tensor], Tensor]  # of a piece and the update's normaliser
+Loss = Callable[[ModelBatch, Tensor], Tensor]  # of a piece and the update's normaliser
 Inputs = tuple[Tensor | None, ...]  # the fields of a Prepared, and the normaliser
 
 
@@ -69,7 +69,7 @@ def _loss(loss_of: Loss, inputs: Inputs) -> Tensor:
     *values, normaliser = inputs
     if normaliser is None:
         raise ValueError("a normaliser is expected")
-    return loss_of(Prepared(*values), normaliser)  # pyright: ignore[reportArgumentType]
+    return loss_of(ModelBatch(*values), normaliser)  # pyright: ignore[reportArgumentType]
 
 
 def gradients_of(loss_of: Loss, weights: Sequence[nn.Parameter], inputs: Inputs) -> tuple[Tensor | None, ...]:

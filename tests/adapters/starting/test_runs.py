@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 import hf_finetune
 from hf_finetune.cli import main
 from hf_finetune.ladder.probe.feature_cache import identity_of
-from hf_finetune.ladder.probe.feature_pass import pass_over
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
 from hf_finetune.pipeline.images import cache_of, open_images
 from hf_finetune.pipeline.model import build_model, describe
-from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.recipe.recipe import load_recipe
 from tests.adapters.starting.foreign import edit_weights, former, give_labels, rename, save_foreign, stock_logits
 
@@ -86,13 +86,14 @@ def test_a_run_climbs_from_another_adapter(
 def test_the_run_starts_at_the_adapters_own_score(recipe: Path, base: Path, adapter: Path, tmp_path: Path) -> None:
     """The candidate `start` is the foreign adapter, image for image, by stock libraries."""
     overrides = [f"adapter.from={adapter}", f"output.dir={tmp_path / 'run'}", "train.precision=fp32"]
-    ready, images = open_images(make_ready(load_recipe(recipe, overrides)))
+    context = prepare_run(load_recipe(recipe, overrides))
+    images = open_images(context)
     rows = images.rows["validation"]
     pixels = torch.from_numpy(rows.gather(np.arange(len(rows)))).float() / 255 * 2 - 1
     stock = stock_logits(base, rename_back(adapter, tmp_path / "now"), pixels)
     accuracy = float((stock.argmax(-1).numpy() == np.asarray(rows.labels)).mean())
     loss = float(torch.nn.functional.cross_entropy(stock, torch.from_numpy(np.asarray(rows.labels))))
-    assert ready.index.labels.names == NAMES
+    assert context.index.labels.names == NAMES
     report = train(recipe, tmp_path / "run", f"adapter.from={adapter}", "train.precision=fp32", "ladder=[probe]")
     assert report["rungs"][0]["rung"] == "start"
     assert report["rungs"][0]["validation"]["accuracy"] == pytest.approx(accuracy)
@@ -114,21 +115,24 @@ def test_features_and_states_are_of_the_adapted_model(recipe: Path, adapter: Pat
     seen = {}
     for what in (f"adapter.from={adapter}", "adapter.rank=4"):
         overrides = [what, f"output.dir={tmp_path / 'run'}", "train.precision=fp32"]
-        ready, images = open_images(make_ready(load_recipe(recipe, overrides)))
-        model = build_model(ready).eval()
-        identity = identity_of(describe(ready), ready.plan, ready.start_digest)
+        context = prepare_run(load_recipe(recipe, overrides))
+        images = open_images(context)
+        model = build_model(context).eval()
+        identity = identity_of(describe(context), context.plan, context.start_digest)
         assert images.probe_rows is not None
         rows = {"train": images.probe_rows}
-        passages = pass_over(model, ready, rows, cache_of(ready), identity, None, announce=lambda *_: None)
+        passed = extract_features(
+            model, context, rows, FeaturePlace(cache_of(context), identity), None, announce=lambda *_: None
+        )
         kept: list[torch.Tensor] = []
         head = model.get_base_model().classifier  # pyright: ignore[reportCallIssue]
         handle = head.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0]))
         with torch.no_grad():
-            model(pixel_values=passages.inputs)
+            model(pixel_values=passed.inputs)
         handle.remove()
-        np.testing.assert_allclose(passages.features, kept[0].cpu().numpy(), rtol=1e-3, atol=1e-4)
-        assert not passages.found
-        seen[what] = (np.array(passages.own["train"].features), identity)
+        np.testing.assert_allclose(passed.features, kept[0].cpu().numpy(), rtol=1e-3, atol=1e-4)
+        assert not passed.found
+        seen[what] = (np.array(passed.own["train"].features), identity)
     (one, first), (two, second) = seen.values()
     assert first != second
     assert np.abs(one - two).max() > 0.05

@@ -73,7 +73,9 @@ def test_each_image_gets_its_own_parameter_and_nothing_leaves_the_range(code: in
     parameters = torch.tensor([3.0, 8, 5, 4, 1]) if name == "posterize" else torch.tensor([0.0, 0.1, 0.5, 1.0, 1.9])
     together = operation(images, parameters)
     alone = torch.cat([operation(images[i : i + 1], parameters[i : i + 1]) for i in range(len(images))])
-    assert torch.equal(together, alone)
+    # A kernel may round the sums of five images otherwise than those of one. The photos' levels are whole numbers, so
+    # that no such bit moves a pixel over a threshold.
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     assert torch.isfinite(together).all() and together.min() >= 0 and together.max() <= 1
     assert torch.equal(images, photos() / 255)
 
@@ -122,6 +124,7 @@ def test_operations_of_an_image_run_in_the_order_drawn():
     parameters = torch.tensor([[0.5, 3.0], [3.0, 0.5]])
     found = apply_operations(images.clone(), operations, parameters)
     half, three = torch.tensor([0.5]), torch.tensor([3.0])
-    assert torch.equal(found[:1], color.posterize(color.solarize(images[:1], half), three))
-    assert torch.equal(found[1:], color.solarize(color.posterize(images[1:], three), half))
-    assert not torch.equal(found[:1], color.solarize(color.posterize(images[:1], three), half))
+    # Two images at once may be rounded otherwise than one.
+    torch.testing.assert_close(found[:1], color.posterize(color.solarize(images[:1], half), three))
+    torch.testing.assert_close(found[1:], color.solarize(color.posterize(images[1:], three), half))
+    assert not torch.allclose(found[:1], color.solarize(color.posterize(images[:1], three), half), atol=0.01)

@@ -136,7 +136,8 @@ def test_beyond_the_edge_the_image_is_mirrored(path: str):
     torch.testing.assert_close(image[:, :-quarter, quarter:], pixels[:, quarter:, :-quarter], atol=0.01, rtol=0)
     mirrored = pixels[:, quarter:, :quarter].flip(2)
     torch.testing.assert_close(image[:, :-quarter, :quarter], mirrored, atol=0.01, rtol=0)
-    assert torch.equal(image[:, -quarter:], image[:, -2 * quarter : -quarter].flip(1))
+    beyond = image[:, -2 * quarter : -quarter].flip(1)  # from places that are computed otherwise
+    torch.testing.assert_close(image[:, -quarter:], beyond, atol=0.01, rtol=0)
 
 
 def test_both_paths_agree_where_nothing_turns_or_shrinks():

@@ -93,6 +93,45 @@ class DeadlyReader:
 
 
 @dataclass(frozen=True)
+class HeldReader:
+    """Stays at the row `held` for ever, in the first process that comes to it, which writes its number to `mark`."""
+
+    folder: str
+    held: str
+    mark: str
+
+    def read(self, locator: str | int) -> bytes:
+        if locator == self.held and not Path(self.mark).exists():
+            written = Path(f"{self.mark}.{os.getpid()}")
+            written.write_text(str(os.getpid()))
+            written.rename(self.mark)  # whoever sees the file finds the number in it
+            time.sleep(3600)
+        return (Path(self.folder) / str(locator)).read_bytes()
+
+
+@dataclass(frozen=True)
+class DeadlyToLoadReader:
+    """Kills every other process that unpickles it, which adds a byte to `log`."""
+
+    parent: int
+    log: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _die_elsewhere, (self.parent, self.log)
+
+    def read(self, locator: str | int) -> bytes:
+        raise OSError(f"nothing at {locator}")
+
+
+def _die_elsewhere(parent: int, log: str) -> DeadlyToLoadReader:
+    if os.getpid() != parent:
+        with Path(log).open("ab") as file:
+            file.write(b".")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DeadlyToLoadReader(parent, log)
+
+
+@dataclass(frozen=True)
 class UnloadableReader:
     """Cannot be unpickled in a worker process, as a class defined in a notebook cannot."""
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from hf_finetune.data.store.decode import Decoded, Failed, Job, Task
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.views import Check, Squash
 from hf_finetune.errors import DataError, MachineError
+from hf_finetune.types import Row
 from tests.data.store.samples import (
     MAX_PIXELS,
     SIDE,
     DeadlyReader,
+    DeadlyToLoadReader,
     FolderReader,
+    HeldReader,
     UnloadableReader,
     entry_folders,
     everything,
@@ -89,6 +92,10 @@ def wait_for(condition: object, seconds: float = 30.0) -> None:
 
 def reads(folder: Path) -> int:
     return (folder / "log").stat().st_size if (folder / "log").exists() else 0
+
+
+def tasks_of(rows: Sequence[Row]) -> list[Task]:
+    return [Task(slot, row.locator) for slot, row in enumerate(rows)]
 
 
 def litter(folder: Path) -> list[Path]:
@@ -187,15 +194,47 @@ def test_workers_that_keep_dying_stop_the_run(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_from_outside_is_replaced(tmp_path: Path, workers: Workers) -> None:
     rows = write_images(tmp_path / "images", {"train": 60})
-    job = Job(FolderReader(str(tmp_path / "images"), delay_s=0.01), Check(), MAX_PIXELS, None)
+    mark = tmp_path / "mark"
+    reader = HeldReader(str(tmp_path / "images"), rows["train"][20].name, str(mark))
     with WorkerPool(2) as pool:
-        results = pool.run(job, [Task(slot, row.locator) for slot, row in enumerate(rows["train"])])
+        results = pool.run(Job(reader, Check(), MAX_PIXELS, None), tasks_of(rows["train"]))
         seen = [next(results)]
-        workers()[0].kill()
+        wait_for(mark.exists)  # a worker is at that row and stays there, so that it is killed at its work
+        os.kill(int(mark.read_text()), signal.SIGKILL)
         seen += results
         assert sorted(result.slot for result in seen if isinstance(result, Decoded)) == list(range(60))
         assert len(workers()) == 2
     assert workers() == []
+
+
+def test_a_worker_that_is_killed_before_its_first_row_is_replaced_and_no_row_is_blamed(
+    tmp_path: Path, workers: Workers
+) -> None:
+    rows = write_images(tmp_path / "images", {"train": 60})
+    # The worker that comes after kills itself at the first row: one more death would make that row a bad one.
+    reader = DeadlyReader(str(tmp_path / "images"), once=(rows["train"][0].name,))
+    with WorkerPool(1) as pool:
+        pool.start()
+        (first,) = workers()
+        first.kill()
+        results = list(pool.run(Job(reader, Check(), MAX_PIXELS, None), tasks_of(rows["train"])))
+        assert sorted(result.slot for result in results if isinstance(result, Decoded)) == list(range(60))
+        assert first.pid not in {worker.pid for worker in workers()} and len(workers()) == 1
+        # Between two rounds the same holds: the job of the next one was not loaded yet.
+        workers()[0].kill()
+        again = list(pool.run(Job(reader, Check(), MAX_PIXELS, None), tasks_of(rows["train"])))
+        assert sorted(result.slot for result in again if isinstance(result, Decoded)) == list(range(60))
+    assert workers() == []
+
+
+def test_workers_that_are_killed_at_every_start_stop_the_run(tmp_path: Path, workers: Workers) -> None:
+    log = tmp_path / "log"
+    index = index_of(write_images(tmp_path / "images", {"train": 6}), DeadlyToLoadReader(os.getpid(), str(log)))
+    with pytest.raises(MachineError, match="was expected to start, it ended with signal 9") as raised:
+        opened(index, tmp_path / "cache")
+    assert raised.value.hint == "memory is the usual cause: lower train.decode_workers"
+    assert log.stat().st_size == 3
+    assert workers() == [] and not litter(tmp_path)
 
 
 def test_a_reader_that_workers_cannot_load_is_said_at_once(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
@@ -15,6 +17,14 @@ from dev.starter.pretrain import Settings, build, logits_of, pretrain, write
 
 TINY = ("--steps", "30", "--batch", "32", "--characters", "3", "--width", "32", "--depth", "1", "--heads", "1")
 TINY_SETTINGS = Settings(steps=30, batch=32, characters=3, width=32, depth=1, heads=1)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """Pretraining sets the number of threads, which the process's other tests must not inherit."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def test_thirty_steps_lower_the_loss_and_the_same_settings_give_the_same_weights():

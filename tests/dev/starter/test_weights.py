@@ -15,7 +15,7 @@ from safetensors import safe_open
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from dev.starter.pretrain import Settings
-from hf_finetune.backbones.source import builtin_path
+from hf_finetune.backbones.checkpoint import builtin_path
 
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "starter_vs_scratch.py"
 

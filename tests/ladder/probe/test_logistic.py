@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hf_finetune.ladder.probe import heads, logistic
-from hf_finetune.ladder.probe.feature_cache import Kept
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import refine
 
@@ -34,7 +34,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(rows: tuple[np.ndarray, np.ndarray], class_weights: list[float] | None = None) -> Fitted:
     features, labels = rows
-    return fit_heads(Kept(np.arange(ROWS), features, None, None), labels, CLASSES, class_weights)
+    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, CLASSES, class_weights)
 
 
 def penalty_of(found: Fitted, rows: tuple[np.ndarray, np.ndarray], weights: Tensor) -> float:

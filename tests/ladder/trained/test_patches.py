@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
-from hf_finetune.ladder.trained.cached import cached_objective
+from hf_finetune.ladder.trained.cached import on_kept_states
 from hf_finetune.ladder.trained.patches import Parts, least_share, right_answers
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.objective import Batch
 from hf_finetune.types import Labels
+from tests.training.rows import context_of, tiny_plan
 
 PATCHES, CLASSES, ROWS = 64, 4, 400
 
@@ -56,8 +57,8 @@ def parts_of(marked: int):
 
     def parts(share: float) -> Parts:
         dropper = None if share == 1 else TokenDropper(share, 1, PATCHES)
-        labels = Labels(tuple("abcd"))
-        return cached_objective(load_recipe({}), labels, rows, rows, dropper)  # pyright: ignore[reportArgumentType]
+        context = context_of(load_recipe({}), tiny_plan(), labels=Labels(tuple("abcd")))
+        return on_kept_states(context, rows, rows, dropper)  # pyright: ignore[reportArgumentType]
 
     return parts
 

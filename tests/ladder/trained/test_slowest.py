@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hf_finetune.ladder.budget import Budget
+from hf_finetune.ladder.pacing import TimeLeft
 from tests.cli.photos import write_photos
 from tests.training.rows import save_tiny_vit
 
@@ -20,12 +20,11 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from hf_finetune.ladder.budget import Budget
-from hf_finetune.ladder.pacing import TimeSharing
+from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.trained.patches import Patches
-from hf_finetune.ladder.trained.full import Whole
+from hf_finetune.ladder.trained.full import Full
 from hf_finetune.pipeline.model import build_model
-from hf_finetune.pipeline.prepare import make_ready
+from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.recipe.recipe import load_recipe
 from tests.training.rows import MemoryRows
 
@@ -38,12 +37,12 @@ class Rows(MemoryRows):
         return super().gather(indices)
 
 
-ready = make_ready(load_recipe(recipe))
-model = build_model(ready)
+context = prepare_run(load_recipe(recipe))
+model = build_model(context)
 dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
-rows = Rows(64, ready.facts.preprocess.height)
-whole = Whole(model, ready, {"train": rows, "validation": rows}, Patches(model.get_base_model(), ready.facts))
-sharing = TimeSharing(ready.plan, ready.recipe, 64, Budget(60, lambda: 0, 0, test_rows=10))
+rows = Rows(64, context.facts.preprocess.height)
+whole = Full(model, context, {"train": rows, "validation": rows}, Patches(model.get_base_model(), context.facts))
+sharing = TimeSharing(context.plan, context.recipe, 64, TimeLeft(60, lambda: 0, 0, test_rows=10))
 sharing.note_pass([0.1, 0.5][rank])
 print(json.dumps([whole.update_s(1.0), sharing.left_s()]))
 """
@@ -64,4 +63,4 @@ def test_the_slowest_processs_seconds_count(tmp_path: Path) -> None:
     assert said[0] == said[1]
     update_s, left_s = said[0]
     assert update_s >= SLOW_S
-    assert left_s == Budget(60, lambda: 0, 0, test_rows=10).left_s(0.5)
+    assert left_s == TimeLeft(60, lambda: 0, 0, test_rows=10).left_s(0.5)

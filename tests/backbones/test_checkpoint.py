@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_finetune.backbones.checkpoint import builtin_path, find
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
-from hf_finetune.backbones.source import builtin_path, find
 from hf_finetune.errors import ModelError
 from tests.backbones.small import edit_config, write_processor, write_timm, write_vit
 
@@ -31,7 +31,7 @@ def test_an_unknown_builtin_is_refused_with_those_that_exist() -> None:
 
 
 def test_the_starter_is_a_folder_of_the_package() -> None:
-    assert builtin_path("builtin:starter").parts[-3:] == ("backbones", "builtin", "starter")
+    assert builtin_path("builtin:starter").parts[-3:] == ("backbones", "starter", "weights")
 
 
 def test_a_missing_folder_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:

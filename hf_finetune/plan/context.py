@@ -1,19 +1,21 @@
-"""What a run knows before anything is decoded or loaded."""
+"""What a run knows before anything is decoded or loaded: handed down from the pipeline to the ladder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.types import BackboneFacts, Index, Machine, Plan
+from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunContext:
     """What is known before anything is decoded or loaded.
 
     `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is
@@ -27,6 +29,12 @@ class Prepared:
     plan: Plan
     written: Recipe
     start: Start | None
+
+    def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
+        """The metrics of a split: its answers against its labels int64 [N]; with `full` those by class too."""
+        from hf_finetune.tasks.scoring import score_answers
+
+        return score_answers(answers, np.asarray(labels), self.index.labels.names, full=full)
 
     @property
     def start_digest(self) -> str | None:

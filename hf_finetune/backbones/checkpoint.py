@@ -20,7 +20,7 @@ _LOOK = "a Hub id such as timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k, a fold
 
 
 @dataclass(frozen=True)
-class Source:
+class Checkpoint:
     """A backbone that was found. `location` is what `from_pretrained` takes; `raw` is its config.json."""
 
     name: str
@@ -50,10 +50,10 @@ def builtin_path(name: str) -> Path:
     if short not in _BUILTINS:
         known = ", ".join(f"builtin:{each}" for each in _BUILTINS)
         raise ModelError(f"model.name: {name!r} is not a built-in backbone", f"there is {known}")
-    return Path(__file__).resolve().parent / "builtin" / short
+    return Path(__file__).resolve().parent / short / "weights"
 
 
-def find(model: Model) -> Source:
+def find(model: Model) -> Checkpoint:
     """Find the backbone's config.json, in a folder or on the Hub (its cache first when offline).
 
     Raises ModelError where it is absent, gated, an adapter, or needs code from the Hub.
@@ -73,7 +73,7 @@ def _looks_like_a_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or Path(name).is_absolute()
 
 
-def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -> Source:
+def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -> Checkpoint:
     if model.revision is not None:
         raise ModelError(
             f"model.revision: {model.revision!r} is set, but model.name {model.name!r} is a folder, without revisions",
@@ -95,10 +95,12 @@ def _in_folder(model: Model, folder: Path, library: Literal["builtin"] | None) -
     raw = _read_config(model.name, folder / "config.json")
     timm = "pretrained_cfg" in raw or raw.get("model_type") == "timm_wrapper"
     # Paths are made absolute so that a run that changes folder, or an adapter saved elsewhere, finds the same base.
-    return Source(model.name, library or ("timm" if timm else "transformers"), str(folder.resolve()), None, None, raw)
+    return Checkpoint(
+        model.name, library or ("timm" if timm else "transformers"), str(folder.resolve()), None, None, raw
+    )
 
 
-def _on_hub(model: Model) -> Source:
+def _on_hub(model: Model) -> Checkpoint:
     from huggingface_hub import errors, hf_hub_download
 
     def config() -> str:
@@ -114,7 +116,7 @@ def _on_hub(model: Model) -> Source:
     raw = _read_config(model.name, path)
     commit = path.parent.name if path.parent.parent.name == "snapshots" else None
     timm = "pretrained_cfg" in raw or raw.get("model_type") == "timm_wrapper"
-    return Source(model.name, "timm" if timm else "transformers", model.name, model.revision, commit, raw)
+    return Checkpoint(model.name, "timm" if timm else "transformers", model.name, model.revision, commit, raw)
 
 
 def _no_config(model: Model) -> ModelError:
@@ -137,7 +139,7 @@ def _is_adapter(name: str) -> ModelError:
     )
 
 
-def _card_licence(source: Source) -> str | None:
+def _card_licence(source: Checkpoint) -> str | None:
     """`license:` of the YAML block that opens README.md; None where there is none, or it cannot be fetched."""
     from huggingface_hub import ModelCard, errors, hf_hub_download
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from torch import nn
 
 from hf_finetune.backbones.surgery.cut import Watch
 from hf_finetune.preprocess.normalise import Normaliser
-from hf_finetune.training.pieces import free_cached_memory, is_out_of_memory
+from hf_finetune.training.autocast import autocast
+from hf_finetune.training.pieces import fitting
 
 
 @dataclass(frozen=True)
-class Passage:
+class FeatureExtractor:
     """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
 
     model: nn.Module
@@ -29,12 +30,9 @@ class Passage:
 
         In halves where memory lacks; raises torch's own error where one image does not fit.
         """
-        try:
-            return self._run(pixels)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or len(pixels) == 1:
-                raise
-        free_cached_memory()
+        found = fitting(partial(self._run, pixels), smallest=len(pixels) == 1)
+        if found is not None:
+            return found
         half = len(pixels) // 2
         (one, state), (other, rest) = self(pixels[:half]), self(pixels[half:])
         return torch.cat([one, other]), None if state is None or rest is None else torch.cat([state, rest])
@@ -43,7 +41,6 @@ class Passage:
     def _run(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         device = next(self.model.parameters()).device
         inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
-        mixed = nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)
-        with self.watch, mixed:
+        with self.watch, autocast(device.type, self.autocast):
             self.model(pixel_values=inputs)
         return self.watch.features.cpu(), self.watch.hidden
