@@ -22,8 +22,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # A page, and behind a comma the section in quotes, where there is one; a comment may break the line between the two.
 CITED = re.compile(r'(?<![\w/.-])(docs/[\w/.-]+\.md)(?:,[\s#]+"([^"]+)")?')
 LONGEST = 120
-# What a table or a link makes longer cannot be broken.
-UNBREAKABLE = re.compile(r"^\s*(\||!\[)|https?://")
+# What a table, a picture or a link makes longer cannot be broken.
+UNBREAKABLE = re.compile(r"^\s*(\||!\[|- \[[^\]]*\]\(\S*\)$)|https?://")
 
 
 def text_of(path: Path) -> str:
@@ -83,6 +83,13 @@ def test_lines_are_not_too_long_to_read(page: Path) -> None:
         pytest.skip("made by benchmarks/table.py")
     long = [line for line in text_of(page).splitlines() if len(line) > LONGEST and not UNBREAKABLE.search(line)]
     assert long == []
+
+
+def test_every_experiment_has_a_link_on_the_page_of_figures() -> None:
+    linked = LINK.findall(text_of(ROOT / "docs" / "results" / "README.md"))
+    logged = re.findall(r"^## (.*)$", text_of(ROOT / "docs" / "experiments.md"), re.M)
+    assert [title for title in logged if f"../experiments.md#{anchor(title)}" not in linked] == []
+    assert all(re.match(r"\d{4}-\d\d-\d\d", title) for title in logged)
 
 
 def test_every_file_and_name_of_the_architecture_page_is_there() -> None:
