@@ -172,10 +172,8 @@ class BackboneFacts:
     head: tuple[str, ...]
     head_in_features: int
     blocks: tuple[str, ...]
-    pooling: str
     preprocess: Preprocess
     supports_checkpointing: bool
-    has_batch_norm: bool
     targets: Mapping[str, tuple[str, ...]]
     excluded: Mapping[str, str]
     module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
@@ -200,7 +198,6 @@ class Machine:
     world_size: int
     rank: int
     local_rank: int
-    free_disk_bytes: int
     system: str
 
     def own_rows(self, count: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def prepare_run(recipe: Recipe, data: Any = None) -> RunContext:
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine.detect import detect
 
-    machine = detect(recipe.budget.memory, recipe.output.folder)
+    machine = detect(recipe.budget.memory)
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     recipe.quantization.check(facts, machine)

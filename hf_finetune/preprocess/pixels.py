@@ -69,9 +69,9 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def open_rgb(data: bytes, max_pixels: int, *, draft_side: int | None = None) -> Image.Image:
+def open_rgb(data: bytes, max_pixels: int) -> Image.Image:
     """Decodes to a Pillow RGB image, EXIF rotation applied. See `open_sized`."""
-    return open_sized(data, max_pixels, draft_side=draft_side)[0]
+    return open_sized(data, max_pixels)[0]
 
 
 def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
