@@ -15,6 +15,13 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 T = TypeVar("T")
 
+BUILTIN = "builtin:"  # opens the name of a base or a dataset that comes with the package
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a base or a dataset of that name comes with the package."""
+    return name.startswith(BUILTIN)
+
 
 # --------------------------------------------------------------------------------------------------------------- data
 
@@ -319,3 +326,8 @@ class RunReport:
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int]
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """True where the result is a whole model and not an adapter (run.json says so itself since 2026-11-28)."""
+        return self.model.get("whole", self.recipe["adapter"]["kind"] == "full")

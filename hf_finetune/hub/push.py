@@ -148,7 +148,7 @@ def _merge(result: Path, whole: Path, manifest: Manifest, held: Held, snippet: s
 
 def _report_of(run: FinishedRun, manifest: Manifest) -> RunReport:
     """The run's report with the base named as the manifest names it."""
-    if manifest.base.startswith("builtin:") or manifest.base == run.report.model["name"]:
+    if manifest.brings_base or manifest.base == run.report.model["name"]:
         return run.report
     return replace(run.report, model={**run.report.model, "name": manifest.base, "commit": manifest.revision})
 

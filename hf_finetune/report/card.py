@@ -71,7 +71,7 @@ def _base_link(report: RunReport) -> str:
 
 
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
-    whole = merged or report.recipe["adapter"]["kind"] == "full"
+    whole = merged or report.whole
     text = [f"## Use it\n\n```python\n{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet()}```"]
     if whole and repo:
         text.append(f'Or in one line: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')

@@ -26,8 +26,8 @@ class StartFields(TypedDict):
 class ModelFields(TypedDict):
     """The base model. `commit` is the Hub's sha: None for a folder or a built-in base.
 
-    `start` is None for a run that starts from the base alone. `quantization_config` holds what
-    `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    `whole`: the result is a whole model and no adapter. `start` is None for a run that starts from the base alone.
+    `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
     """
 
     name: str
@@ -38,6 +38,7 @@ class ModelFields(TypedDict):
     licence: str | None
     parameters: int
     builtin: bool
+    whole: NotRequired[bool]
     quantization_config: NotRequired[Mapping[str, Any] | None]
     start: NotRequired[StartFields | None]
 

@@ -85,7 +85,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
         rows.append(
             ("", f"out of memory {replays:,} times: micro-batch {report.plan['used']['micro_batch']} at the end")
         )
-    kind = "model" if report.recipe["adapter"]["kind"] == "full" else "adapter"
+    kind = "model" if report.whole else "adapter"
     rows.append((kind, str(run_dir / kind)))
     path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
     title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {len(labels):,} classes"

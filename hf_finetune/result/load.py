@@ -60,7 +60,7 @@ def load_result(
     folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
-    if manifest.adapter["kind"] == "full":
+    if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
 
@@ -107,7 +107,7 @@ def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:
     """Where the base model of the result in `folder` is; `base` names it where it has moved."""
     from hf_finetune.backbones.config import Model
 
-    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
+    location = base or (str(folder / "base") if manifest.brings_base else manifest.base)
     return Model(name=location, revision=manifest.revision if base is None else None)
 
 

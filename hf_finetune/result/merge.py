@@ -78,7 +78,7 @@ def write_merged(
     if pixels is None:
         pixels = generated_pixels(manifest.preprocess)
     with _staged(target) as staged:
-        if manifest.adapter["kind"] == "full":
+        if manifest.whole:
             expected = _copy_whole(folder, staged, manifest, pixels)
         else:
             expected = _merge(folder, staged, manifest, pixels, base)

@@ -57,9 +57,9 @@ class RunFolder:
     def held(self) -> Path:
         return self.path / "held.npz"
 
-    def result(self, kind: str) -> Path:
-        """Where the result goes: `adapter/`, or `model/` for full fine-tuning."""
-        return self.path / ("model" if kind == "full" else "adapter")
+    def result(self, *, whole: bool) -> Path:
+        """Where the result goes: `adapter/`, or `model/` for a whole model."""
+        return self.path / ("model" if whole else "adapter")
 
     def is_finished(self) -> bool:
         """run.json is written last."""

@@ -23,7 +23,7 @@ from hf_finetune.data.sources.naming import (
 )
 from hf_finetune.data.sources.source import Source, SourceRow, count
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Index, Labels, Rejected, Row, Split
+from hf_finetune.types import SPLITS, Index, Labels, Rejected, Row, Split, is_builtin
 
 
 def scan(config: Data, *, seed: int) -> Index:
@@ -140,12 +140,12 @@ def _cut_missing(
 
 def _source(config: Data) -> Source:
     name = config.name
-    if name.startswith("builtin:"):
-        from hf_finetune.data.sources.digits import read_digits
+    if is_builtin(name):
+        from hf_finetune.data.sources.digits import NAME, read_digits
 
-        if name != "builtin:digits":
-            raise DataError(f"data.name: builtin:digits is the one built-in dataset, found {name}", "did you mean it?")
-        refuse_unused(config, "builtin:digits", "revision", "config", "image_column", "label_column")
+        if name != NAME:
+            raise DataError(f"data.name: {NAME} is the one built-in dataset, found {name}", "did you mean it?")
+        refuse_unused(config, NAME, "revision", "config", "image_column", "label_column")
         return read_digits()
     path = Path(name).expanduser()
     try:
