@@ -61,6 +61,22 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something about the data that its owner should know.
+
+    `text` is for everyone, on a public card too: it names no file and no folder of the owner (class names are public).
+    `names` is for the owner alone: which files and folders are meant.
+    """
+
+    text: str
+    names: str = ""
+
+    def __str__(self) -> str:
+        """In full, for the owner."""
+        return f"{self.text}: {self.names}" if self.names else self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used, and why."""
 
@@ -85,7 +101,7 @@ class Index:
     splits: Mapping[Split, tuple[Row, ...]]
     cut: tuple[Split, ...]
     rejected: tuple[Rejected, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     reader: Reader
 
 

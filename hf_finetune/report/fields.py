@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+from hf_finetune.types import Note
+
 
 class StartFields(TypedDict):
     """The adapter that the run started from. `commit` is the Hub's sha (None: a folder), `digest` the sha256 of its
@@ -52,7 +54,9 @@ class RejectedFields(TypedDict):
 
 
 class DataFields(TypedDict):
-    """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split."""
+    """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split.
+
+    A note is a string in a run.json from before 2026-11-28."""
 
     name: str
     revision: str
@@ -62,7 +66,7 @@ class DataFields(TypedDict):
     counts: dict[str, int]
     cut: list[str]
     rejected: list[RejectedFields]
-    notes: list[str]
+    notes: list[Note | str]
 
 
 class MachineFields(TypedDict):
