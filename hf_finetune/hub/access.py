@@ -10,8 +10,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.errors import HubError
-from hf_finetune.hub.refusals import first_line, refusal
+from hf_finetune.errors import HubError, first_line
+from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import local_base
 from hf_finetune.network.patience import Patience, may_pass, patiently
 from hf_finetune.recipe.hub import Hub

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, first_line
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
 from hf_finetune.types import Labels, Preprocess
@@ -95,7 +95,7 @@ def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:
                 folder, dtype=dtype, output_loading_info=True
             )
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise AdapterError(f"The weights in {folder} cannot be read: {reason}.", "Copy the folder again.") from error
     lost = sorted(map(str, report["missing_keys"]))
     if lost:
