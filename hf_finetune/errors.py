@@ -19,6 +19,11 @@ class FinetuneError(Exception):
         self.hint = hint
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, where one line of it must do: without the pages that some libraries append."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class RecipeError(FinetuneError):
     """The recipe, or an override of it, is not valid. Carries every problem at once."""
 

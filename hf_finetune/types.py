@@ -15,6 +15,13 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 T = TypeVar("T")
 
+BUILTIN = "builtin:"  # opens the name of a base or a dataset that comes with the package
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a base or a dataset of that name comes with the package."""
+    return name.startswith(BUILTIN)
+
 
 # --------------------------------------------------------------------------------------------------------------- data
 
@@ -54,6 +61,22 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something about the data that its owner should know.
+
+    `text` is for everyone, on a public card too: it names no file and no folder of the owner (class names are public).
+    `names` is for the owner alone: which files and folders are meant.
+    """
+
+    text: str
+    names: str = ""
+
+    def __str__(self) -> str:
+        """In full, for the owner."""
+        return f"{self.text}: {self.names}" if self.names else self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used, and why."""
 
@@ -78,7 +101,7 @@ class Index:
     splits: Mapping[Split, tuple[Row, ...]]
     cut: tuple[Split, ...]
     rejected: tuple[Rejected, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     reader: Reader
 
 
@@ -172,10 +195,8 @@ class BackboneFacts:
     head: tuple[str, ...]
     head_in_features: int
     blocks: tuple[str, ...]
-    pooling: str
     preprocess: Preprocess
     supports_checkpointing: bool
-    has_batch_norm: bool
     targets: Mapping[str, tuple[str, ...]]
     excluded: Mapping[str, str]
     module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
@@ -200,7 +221,6 @@ class Machine:
     world_size: int
     rank: int
     local_rank: int
-    free_disk_bytes: int
     system: str
 
     def own_rows(self, count: int) -> np.ndarray:
@@ -324,3 +344,8 @@ class RunReport:
     peak_bytes: Mapping[str, int]
     files: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """True where the result is a whole model and not an adapter (run.json says so itself since 2026-11-28)."""
+        return self.model.get("whole", self.recipe["adapter"]["kind"] == "full")

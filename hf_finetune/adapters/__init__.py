@@ -1,6 +1,13 @@
-"""Adapters: which weights are trained."""
+"""Adapters: which weights are trained.
 
-from typing import Annotated
+Beside its own settings, each class says what choosing it implies. `whole`: every weight trains, in float32, and the
+result is a whole model; `trains_backbone`: something below the head trains; `trains_suffix`: the last blocks can be
+trained alone (the cached rung); `activation_share`: what a step keeps for the backward pass, as a share of what full
+fine-tuning keeps; `base_rates`: by the optimizer's family, the learning rate at 64 images an update, values checked on
+TrashNet (docs/SETTINGS.md).
+"""
+
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -9,5 +16,8 @@ from hf_finetune.adapters.head_only import HeadOnly
 from hf_finetune.adapters.lora import Lora
 
 Adapter = Annotated[Lora | HeadOnly | Full, Field(discriminator="kind")]
+KINDS: dict[str, type[Lora | HeadOnly | Full]] = {
+    member.model_fields["kind"].default: member for member in get_args(get_args(Adapter)[0])
+}
 
-__all__ = ["Adapter", "Full", "HeadOnly", "Lora"]
+__all__ = ["KINDS", "Adapter", "Full", "HeadOnly", "Lora"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def attach(model: PreTrainedModel, adapter_folder: Path | str) -> PeftModel:
             warnings.simplefilter("ignore")  # missing keys are what is checked below
             attached = PeftModel.from_pretrained(model, str(folder))
     except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        text = str(error).strip().split("\n")[0]
+        text = first_line(error)
         raise AdapterError(
             f"the adapter in {folder.name!r} does not fit {type(model).__name__}: {text}",
             "load it on the base model that it was trained on, with the same number of labels",

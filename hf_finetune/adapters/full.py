@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hf_finetune.errors import ModelError
 from hf_finetune.section import Section
@@ -16,6 +17,13 @@ class Full(Section):
     """Full fine-tuning."""
 
     kind: Literal["full"] = "full"
+
+    whole: ClassVar[bool] = True
+    trains_backbone: ClassVar[bool] = True
+    trains_suffix: ClassVar[bool] = False
+    activation_share: ClassVar[float] = 1.0
+    # The usual 1e-4 to 5e-5 for ViTs with AdamW (Steiner et al. 2021, arXiv 2106.10270, fine-tune with SGD).
+    base_rates: ClassVar[Mapping[str, float]] = {"adamw": 1e-4, "sgd": 1e-2, "lion": 2e-5}
 
     def apply(self, model: PreTrainedModel, facts: BackboneFacts) -> PreTrainedModel:
         """Let every weight of `model` train. Raises ModelError on a quantized backbone, whose weights cannot."""

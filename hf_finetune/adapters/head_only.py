@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hf_finetune.section import Section
 from hf_finetune.types import BackboneFacts
@@ -16,6 +17,12 @@ class HeadOnly(Section):
     """Linear probing by gradient descent."""
 
     kind: Literal["head_only"] = "head_only"
+
+    whole: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
+    trains_suffix: ClassVar[bool] = False
+    activation_share: ClassVar[float] = 0.05  # nothing below the head is kept
+    base_rates: ClassVar[Mapping[str, float]] = {"adamw": 3e-3, "sgd": 1e-1, "lion": 5e-4}
 
     def apply(self, model: PreTrainedModel, facts: BackboneFacts) -> PeftModel:
         """Wrap `model` so that exactly the head trains.

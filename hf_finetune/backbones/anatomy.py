@@ -1,4 +1,4 @@
-"""What a backbone is made of: its head, its blocks in order, and how tokens are pooled.
+"""What a backbone is made of: its head, and its blocks in order.
 
 Everything is read from the built model (usually on the meta device), not from a list of known families. Which modules
 may be adapted is targets.py's.
@@ -13,15 +13,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_finetune.errors import ModelError
-
-# Pooling of transformers' classifiers, read in their forward methods (transformers 5.23).
-_CLS = {"vit", "deit", "vit_msn"}
-_MEAN = {
-    "bit", "clip", "convnext", "convnextv2", "donut-swin", "efficientnet", "focalnet", "hgnet_v2", "hiera",
-    "ijepa", "levit", "metaclip_2", "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "poolformer", "pvt_v2",
-    "regnet", "resnet", "segformer", "siglip", "swiftformer", "swin", "swinv2", "textnet",
-}  # fmt: skip
-_TIMM_POOL = {"token": "cls", "avg": "mean", "fast": "mean", "map": "map"}
 
 
 @dataclass(frozen=True)
@@ -102,25 +93,3 @@ def _units(prefix: str, container: nn.Module, depth: int) -> list[str]:
 
 def _weight(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
-
-
-def find_pooling(model: PreTrainedModel) -> str:
-    """How the head's input is made of the tokens or the map: cls, mean, map (attention) or unknown."""
-    if model.config.model_type == "timm_wrapper":
-        return _timm_pooling(model)
-    kind = model.config.model_type
-    if kind in ("beit", "data2vec-vision"):
-        return "mean" if getattr(model.config, "use_mean_pooling", False) else "cls"
-    if kind in _CLS:
-        return "cls"
-    return "mean" if kind in _MEAN else "unknown"
-
-
-def _timm_pooling(model: PreTrainedModel) -> str:
-    inner = model.get_submodule("timm_model")
-    for owner in (inner, *(module for name, module in inner.named_children() if name == "head")):
-        pool = getattr(owner, "global_pool", None)
-        pool = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
-        if isinstance(pool, str) and pool in _TIMM_POOL:
-            return _TIMM_POOL[pool]
-    return "unknown"

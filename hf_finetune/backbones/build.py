@@ -17,7 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from hf_finetune.backbones.checkpoint import Checkpoint
-from hf_finetune.errors import ModelError
+from hf_finetune.errors import ModelError, first_line
 
 log = logging.getLogger(__name__)
 # model type -> the name of its classifier, or a tuple of names where it has several.
@@ -122,7 +122,7 @@ def build_checked(config: PreTrainedConfig, name: str, num_labels: int, height: 
         else:
             return model
     kind = type(problem).__name__
-    text = str(problem).strip().split("\n")[0]
+    text = first_line(problem)
     raise ModelError(
         f"model.name: {name!r} ({_what(config)}) cannot be built, or does not take "
         f"pixel_values [1, 3, {height}, {width}]: {kind}: {text}",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import fetch
+from hf_finetune.types import BUILTIN, is_builtin
 
 _BUILTINS = ("starter",)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -46,9 +47,9 @@ class Checkpoint:
 
 def builtin_path(name: str) -> Path:
     """The packaged folder of `builtin:starter`. Raises ModelError for a name that is not built in."""
-    short = name.removeprefix("builtin:")
+    short = name.removeprefix(BUILTIN)
     if short not in _BUILTINS:
-        known = ", ".join(f"builtin:{each}" for each in _BUILTINS)
+        known = ", ".join(f"{BUILTIN}{each}" for each in _BUILTINS)
         raise ModelError(f"model.name: {name!r} is not a built-in backbone", f"there is {known}")
     return Path(__file__).resolve().parent / short / "weights"
 
@@ -58,7 +59,7 @@ def find(model: Model) -> Checkpoint:
 
     Raises ModelError where it is absent, gated, an adapter, or needs code from the Hub.
     """
-    if model.name.startswith("builtin:"):
+    if is_builtin(model.name):
         folder = builtin_path(model.name)
         return _in_folder(model, folder, "builtin")
     folder = Path(model.name).expanduser()

@@ -21,7 +21,7 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     `num_labels` is the size of the head that `parameters` counts. Raises ModelError where the backbone cannot be found
     or used.
     """
-    from hf_finetune.backbones.anatomy import find_blocks, find_head, find_pooling
+    from hf_finetune.backbones.anatomy import find_blocks, find_head
     from hf_finetune.backbones.build import build_checked, build_empty, read_config
     from hf_finetune.backbones.checkpoint import find
     from hf_finetune.backbones.measure import saved_bytes_per_image
@@ -49,10 +49,8 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         head=head.names,
         head_in_features=head.in_features,
         blocks=find_blocks(empty, head.names),
-        pooling=find_pooling(empty),
         preprocess=preprocess,
         supports_checkpointing=bool(empty.supports_gradient_checkpointing),
-        has_batch_norm=_has_running_statistics(empty),
         targets=targets.by_role,
         excluded=targets.excluded,
         module_shapes=targets.shapes,
@@ -86,7 +84,3 @@ def _quantizable(model: nn.Module, head: tuple[str, ...]) -> int:
         for name, module in model.named_modules()
         if type(module) is nn.Linear and not any(name == each or name.startswith(f"{each}.") for each in head)
     )
-
-
-def _has_running_statistics(model: nn.Module) -> bool:
-    return any(name.rpartition(".")[2] in ("running_mean", "running_var") for name, _ in model.named_buffers())

@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print it. No paths, names or tokens: it is meant to be pasted in public."""
     import json
+    import shutil
     from dataclasses import asdict
     from importlib.metadata import PackageNotFoundError, version
 
@@ -20,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.finish import PACKAGES
     from hf_finetune.units import format_bytes
 
-    machine = asdict(detect())
+    machine = asdict(detect()) | {"free_disk_bytes": shutil.disk_usage(".").free}
     facts = {key: format_bytes(value) if key.endswith("_bytes") else value for key, value in machine.items()}
     for name in ("hf_finetune", *PACKAGES):
         try:

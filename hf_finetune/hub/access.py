@@ -10,11 +10,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.errors import HubError
-from hf_finetune.hub.refusals import first_line, refusal
+from hf_finetune.errors import HubError, first_line
+from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import local_base
 from hf_finetune.network.patience import Patience, may_pass, patiently
 from hf_finetune.recipe.hub import Hub
+from hf_finetune.types import is_builtin
 
 if TYPE_CHECKING:
     import httpx2
@@ -72,7 +73,7 @@ def check_before_training(hub: Hub, model: str, *, whole: bool) -> None:
 
     if hub.repo is None:
         return
-    if not whole and not model.startswith("builtin:") and Path(model).expanduser().is_dir():
+    if not whole and not is_builtin(model) and Path(model).expanduser().is_dir():
         raise local_base(model)
     api = connect(silence_s=10.0)
     try:

@@ -10,17 +10,17 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.errors import MachineError
 from hf_finetune.hub.access import connect, full_name
 from hf_finetune.hub.gate import pass_gate, stock_answer
 from hf_finetune.hub.refusals import refusal
 from hf_finetune.hub.stage import FinishedRun, describe, refuse_leaks, stage_run
 from hf_finetune.hub.upload import Uploaded, known_as, upload
+from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.network.patience import Patience
 from hf_finetune.result.files import CARD, local_files
 from hf_finetune.run.folder import locked
@@ -148,7 +148,7 @@ def _merge(result: Path, whole: Path, manifest: Manifest, held: Held, snippet: s
 
 def _report_of(run: FinishedRun, manifest: Manifest) -> RunReport:
     """The run's report with the base named as the manifest names it."""
-    if manifest.base.startswith("builtin:") or manifest.base == run.report.model["name"]:
+    if manifest.brings_base or manifest.base == run.report.model["name"]:
         return run.report
     return replace(run.report, model={**run.report.model, "name": manifest.base, "commit": manifest.revision})
 
@@ -166,16 +166,6 @@ def _parcel(repo: str, folder: Path) -> Parcel:
     return Parcel(repo, folder, sizes, (folder / CARD).read_text(encoding="utf-8"))
 
 
-@contextmanager
-def _full_disk_is_said(run: FinishedRun) -> Iterator[None]:
-    import errno
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        raise MachineError(
-            f"{run.folder.path}: the copy that is pushed could not be written there: {error.strerror}.",
-            "Free some space (a push needs the result's size twice) and run the same command again.",
-        ) from error
+def _full_disk_is_said(run: FinishedRun) -> AbstractContextManager[None]:
+    hint = "A push needs the result's size twice: free some space and run the same command again."
+    return failed_writes_are_said(run.folder.path, hint)

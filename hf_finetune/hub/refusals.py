@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_finetune.errors import HubError
+from hf_finetune.errors import HubError, first_line
 from hf_finetune.network.patience import causes, may_pass, status_of
 
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
@@ -51,8 +51,3 @@ def said(error: BaseException) -> str:
         if words:
             return str(words).strip().splitlines()[0]
     return first_line(error)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the error's text."""
-    return (str(error).strip().splitlines() or ["no text"])[0]

@@ -37,7 +37,7 @@ class FinishedRun:
     @property
     def whole(self) -> bool:
         """True where the result is a whole model and not an adapter."""
-        return self.report.recipe["adapter"]["kind"] == "full"
+        return self.report.whole
 
 
 def finished_run(place: Path) -> FinishedRun:
@@ -54,7 +54,7 @@ def finished_run(place: Path) -> FinishedRun:
         what = "there is no such folder" if not place.exists() else "it holds no run of hf-finetune"
         raise AdapterError(f"{place}: a run folder is expected, but {what}.", "Give the run's output.dir.")
     report = as_run_report(read_report(folder.report))
-    return FinishedRun(folder, report, folder.result(report.recipe["adapter"]["kind"]))
+    return FinishedRun(folder, report, folder.result(whole=report.whole))
 
 
 def _is_result(place: Path) -> bool:
@@ -100,8 +100,7 @@ def describe(into: Path, report: RunReport, manifest: Manifest, repo: str, *, me
     from hf_finetune.report.card import model_card
     from hf_finetune.report.references import base_name, shared_recipe
 
-    builtin = manifest.base.startswith("builtin:")
-    if manifest.adapter["kind"] == "full" and not builtin:
+    if manifest.whole and not manifest.brings_base:
         manifest = replace(manifest, base=base_name(report))  # its base is a fact of its history, not needed to load it
     shared = shared_recipe(report)
     if not merged:
@@ -110,7 +109,8 @@ def describe(into: Path, report: RunReport, manifest: Manifest, repo: str, *, me
     adapter_config = into / "adapter_config.json"
     if adapter_config.is_file():
         config = json.loads(adapter_config.read_text(encoding="utf-8"))
-        config |= {"base_model_name_or_path": "base" if builtin else manifest.base, "revision": manifest.revision}
+        base = "base" if manifest.brings_base else manifest.base
+        config |= {"base_model_name_or_path": base, "revision": manifest.revision}
         adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     recipe = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
     (into / "recipe.yaml").write_text(recipe, encoding="utf-8")

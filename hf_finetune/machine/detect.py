@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Literal
 
 from hf_finetune.types import Machine
 
 
-def detect(memory_limit_bytes: int | None = None, run_dir: str | Path = ".") -> Machine:
+def detect(memory_limit_bytes: int | None = None) -> Machine:
     """Detect the machine. `memory_limit_bytes` (the recipe's `budget.memory`) caps the training device's memory."""
     import torch
 
@@ -37,7 +36,6 @@ def detect(memory_limit_bytes: int | None = None, run_dir: str | Path = ".") -> 
         world_size=int(os.environ.get("WORLD_SIZE", 1)),
         rank=int(os.environ.get("RANK", 0)),
         local_rank=int(os.environ.get("LOCAL_RANK", 0)),
-        free_disk_bytes=shutil.disk_usage(existing_parent(Path(run_dir))).free,
         system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
     )
 
@@ -131,11 +129,3 @@ def cpu_name() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-def existing_parent(path: Path) -> Path:
-    """The nearest folder of `path` that exists."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

@@ -175,6 +175,7 @@ def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
         "licence": facts.licence,
         "parameters": facts.parameters,
         "builtin": facts.library == "builtin",
+        "whole": manifest.whole,
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
         "start": _start_fields(context),
     }

@@ -37,7 +37,7 @@ def describe(context: RunContext) -> Manifest:
 
 def frozen_dtype(context: RunContext) -> str:
     """The type of the backbone's weights in memory: what trains stays float32."""
-    return "fp32" if context.recipe.adapter.kind == "full" else context.plan.precision.value
+    return "fp32" if context.recipe.adapter.whole else context.plan.precision.value
 
 
 def build_model(context: RunContext) -> nn.Module:

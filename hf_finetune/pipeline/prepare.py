@@ -39,7 +39,7 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine.detect import detect
 
-    machine = detect(recipe.budget.memory, recipe.output.folder)
+    machine = detect(recipe.budget.memory)
     classes = len(index.labels.names)
     extensions = extensions or Extensions()
     extensions.check(recipe, classes)

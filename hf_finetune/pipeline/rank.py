@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hf_finetune.errors import DataError, FinetuneError, RecipeError
+from hf_finetune.errors import DataError, FinetuneError, RecipeError, first_line
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.types import Index
 
@@ -56,7 +56,7 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
         except FinetuneError as error:
             if len(recipes) == 1 or isinstance(error, DataError | RecipeError):  # the same for every backbone
                 raise
-            found.append(Ranked(recipe.model.name, None, None, 0, 0.0, 0.0, 0.0, str(error).split("\n")[0]))
+            found.append(Ranked(recipe.model.name, None, None, 0, 0.0, 0.0, 0.0, first_line(error)))
     return sorted(found, key=lambda each: (each.accuracy is None, -(each.accuracy or 0), each.loss or 0))
 
 

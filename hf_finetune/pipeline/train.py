@@ -22,6 +22,7 @@ from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
+from hf_finetune.report.run_json import as_run_report
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import (
     RunFolder,
@@ -51,7 +52,7 @@ class Run:
     @property
     def result(self) -> Path:
         """The adapter/ or model/ folder."""
-        return self.folder.result(self.report["recipe"]["adapter"]["kind"])
+        return self.folder.result(whole=as_run_report(self.report).whole)
 
     @property
     def model(self) -> Classifier:
@@ -104,7 +105,7 @@ def train(
     if processes.is_first():
         from hf_finetune.hub.access import check_before_training
 
-        check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.kind == "full")
+        check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.whole)
     run = _train(recipe, data, extensions or Extensions(), started)
     if push and recipe.hub.repo is not None and processes.is_first():
         run.push(recipe.hub)
@@ -170,7 +171,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("training"), full_disk_is_said(folder):
             climbed = climb(context, folder, images, model, manifest, clock, peak)
         with clock.stage("saving"), full_disk_is_said(folder):
-            target = folder.result(context.recipe.adapter.kind)
+            target = folder.result(whole=context.recipe.adapter.whole)
             staged = staged_path(target)
             verified = None
             if first:

@@ -10,16 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.training.optimizers import OPTIMIZERS
 from hf_finetune.types import BackboneFacts, Machine
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-# float32 state per trained parameter beside the parameter and its gradient.
-OPTIMIZER_BYTES = {"adamw": 8, "adam": 8, "sgd": 4, "adamw_8bit": 2, "lion": 4}
-# LoRA on a frozen block saves the adapters' inputs too, but not what only weight gradients need. Assumption, from the
-# 21–46 against 16 token maps a block that autograd keeps for PEFT's LoRA and for full fine-tuning.
-LORA_ACTIVATION = 1.6
-# Nothing below the head is kept.
-HEAD_ACTIVATION = 0.05
 # Interpreter, torch, transformers and peft once imported: about 930 MB (ours, 2026-11-23); on a CPU it counts.
 PROCESS_BYTES = 1_000_000_000
 # Where the architecture could not be traced: bytes kept per parameter and image. Assumption (ViT-Tiny at 224 px: ~20).
@@ -50,21 +44,19 @@ class Forecast:
 
 def forecast(recipe: Recipe, machine: Machine, facts: BackboneFacts, trainable: int, precision: str) -> Forecast:
     """What a training step of this recipe takes on this machine, in bytes by part."""
-    kind = recipe.adapter.kind
-    frozen = 0 if kind == "full" else recipe.quantization.weight_bytes(facts, BYTES[precision])
+    frozen = 0 if recipe.adapter.whole else recipe.quantization.weight_bytes(facts, BYTES[precision])
     whole = facts.saved_bytes_per_image or UNTRACED_BYTES_PER_PARAMETER * facts.parameters
-    scale = {"lora": LORA_ACTIVATION, "head_only": HEAD_ACTIVATION, "full": 1.0}[kind]
     fixed = {
         "frozen weights": frozen,
         "trained weights": 4 * trainable,
         "gradients": 4 * trainable,
-        "optimizer": OPTIMIZER_BYTES[recipe.train.optimizer] * trainable,
+        "optimizer": OPTIMIZERS[recipe.train.optimizer].state_bytes * trainable,
     }
     if machine.device == "cpu":
         fixed["process"] = PROCESS_BYTES
     return Forecast(
         fixed=fixed,
-        per_image=int(whole * scale * BYTES[precision] / 4),
+        per_image=int(whole * recipe.adapter.activation_share * BYTES[precision] / 4),
         blocks=len(facts.blocks),
         note="coarse: activations may be off by half; out of memory halves the micro-batch and replays the update",
     )

@@ -153,7 +153,7 @@ def _rungs(recipe: Recipe) -> Decision[tuple[str, ...]]:
         return Decision(("probe",), "budget.time 0: the probe alone")
     if recipe.ladder != "auto":
         return Decision(tuple(recipe.ladder), "as the recipe says")
-    if recipe.adapter.kind != "lora":
+    if not recipe.adapter.trains_suffix:
         return Decision(("probe", "full"), f"adapter.kind {recipe.adapter.kind} trains no suffix")
     return Decision(("probe", "cached", "full"), "each kept only if better on validation")
 
@@ -174,7 +174,7 @@ def _patches_kept(recipe: Recipe) -> Decision[float]:
     wanted = recipe.train.patches_kept
     if not isinstance(wanted, str):
         return Decision(wanted, "as the recipe says")
-    if recipe.adapter.kind == "head_only":
+    if not recipe.adapter.trains_backbone:
         return Decision(1.0, "the backbone does not train")
     return Decision(PATCHES_KEPT, "in training, where the backbone's blocks allow it: half the work")
 

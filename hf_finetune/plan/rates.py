@@ -5,20 +5,10 @@ from __future__ import annotations
 import math
 
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.training.optimizers import OPTIMIZERS
 from hf_finetune.types import Decision
 
-# Learning rates at 64 images an update. LoRA wants about ten times the rate of full fine-tuning ("LoRA Without
-# Regret", Thinking Machines Lab, 2025-09); the full rate is the usual 1e-4 to 5e-5 for ViTs with AdamW (Steiner et al.
-# 2021, arXiv 2106.10270, fine-tune with SGD); values checked on TrashNet (docs/experiments.md,
-# "Settings of the full rung").
-BASE_RATES = {
-    "adamw": {"lora": 1e-3, "head_only": 3e-3, "full": 1e-4},
-    "sgd": {"lora": 1e-1, "head_only": 1e-1, "full": 1e-2},
-    # Lion's sign updates are larger: a third to a tenth of AdamW's rate (Chen et al. 2023, arXiv 2302.06675).
-    "lion": {"lora": 2e-4, "head_only": 5e-4, "full": 2e-5},
-}
 SOURCES = {
-    # Adaptive methods: square root (arXiv 2205.10287); SGD: linear (arXiv 1706.02677).
     "sqrt": "× √(batch/64), Malladi et al. 2022",
     "linear": "× batch/64, Goyal et al. 2017",
 }
@@ -28,11 +18,11 @@ def learning_rate(recipe: Recipe, batch: int) -> Decision[float]:
     """Of training at every depth, with `batch` images an update."""
     if recipe.train.learning_rate != "auto":
         return Decision(recipe.train.learning_rate, "as the recipe says")
-    family, base = _base(recipe)
-    rule = "linear" if family == "sgd" else "sqrt"
-    ratio = batch / 64
-    rate = base * (ratio if rule == "linear" else math.sqrt(ratio))
-    return Decision(float(f"{rate:.3g}"), f"{base:g} for {recipe.adapter.kind} with {family} {SOURCES[rule]}")
+    optimizer = OPTIMIZERS[recipe.train.optimizer]
+    base, ratio = recipe.adapter.base_rates[optimizer.family], batch / 64
+    rate = base * (ratio if optimizer.scaling == "linear" else math.sqrt(ratio))
+    why = f"{base:g} for {recipe.adapter.kind} with {optimizer.family} {SOURCES[optimizer.scaling]}"
+    return Decision(float(f"{rate:.3g}"), why)
 
 
 # Times the base rate, at any batch up to 64. On held-out photos (last 6 of 12 blocks of ViT-Tiny; docs/experiments.md,
@@ -54,9 +44,3 @@ def suffix_learning_rate(recipe: Recipe, batch: int, rows: int) -> Decision[floa
     times = FEW_SUFFIX_RATE if rows < FEW_ROWS else SUFFIX_RATE
     why = f"short runs on the last blocks bear and need it, with fewer than {FEW_ROWS} rows half of it"
     return Decision(float(f"{times * planned.value:.3g}"), f"{times:g} × {planned.value:g}: {why}")
-
-
-def _base(recipe: Recipe) -> tuple[str, float]:
-    """The optimizer's family, and its rate at 64 images an update."""
-    family = {"adam": "adamw", "adamw_8bit": "adamw"}.get(recipe.train.optimizer, recipe.train.optimizer)
-    return family, BASE_RATES[family][recipe.adapter.kind]

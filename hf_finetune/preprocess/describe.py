@@ -20,7 +20,14 @@ from PIL import Image
 from hf_finetune.errors import ModelError
 from hf_finetune.preprocess.pixels import normalise_constants, render
 from hf_finetune.preprocess.rules import read_rule
-from hf_finetune.preprocess.stock import STOCK_FAILURES, first_line, is_timm, kind_of, stock_processor, stock_renderer
+from hf_finetune.preprocess.stock import (
+    STOCK_FAILURES,
+    is_timm,
+    kind_of,
+    library_words,
+    stock_processor,
+    stock_renderer,
+)
 from hf_finetune.types import Preprocess
 
 logger = logging.getLogger(__name__)
@@ -112,7 +119,7 @@ def _difference(preprocess: Preprocess, processor: Any, images: Sequence[Image.I
             pixels = reference(image)
             wanted = _stock_floats(processor, image)
         except STOCK_FAILURES as error:
-            return f"the stock processor fails on a {size} image: {first_line(error)}"
+            return f"the stock processor fails on a {size} image: {library_words(error)}"
         ours = pixels if preprocess.steps is None else render(image, preprocess)
         if ours.shape != pixels.shape:
             return f"a {size} image becomes {ours.shape} in steps and {pixels.shape} in the stock processor"
@@ -141,7 +148,7 @@ def _output_size(processor: Any, label: str) -> tuple[int, int]:
         except STOCK_FAILURES as error:
             raise ModelError(
                 f"model.name: an image processor that gives pixel_values [3, height, width] was expected; that of "
-                f"{label} ({kind_of(processor)}) does not: {first_line(error)}",
+                f"{label} ({kind_of(processor)}) does not: {library_words(error)}",
                 "choose an image classifier whose forward takes pixel_values [batch, 3, height, width]",
             ) from error
     if len(shapes) != 1:

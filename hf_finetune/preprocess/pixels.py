@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import ExifTags, Image
 
+from hf_finetune.errors import first_line
 from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest
 
 # EPS and WMF run outside programs and TGA has no signature, so a damaged file could pass for one: none of them is here.
@@ -25,6 +26,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO", "JP
 
 # A 1 × 50,000 strip has few pixels until its short edge is resized to 256; stock code then takes gigabytes.
 MAX_RESIZED_PIXELS = 100_000_000
+
+# Pillow puts the address of the file object in some messages; two runs should say the same.
+_ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
 
 # What Pillow's decoders raise on damaged files (its own documentation names OSError and SyntaxError; the rest was seen
 # with Pillow 13.0 on files with flipped bytes). Anything else ends the worker, and the row is named from there.
@@ -69,9 +73,9 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def open_rgb(data: bytes, max_pixels: int, *, draft_side: int | None = None) -> Image.Image:
+def open_rgb(data: bytes, max_pixels: int) -> Image.Image:
     """Decodes to a Pillow RGB image, EXIF rotation applied. See `open_sized`."""
-    return open_sized(data, max_pixels, draft_side=draft_side)[0]
+    return open_sized(data, max_pixels)[0]
 
 
 def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -105,7 +109,7 @@ def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"more pixels than Pillow opens: {error}") from error
     except DECODE_ERRORS as error:
-        raise UnreadableImage(f"cannot be decoded: {_first_line(error)}") from error
+        raise UnreadableImage(f"cannot be decoded: {_ADDRESS.sub('', first_line(error))}") from error
     swapped = turn is not None and turn in (
         Image.Transpose.TRANSPOSE,
         Image.Transpose.TRANSVERSE,
@@ -126,12 +130,6 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    # Pillow puts the address of the file object in some messages; two runs should say the same.
-    return re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>", "", text[0]) if text else type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_finetune.errors import ModelError
+from hf_finetune.errors import ModelError, first_line
 
 Renderer = Callable[[Image.Image], np.ndarray]
 
@@ -36,7 +36,7 @@ def stock_processor(name: str, revision: str | None) -> Any:
     except (OSError, ImportError, *STOCK_FAILURES) as error:
         raise ModelError(
             f"model.name: an image classifier with its preprocessing was expected; {name!r} has no image processor "
-            f"that can be read: {first_line(error)}",
+            f"that can be read: {library_words(error)}",
             "it needs preprocessor_config.json (transformers) or a config.json with pretrained_cfg (timm)",
         ) from error
 
@@ -86,10 +86,9 @@ def _as_uint8(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(whole.astype(np.uint8))
 
 
-def first_line(error: BaseException) -> str:
+def library_words(error: BaseException) -> str:
     """The library's own words, cut: transformers lists every model type it knows in one of them."""
-    lines = str(error).strip().splitlines()
-    line = lines[0] if lines else type(error).__name__
+    line = first_line(error)
     if isinstance(error, LookupError):
         line = f"{type(error).__name__} {line}"
     return line if len(line) <= 240 else f"{line[:240]} …"

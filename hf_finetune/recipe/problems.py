@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -12,13 +13,30 @@ from pydantic.fields import FieldInfo
 from hf_finetune.recipe.parse import LineNumbers
 
 EXPECTED = " is expected"
-# pydantic's own words do not read as "… is expected".
-_PLAIN = {"int_from_float": "a whole number", "tuple_type": "a list", "string_type": "text"}
-_LENGTHS = {
-    "string_too_short": "at least {min_length}",
-    "too_long": "at most {max_length}",
-    "too_short": "at least {min_length}",
+# What is expected, by the type of pydantic's error, filled in from its context; its own sentences are not read.
+_EXPECTED = {
+    "int_type": "a valid integer",
+    "int_parsing": "a valid integer",
+    "int_from_float": "a whole number",
+    "float_type": "a valid number",
+    "float_parsing": "a valid number",
+    "finite_number": "a finite number",
+    "bool_type": "a valid boolean",
+    "bool_parsing": "a valid boolean",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a section with keys",
+    "model_attributes_type": "a section with keys",
+    "dict_type": "a section with keys",
+    "greater_than": "a number greater than {gt}",
+    "greater_than_equal": "a number greater than or equal to {ge}",
+    "less_than": "a number less than {lt}",
+    "less_than_equal": "a number less than or equal to {le}",
+    "string_too_short": "text of at least {min_length} character{s}",
+    "too_short": "a list of at least {min_length} value{s}",
+    "too_long": "a list of at most {max_length} value{s}",
 }
+_QUOTED = re.compile(r"'([^']*)'")  # the choices in a context, as pydantic writes them
 
 
 def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
@@ -86,34 +104,35 @@ def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | 
 
 
 def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel]) -> str:
-    kind, found = problem["type"], problem.get("input")
+    kind, found, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown key{_close(path[-1], _keys(section))}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = problem["ctx"].get("expected_tags", "").replace("'", "")
-        written = problem["ctx"].get("tag", "nothing")
-        return f"kind must be one of {expected}; found {written}{_suggest(written, expected.split(', '))}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+        tags = _QUOTED.findall(context.get("expected_tags", ""))
+        written = context.get("tag", "nothing")
+        return f"kind must be one of {', '.join(tags)}; found {written}{_suggest(written, tags)}"
     if kind == "literal_error":
-        choices = [text.strip(" '") for text in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        choices = _QUOTED.findall(context["expected"])
         names = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-        return f"{names} is expected; found {found!r}{_suggest(str(found), choices)}"
-    if kind.startswith("model_") or kind == "dict_type":
-        return f"a section with keys is expected; found {found!r}"
+        return f"{names}{EXPECTED}; found {found!r}{_suggest(str(found), choices)}"
     if kind == "missing":
         return "a value is missing"
     if kind == "value_error":  # our own validators already say what is expected
+        message = str(context["error"])
         return message if ", found " in message else f"{message}; found {found!r}"
-    if kind in _LENGTHS:
-        what, unit = ("text", "character") if kind.startswith("string") else ("a list", "value")
-        count = _LENGTHS[kind].format(**problem["ctx"])
-        return f"{what} of {count} {unit}{'' if count.endswith(' 1') else 's'}{EXPECTED}; found {found!r}"
     if kind == "string_type" and found is not None:  # YAML took 2024 for a number, 2026-11-27 for a date
         read_as = f"which YAML reads as {type(found).__name__}"
         return f"text{EXPECTED}; found {found!s}, {read_as}: quote it, or write a path as ./…"
-    message = _PLAIN.get(kind, message)
-    of = "a number " if kind.startswith(("greater_than", "less_than")) else ""
-    return f"{of}{message}{EXPECTED}; found {found!r}"
+    if kind not in _EXPECTED:
+        return f"{problem['msg']}; found {found!r}"
+    values = {name: _whole(value) for name, value in context.items()}
+    plural = "" if 1 in (context.get("min_length"), context.get("max_length")) else "s"
+    return f"{_EXPECTED[kind].format(**values, s=plural)}{EXPECTED}; found {found!r}"
+
+
+def _whole(value: Any) -> Any:
+    """A bound as a person writes it: 10 and not 10.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _close(written: str, known: Iterable[str]) -> str:

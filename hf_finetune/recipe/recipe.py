@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from hf_finetune.adapters import Adapter, Full, Lora
+from hf_finetune.adapters import Adapter, Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.data.config import Augment, Data
 from hf_finetune.errors import RecipeError
@@ -58,10 +58,10 @@ class Recipe(Section):
         problems = []
         if self.budget.time == 0 and self.ladder != "auto" and "probe" not in self.ladder:
             problems.append("budget.time: 0 means the probe alone, but ladder does not name it; add probe to ladder")
-        if self.quantization.kind != "none" and isinstance(self.adapter, Full):
+        if self.quantization.kind != "none" and self.adapter.whole:
             problems.append(
-                f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is full; "
-                "use adapter.kind lora or head_only, or quantization.kind none"
+                f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is "
+                f"{self.adapter.kind}; use adapter.kind lora or head_only, or quantization.kind none"
             )
         if problems:
             raise ValueError("\n".join(problems))

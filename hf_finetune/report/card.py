@@ -5,7 +5,7 @@ Holds no path of the machine that trained, and shows class names letter for lett
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -25,7 +25,7 @@ from hf_finetune.report.references import (
 from hf_finetune.report.snippet import predict_snippet, stock_snippet
 from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
-from hf_finetune.types import RunReport
+from hf_finetune.types import Note, RunReport
 from hf_finetune.units import format_bytes
 
 _MOST_LABELS = 50
@@ -71,7 +71,7 @@ def _base_link(report: RunReport) -> str:
 
 
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
-    whole = merged or report.recipe["adapter"]["kind"] == "full"
+    whole = merged or report.whole
     text = [f"## Use it\n\n```python\n{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet()}```"]
     if whole and repo:
         text.append(f'Or in one line: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
@@ -161,7 +161,7 @@ def _training(report: RunReport) -> str:
         facts.append(f"- Cut from train by hf_finetune: {', '.join(data['cut'])} (stratified, the same every time).")
     if data["rejected"]:
         facts.append(f"- Left out because they could not be read: {len(data['rejected']):,}.")
-    facts += [f"- {_flat(_unnamed(note))}" for note in data["notes"]]
+    facts += [f"- {text}" for text in _notes(data["notes"])]
     if report.model["commit"]:
         facts.append(f"- Base model: commit `{report.model['commit']}`.")
     if start := report.model.get("start"):
@@ -190,15 +190,15 @@ def _training(report: RunReport) -> str:
     )
 
 
-def _unnamed(note: str) -> str:
-    """A note on byte-equal images without the names of files (data/index/duplicates.py), which are not for everyone."""
-    named = "found byte-equal in" in note or "found under contradictory labels" in note
-    return note.partition(": ")[0] if named else note
+def _notes(notes: Sequence[Note | str]) -> list[str]:
+    """What everyone may read of the notes: without the names of files and folders, no markup, one line each.
 
-
-def _flat(text: str) -> str:
-    """A note in full: no paths, no markup, one line."""
-    return "".join(escape(word) + " " for word in without_paths(text).split()).strip()
+    Until 2026-11-28 a note was one string, of which nobody can tell what it names: these are only counted.
+    """
+    texts = dict.fromkeys(note.text for note in notes if isinstance(note, Note))
+    lines = ["".join(escape(word) + " " for word in text.split()).strip() for text in texts]
+    old = sum(isinstance(note, str) for note in notes)
+    return [*lines, f"Notes on the data that may name files and are kept in run.json: {old:,}."] if old else lines
 
 
 def _limits(report: RunReport) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+from hf_finetune.types import Note
+
 
 class StartFields(TypedDict):
     """The adapter that the run started from. `commit` is the Hub's sha (None: a folder), `digest` the sha256 of its
@@ -26,8 +28,8 @@ class StartFields(TypedDict):
 class ModelFields(TypedDict):
     """The base model. `commit` is the Hub's sha: None for a folder or a built-in base.
 
-    `start` is None for a run that starts from the base alone. `quantization_config` holds what
-    `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    `whole`: the result is a whole model and no adapter. `start` is None for a run that starts from the base alone.
+    `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelFields(TypedDict):
     licence: str | None
     parameters: int
     builtin: bool
+    whole: NotRequired[bool]
     quantization_config: NotRequired[Mapping[str, Any] | None]
     start: NotRequired[StartFields | None]
 
@@ -51,7 +54,9 @@ class RejectedFields(TypedDict):
 
 
 class DataFields(TypedDict):
-    """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split."""
+    """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split.
+
+    A note is a string in a run.json from before 2026-11-28."""
 
     name: str
     revision: str
@@ -61,7 +66,7 @@ class DataFields(TypedDict):
     counts: dict[str, int]
     cut: list[str]
     rejected: list[RejectedFields]
-    notes: list[str]
+    notes: list[Note | str]
 
 
 class MachineFields(TypedDict):

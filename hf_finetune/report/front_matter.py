@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_finetune.report.references import base_name, dataset_name, is_hub_data, is_hub_model, last_component, title
-from hf_finetune.types import RunReport
+from hf_finetune.types import BUILTIN, RunReport
 
 # The licences that image checkpoints carry most, by the Hub's ids (hf.co/docs/hub/repositories-licenses); any other is
 # valid there as `other` with its name.
@@ -43,7 +43,7 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
     """The block's YAML, without the dashes around it. `merged`: of the whole model that the adapter was merged into."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    full = merged or report.recipe["adapter"]["kind"] == "full"
+    full = merged or report.whole
     score, split = (report.test, "test") if report.test else (report.validation, "validation")
     kinds = {
         "accuracy": ("accuracy", "Accuracy"),
@@ -98,4 +98,4 @@ def _interval(score: Mapping[str, Any]) -> dict[str, float] | None:
 
 def _slug(name: str) -> str:
     """The Hub wants an id-like dataset type, for local data too."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.removeprefix("builtin:")).strip("-") or "local"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.removeprefix(BUILTIN)).strip("-") or "local"

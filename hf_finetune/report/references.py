@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hf_finetune.types import RunReport
+from hf_finetune.types import BUILTIN, RunReport
 
-_BUILTIN = "builtin:"
 _UNQUOTED = r"[^\s\\/'\"<>|]"
 _ALONE = r"(?<![\w.:/\\])"
 _START = rf"{_ALONE}(?:~?/|[A-Za-z]:[\\/]|\\\\)"
@@ -44,13 +43,13 @@ def is_hub_data(report: RunReport) -> bool:
 def base_name(report: RunReport) -> str:
     """The base's Hub id, `builtin:…`, or the last component of its folder."""
     name = report.model["name"]
-    return name if is_hub_model(report) or report.model["builtin"] else last_component(name)
+    return name if is_hub_model(report) else last_component(name)
 
 
 def dataset_name(report: RunReport) -> str:
     """The dataset's Hub id, `builtin:…`, or the last component of its folder or file."""
     name = report.data["name"]
-    return name if is_hub_data(report) or name.startswith(_BUILTIN) else last_component(name)
+    return name if is_hub_data(report) else last_component(name)
 
 
 def start_name(report: RunReport) -> str | None:
@@ -61,8 +60,7 @@ def start_name(report: RunReport) -> str | None:
 
 def title(report: RunReport) -> str:
     """A short name for the result: base and dataset without namespace."""
-    base = last_component(base_name(report)).removeprefix(_BUILTIN)
-    return f"{base}-{last_component(dataset_name(report)).removeprefix(_BUILTIN)}"
+    return "-".join(last_component(name).removeprefix(BUILTIN) for name in (base_name(report), dataset_name(report)))
 
 
 def method(report: RunReport) -> str:
@@ -70,7 +68,7 @@ def method(report: RunReport) -> str:
     adapter, kind = report.recipe["adapter"], report.recipe["quantization"]["kind"]
     rank = adapter.get("rank")
     names = {"lora": f"LoRA (rank {rank})", "head_only": "Trained head", "full": "Full fine-tuning"}
-    return names[adapter["kind"]] + ("" if kind == "none" else f" on an {kind} base")
+    return names.get(adapter["kind"], str(adapter["kind"])) + ("" if kind == "none" else f" on an {kind} base")
 
 
 def shared_recipe(report: RunReport) -> dict[str, Any]:

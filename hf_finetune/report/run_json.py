@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
-from hf_finetune.types import Candidate, RunReport
+from hf_finetune.types import Candidate, Note, RunReport
 
 FILE = "run.json"
 FORMAT = 1
@@ -67,7 +67,10 @@ def read_report(path: Path) -> dict[str, Any]:
 def as_run_report(content: Mapping[str, Any]) -> RunReport:
     """The report that `read_report` gave, as the type that the summary and the card take."""
     known = {field.name: content[field.name] for field in fields(RunReport) if field.name in content}
-    return RunReport(**{**known, "rungs": tuple(Candidate(**rung) for rung in content["rungs"])})
+    # Until 2026-11-28 a note was one string.
+    notes = [Note(**note) if isinstance(note, Mapping) else note for note in content["data"].get("notes", ())]
+    rungs = tuple(Candidate(**rung) for rung in content["rungs"])
+    return RunReport(**{**known, "rungs": rungs, "data": {**content["data"], "notes": notes}})
 
 
 def _plain(value: Any, home: str, *, rounded: bool) -> Any:

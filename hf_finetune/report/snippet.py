@@ -29,7 +29,7 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
     Weights are read as float32: a base saved in half precision would not fit the float32 head. `backend="pil"`: the
     preprocessing that the model was trained and measured with.
     """
-    if merged or report.recipe["adapter"]["kind"] == "full":
+    if merged or report.whole:
         return _whole_model(repo or PLACE.replace("ADAPTER", "MODEL"))
     quantized = _quantization(report)
     imports = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageClassification"]

@@ -13,12 +13,8 @@ from hf_finetune.types import Candidate, Decision, Plan, RunReport
 from hf_finetune.units import format_bytes, format_seconds
 
 
-def render_plan(plan: Plan, overview: Mapping[str, str] | None = None, *, width: int | None = None) -> str:
-    """One table of name, value and reason.
-
-    `overview` opens it with what the recipe itself says (`model`, `data`, …: text). `width` in columns; None asks the
-    terminal and keeps within 60 to 120.
-    """
+def render_plan(plan: Plan, *, width: int | None = None) -> str:
+    """One table of name, value and reason, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
     rows: list[tuple[str, ...]] = [("setting", "value", "why")]
     for name, decision in vars(plan).items():
         if isinstance(decision, Decision):
@@ -27,9 +23,7 @@ def render_plan(plan: Plan, overview: Mapping[str, str] | None = None, *, width:
         parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory_bytes.items())
         total = format_bytes(sum(plan.memory_bytes.values()))
         rows.append(("memory", total, f"{parts} ({plan.memory_note})" if plan.memory_note else parts))
-    columns = width or terminal_width()
-    head = f"{plain_table(list(overview.items()), columns)}\n\n" if overview else ""
-    return f"{head}{plain_table(rows, columns)}\n"
+    return f"{plain_table(rows, width or terminal_width())}\n"
 
 
 def show(value: object) -> str:
@@ -91,7 +85,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
         rows.append(
             ("", f"out of memory {replays:,} times: micro-batch {report.plan['used']['micro_batch']} at the end")
         )
-    kind = "model" if report.recipe["adapter"]["kind"] == "full" else "adapter"
+    kind = "model" if report.whole else "adapter"
     rows.append((kind, str(run_dir / kind)))
     path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
     title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {len(labels):,} classes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,19 +23,13 @@ def predict_logits(
     *,
     batch: int,
     indices: Sequence[int] | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Logits float32 [len(indices), C] (all rows where `indices` is None), in order, the model in eval mode.
 
     All of them at once: for few rows. A lack of memory halves the batch and goes on.
     """
     chosen = np.arange(len(rows)) if indices is None else np.asarray(indices)
-    found = []
-    for here, logits in _batches(model, rows, preprocess, chosen, batch):
-        found.append(logits)
-        if progress is not None:
-            progress(len(here))
-    return np.concatenate(found)
+    return np.concatenate([logits for _, logits in _batches(model, rows, preprocess, chosen, batch)])
 
 
 @torch.no_grad()

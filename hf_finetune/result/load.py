@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, first_line
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
 from hf_finetune.types import Labels, Preprocess
@@ -60,7 +60,7 @@ def load_result(
     folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
-    if manifest.adapter["kind"] == "full":
+    if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
 
@@ -95,7 +95,7 @@ def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:
                 folder, dtype=dtype, output_loading_info=True
             )
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise AdapterError(f"The weights in {folder} cannot be read: {reason}.", "Copy the folder again.") from error
     lost = sorted(map(str, report["missing_keys"]))
     if lost:
@@ -107,7 +107,7 @@ def base_of(folder: Path, manifest: Manifest, base: str | None = None) -> Model:
     """Where the base model of the result in `folder` is; `base` names it where it has moved."""
     from hf_finetune.backbones.config import Model
 
-    location = base or (str(folder / "base") if manifest.base.startswith("builtin:") else manifest.base)
+    location = base or (str(folder / "base") if manifest.brings_base else manifest.base)
     return Model(name=location, revision=manifest.revision if base is None else None)
 
 

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.adapters import KINDS
 from hf_finetune.errors import AdapterError
-from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest
+from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
 
 FILE = "hf_finetune.json"
 FORMAT = 1
@@ -36,6 +37,17 @@ class Manifest:
     head: tuple[str, ...]
     labels: tuple[str, ...]
     preprocess: Preprocess
+
+    @property
+    def whole(self) -> bool:
+        """True where the folder holds a whole model and not an adapter."""
+        known = KINDS.get(self.adapter["kind"])  # a later version may know more
+        return known is not None and known.whole
+
+    @property
+    def brings_base(self) -> bool:
+        """True where the base comes with this package, and so lies in the folder, too."""
+        return is_builtin(self.base)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import AdapterError, MachineError, ModelError
+from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, logits_of, stock_logits
 from hf_finetune.result.load import base_of, find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
@@ -78,7 +79,7 @@ def write_merged(
     if pixels is None:
         pixels = generated_pixels(manifest.preprocess)
     with _staged(target) as staged:
-        if manifest.adapter["kind"] == "full":
+        if manifest.whole:
             expected = _copy_whole(folder, staged, manifest, pixels)
         else:
             expected = _merge(folder, staged, manifest, pixels, base)
@@ -123,17 +124,8 @@ def _staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-@contextmanager
-def _failed_writes_are_said(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise MachineError(
-            f"{folder} could not be written to: {str(error).strip().splitlines()[0]}.",
-            "Free some space, or give another folder; nothing half-written was left.",
-        ) from error
+def _failed_writes_are_said(folder: Path) -> AbstractContextManager[None]:
+    return failed_writes_are_said(folder, "Free some space, or give another folder; nothing half-written was left.")
 
 
 def _copy_whole(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
     """Write everything but the card into the folder `staged`, replacing what an interrupted run left there."""
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    builtin = manifest.base.startswith("builtin:")
     if isinstance(model, PeftModel):
         # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
         model.save_pretrained(str(staged), save_embedding_layers=False)
@@ -35,7 +34,7 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
         for key in ("quantization_config", "_name_or_path"):  # the second is a folder of this machine
             config.pop(key, None)
         (staged / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True, default=str), encoding="utf-8")
-        if builtin:
+        if manifest.brings_base:
             shutil.copytree(builtin_path(manifest.base), staged / "base")
     else:
         model.save_pretrained(staged, state_dict=unshared_state(model))
@@ -61,13 +60,13 @@ def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def _name_base(path: Path, manifest: Manifest) -> None:
     """PEFT writes no revision, and the folder that the base was loaded from."""
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = "base" if manifest.base.startswith("builtin:") else manifest.base
+    config["base_model_name_or_path"] = "base" if manifest.brings_base else manifest.base
     config["revision"] = manifest.revision
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _save_processor(manifest: Manifest, staged: Path) -> None:
-    location = str(builtin_path(manifest.base)) if manifest.base.startswith("builtin:") else manifest.base
+    location = str(builtin_path(manifest.base)) if manifest.brings_base else manifest.base
     processor = stock_processor(location, manifest.revision)
     # timm's processor is its config.json, which is there already; its save_pretrained does nothing but warn.
     if type(processor).__name__ != "TimmWrapperImageProcessor":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from hf_finetune.errors import MachineError, RunFolderError
+from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.types import Index, Plan
 
@@ -57,9 +58,9 @@ class RunFolder:
     def held(self) -> Path:
         return self.path / "held.npz"
 
-    def result(self, kind: str) -> Path:
-        """Where the result goes: `adapter/`, or `model/` for full fine-tuning."""
-        return self.path / ("model" if kind == "full" else "adapter")
+    def result(self, *, whole: bool) -> Path:
+        """Where the result goes: `adapter/`, or `model/` for a whole model."""
+        return self.path / ("model" if whole else "adapter")
 
     def is_finished(self) -> bool:
         """run.json is written last."""
@@ -145,22 +146,10 @@ def locked(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def full_disk_is_said(folder: RunFolder) -> Iterator[None]:
-    """Turn a failed write (OSError, safetensors' or torch's own error) into a MachineError that names the folder."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        text = str(error).strip().split("\n")[0]
-        # torch.save reports a failed write as a RuntimeError of its zip writer; other RuntimeErrors are not ours.
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in text:
-            raise
-        raise MachineError(
-            f"output.dir: {folder.path} could not be written to: {text}.",
-            "Free some space and run the same command again: it goes on from the last whole checkpoint.",
-        ) from error
+def full_disk_is_said(folder: RunFolder) -> AbstractContextManager[None]:
+    """Say of a write that fails inside what a person can do about the run."""
+    hint = "Free some space and run the same command again: it goes on from the last whole checkpoint."
+    return failed_writes_are_said(folder.path, hint, key="output.dir")
 
 
 def refuse_changed_data(folder: RunFolder, index: Index) -> None:

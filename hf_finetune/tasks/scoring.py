@@ -1,4 +1,4 @@
-"""Which numbers are reported for a split, and the comparison of two models on the same rows.
+"""Which numbers are reported for a split.
 
 The formulas are those of `measures.py`; a full score goes through the `evaluate` modules of `metrics/`, a quick one
 (after every evaluation while training) calls the same formulas directly.
@@ -123,40 +123,3 @@ def _by_class(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
     if len(names) <= LARGEST_MATRIX:
         result["confusion"] = (load("confusion_matrix").compute(**rows) or {})["confusion_matrix"]
     return result
-
-
-def paired(predicted_a: np.ndarray, predicted_b: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Compare two models' predicted class ids (int64 [N]) on the same rows.
-
-    `difference` is accuracy of a minus accuracy of b with its 95 % paired bootstrap interval `low`, `high`; `only_a`
-    and `only_b` count the rows that just that one gets right; `p` is the exact two-sided McNemar test (McNemar 1947).
-    Raises DataError where there are no rows, ValueError where the lengths differ.
-    """
-    if not len(predicted_a) == len(predicted_b) == len(labels):
-        raise ValueError(f"equal lengths are expected: {len(predicted_a)}, {len(predicted_b)}, {len(labels)}")
-    rows = len(labels)
-    if rows == 0:
-        raise measures.no_rows()
-    right_a, right_b = predicted_a == labels, predicted_b == labels
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    # A row adds +1, −1 or 0 to the difference, so resampling rows is a multinomial draw over these three.
-    chances = [only_a / rows, only_b / rows, (rows - only_a - only_b) / rows]
-    draws = np.random.default_rng(0).multinomial(rows, chances, measures.RESAMPLES)
-    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / rows, [2.5, 97.5])
-    return {
-        "difference": (only_a - only_b) / rows,
-        "low": float(low),
-        "high": float(high),
-        "only_a": only_a,
-        "only_b": only_b,
-        "p": _two_sided_sign_test(only_a, only_b),
-    }
-
-
-def _two_sided_sign_test(first: int, second: int) -> float:
-    """Chance of a split at least as uneven as first : second when each side is equally likely; whole numbers, exact."""
-    trials, term, total = first + second, 1, 0
-    for successes in range(min(first, second) + 1):
-        total += term
-        term = term * (trials - successes) // (successes + 1)
-    return min(1.0, 2 * total / 2**trials)

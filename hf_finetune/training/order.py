@@ -43,9 +43,6 @@ class ShuffledUpdates(Dataset[Batch]):
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         return self._rows.__getitems__(self._order[np.asarray(positions)].tolist())
 
-    def __getitem__(self, position: int) -> Batch:
-        return {key: value[0] for key, value in self.__getitems__([position]).items()}
-
 
 def as_batch(batch: Batch) -> Batch:
     """The collator: rows arrive as a batch already."""

@@ -9,7 +9,10 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
+from hf_finetune.adapters import KINDS
 from hf_finetune.section import Section
+from hf_finetune.training.config import Train
+from hf_finetune.training.optimizers import OPTIMIZERS
 
 FOLDERS = {"adapters": "Adapter", "quantizers": "Quantizer", "tasks": "Task"}
 
@@ -50,3 +53,9 @@ def test_each_section_has_a_kind_of_its_own_and_no_subclass(folder: str) -> None
     kinds = [member.model_fields["kind"].default for member in union(folder)]
     assert len(set(kinds)) == len(kinds)
     assert [member for member in union(folder) if member.__subclasses__()] == []
+
+
+def test_every_optimizer_can_be_chosen_and_every_adapter_has_a_rate_for_it() -> None:
+    assert set(get_args(Train.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
+    families = {optimizer.family for optimizer in OPTIMIZERS.values()}
+    assert {kind: set(adapter.base_rates) for kind, adapter in KINDS.items()} == dict.fromkeys(KINDS, families)

@@ -25,9 +25,7 @@ def test_facts_of_a_vit_name_its_parts(tmp_path: Path) -> None:
     assert facts.head_in_features == 64
     assert facts.head_parameters_per_label == 65
     assert facts.blocks == ("vit.layers.0", "vit.layers.1")
-    assert facts.pooling == "cls"
     assert facts.supports_checkpointing
-    assert not facts.has_batch_norm
     assert (facts.preprocess.height, facts.preprocess.width) == (32, 32)
     assert {role: len(names) for role, names in facts.targets.items()} == {"attention": 8, "mlp": 4}
     assert facts.excluded == {
@@ -58,8 +56,6 @@ def test_facts_of_a_timm_cnn_count_convolutions_as_lora_does(tmp_path: Path) -> 
     assert facts.library == "timm"
     assert facts.architecture == "test_resnet"
     assert facts.head == ("timm_model.fc",)
-    assert facts.has_batch_norm
-    assert facts.pooling == "mean"
     assert facts.quantizable_parameters == 0
     assert set(facts.targets) == {"conv"}
     kernel = next(name for name in facts.targets["conv"] if name.endswith("layer1.0.conv2"))
@@ -73,7 +69,6 @@ def test_timm_and_transformers_count_the_same_activations(tmp_path: Path) -> Non
     stock = read_facts(Model(name=str(write_vit(tmp_path / "vit"))))
 
     assert timm.saved_bytes_per_image == stock.saved_bytes_per_image
-    assert timm.pooling == stock.pooling == "cls"
     assert len(timm.blocks) == len(stock.blocks) == 2
 
 

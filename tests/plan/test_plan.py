@@ -28,16 +28,14 @@ FACTS = BackboneFacts(
     head=("classifier",),
     head_in_features=768,
     blocks=tuple(f"layer.{number}" for number in range(12)),
-    pooling="cls",
     preprocess=PREPROCESS,
     supports_checkpointing=True,
-    has_batch_norm=False,
     targets={"attention": QKV},
     excluded={},
     module_shapes=dict.fromkeys(QKV, (768, 2304)),
     saved_bytes_per_image=150_000_000,
 )
-CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, 10**11, "Linux")
+CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, "Linux")
 GPU = replace(CPU, device="cuda", device_name="some GPU", device_memory_bytes=8 * 10**9, bf16=True)
 
 

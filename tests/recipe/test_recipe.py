@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -225,3 +226,20 @@ def test_what_cannot_be_said_of_a_start(tmp_path: Path, adapter: dict[str, objec
 def test_only_lora_starts_from_an_adapter() -> None:
     text = refused({"adapter": {"kind": "head_only", "from": "user/other"}})
     assert "adapter.from: unknown key; it knows kind" in text
+
+
+WRONG = (None, 3, 3.5, -1, 1e9, float("nan"), "x", "", "auto", True, [], ["x"], [1, 2, 3], {"a": 1}, {"kind": "x"})
+
+
+@pytest.mark.parametrize("section", [name for name, field in Recipe.model_fields.items() if name != "ladder"])
+def test_no_wrong_value_is_answered_in_pydantics_own_words(section: str) -> None:
+    annotation = Recipe.model_fields[section].annotation
+    members: tuple[Any, ...] = get_args(annotation) or (annotation,)
+    for member in members:
+        kind = {"kind": member.model_fields["kind"].default} if "kind" in member.model_fields else {}
+        for key, field in member.model_fields.items():
+            for value in WRONG:
+                try:
+                    load_recipe({section: {**kind, field.alias or key: value}})
+                except RecipeError as error:
+                    assert "nput should" not in error.message and "unable to" not in error.message, error.message

@@ -11,7 +11,7 @@ from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.fields import DataFields, MachineFields, ModelFields, PeakFields
 from hf_finetune.run.folder import plan_as_dict
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import Candidate, Decision, Plan, RunReport
+from hf_finetune.types import Candidate, Decision, Note, Plan, RunReport
 
 TRASHNET = ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
 AWKWARD = [
@@ -112,7 +112,7 @@ def example(
         "rejected": [
             {"name": "train/glass/empty.jpg", "split": "train", "reason": f"cannot open '{data}/train/glass/empty.jpg'"}
         ],
-        "notes": [f"3 images of {data} lie in two splits under other labels: C:\\Users\\anna\\a.jpg | b"],
+        "notes": [Note("3 images lie in two splits under other labels", f"{data}: C:\\Users\\anna\\a.jpg | b")],
     }
     machine: MachineFields = {
         "device": "cpu",

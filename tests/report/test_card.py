@@ -14,6 +14,7 @@ from hf_finetune.data.index.duplicates import describe
 from hf_finetune.report.card import model_card
 from hf_finetune.report.references import last_component, without_paths
 from hf_finetune.report.snippet import stock_snippet
+from hf_finetune.types import Note
 from tests.report.example import AWKWARD, TRASHNET, example
 
 HUB = {"model": "timm/vit_tiny", "commit": "c" * 40, "data": "garythung/trashnet", "data_commit": "d" * 40}
@@ -92,6 +93,13 @@ def test_a_card_counts_duplicates_and_names_no_file_of_theirs() -> None:
     assert "1 image found byte-equal in more than one split" in text
     assert "1 image found under contradictory labels" in text
     assert "Jane" not in text and "patient" not in text
+
+
+def test_a_note_of_an_older_run_may_name_anything_and_is_only_counted() -> None:
+    report = example()
+    text = model_card(replace(report, data={**report.data, "notes": ["1 image ignored: Jane_Doe.jpg", Note("a", "b")]}))
+    assert "- a\n- Notes on the data that may name files and are kept in run.json: 1.\n" in text
+    assert "Jane" not in text
 
 
 def test_a_local_base_is_named_by_its_folder_with_the_fingerprint_of_its_weights() -> None:

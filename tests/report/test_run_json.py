@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hf_finetune.errors import RunFolderError
-from hf_finetune.report.run_json import read_report, write_report
+from hf_finetune.report.run_json import as_run_report, read_report, write_report
+from hf_finetune.types import Note
 from tests.report.example import example
 
 
@@ -102,3 +103,9 @@ def test_a_damaged_or_foreign_report_is_refused_by_name(tmp_path: Path, content:
     path.write_text(content, "utf-8")
     with pytest.raises(RunFolderError, match=r"run\.json"):
         read_report(path)
+
+
+def test_notes_come_back_as_they_were_and_those_of_older_runs_as_text(tmp_path: Path) -> None:
+    notes = [Note("1 image ignored", "x.jpg"), Note("no names"), "an older note: x.jpg"]
+    write_report(replace(example(), data={"notes": notes}), tmp_path)
+    assert as_run_report(read_report(tmp_path / "run.json")).data["notes"] == notes

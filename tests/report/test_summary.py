@@ -21,21 +21,17 @@ RUN = Path("runs/trashnet")
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_plan_names_every_decision_with_value_and_reason_within_the_width(width: int) -> None:
-    text = render_plan(plan(), {"model": "timm/vit_tiny", "data": "beans"}, width=width)
+    text = render_plan(plan(), width=width)
     words = " ".join(text.split())
     for name, decision in vars(plan()).items():
         if isinstance(decision, Decision):
             assert re.search(rf"^{name} +{re.escape(show(decision.value))} ", text, re.MULTILINE), name
     assert "\nmemory " in text
     assert "activations 610 MB" in words
-    assert "model timm/vit_tiny data beans setting value why device cpu" in words
+    assert words.startswith("setting value why device cpu ")
     longest = max(len(line) for line in text.splitlines())
     # Only a word that no line could hold may stand out: recipe keys are never broken.
     assert longest <= max(width, 36 + len("train.effective_batch_size,"))
-
-
-def test_a_plan_without_an_overview_opens_with_its_table() -> None:
-    assert render_plan(plan(), width=80).startswith("setting ")
 
 
 def test_neither_text_holds_control_or_colour_codes() -> None:

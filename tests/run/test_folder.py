@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_finetune.errors import RunFolderError
+from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.run.folder import claim, locked
+from hf_finetune.run.folder import RunFolder, claim, full_disk_is_said, locked
 
 
 def recipe_in(folder: Path, **train: object):
@@ -81,3 +82,18 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     after = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
     assert "another process is at work in" in inside.stdout
     assert (after.stdout, after.returncode) == ("", 0)
+
+
+def test_a_write_that_fails_is_said_with_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"output\.dir: .* could not be written to: \[Errno 28\]"):  # noqa: SIM117
+        with full_disk_is_said(RunFolder(tmp_path)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset"), OSError("image file is truncated"), RuntimeError("CUDA error")]
+)
+def test_what_is_no_failed_write_is_not_called_one(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, full_disk_is_said(RunFolder(tmp_path)):
+        raise error
+    assert caught.value is error

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from hf_finetune.errors import DataError, TrainingError
 from hf_finetune.tasks import measures
-from hf_finetune.tasks.scoring import answers_of, paired, score_answers
+from hf_finetune.tasks.scoring import answers_of, score_answers
 from hf_finetune.types import Answers
 
 
@@ -173,43 +172,6 @@ def test_twenty_thousand_classes_are_scored_in_seconds_without_a_copy_of_the_log
     assert result["rows"] == 1_000
     assert peak < logits.nbytes
     assert seconds < 10
-
-
-def test_paired_comparison_by_hand() -> None:
-    labels = np.zeros(20, np.int64)
-    a, b = np.zeros(20, np.int64), np.zeros(20, np.int64)
-    a[:2] = 1  # wrong in 2 rows that b gets right
-    b[2:9] = 1  # wrong in 7 rows that a gets right
-    result = paired(a, b, labels)
-    assert (result["only_a"], result["only_b"], result["difference"]) == (7, 2, 0.25)
-    assert result["p"] == pytest.approx(binomtest(2, 9).pvalue)
-    assert result["low"] < 0.25 < result["high"]
-
-
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (5, 5), (3, 11), (480, 610), (0, 2_000)])
-def test_mcnemars_p_is_the_exact_binomial_one(first: int, second: int) -> None:
-    labels = np.zeros(first + second + 1, np.int64)
-    a, b = labels.copy(), labels.copy()
-    b[:first] = 1
-    a[first : first + second] = 1
-    expected = binomtest(first, first + second).pvalue if first + second else 1.0
-    assert paired(a, b, labels)["p"] == pytest.approx(expected, rel=1e-9, abs=1e-300)
-
-
-def test_the_paired_interval_is_narrower_than_the_two_single_ones_when_models_agree() -> None:
-    rng = np.random.default_rng(4)
-    labels = np.zeros(500, np.int64)
-    a = (rng.random(500) < 0.15).astype(np.int64)
-    b = a.copy()
-    b[:5] = 0
-    result = paired(a, b, labels)
-    low, high = measures.accuracy_interval(float((a == 0).mean()), 500)
-    assert result["high"] - result["low"] < (high - low) / 3
-
-
-def test_a_paired_comparison_without_rows_is_refused() -> None:
-    with pytest.raises(DataError, match="found none"):
-        paired(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def test_answers_batch_by_batch_score_like_all_logits_at_once() -> None:

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.adapters.starting.fetch import CONFIG, WEIGHTS, Fetched
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -41,7 +41,7 @@ def read_config(fetched: Fetched) -> LoraConfig:
             warnings.simplefilter("ignore")  # options of a newer PEFT, and a flag that it corrects itself
             config = LoraConfig.from_pretrained(str(fetched.folder)) if kind == "LORA" else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        text = str(error).split("\n")[0]
+        text = first_line(error)
         raise AdapterError(f"{where}: its {CONFIG} cannot be used: {text}", "fetch or save it again") from error
     if not isinstance(config, LoraConfig):
         raise AdapterError(

@@ -1,6 +1,6 @@
 """The torch datasets over the image store, and what turns their batches into a backbone's input.
 
-Owns: gathering a whole batch at once, the keys of a batch, cutting a batch, and preparing it on the training device.
+Owns: gathering a whole batch at once, the keys of a batch, and preparing it on the training device.
 Does not own storage (store.py implements PixelRows), augmentation (augmenter.py) or the loop (training).
 
 Keys of a training batch of B rows: `pixel_values` uint8 [B, 3, S, S], `labels` and `rows` int64 [B], `sizes` int64
@@ -11,7 +11,6 @@ Keys of a training batch of B rows: `pixel_values` uint8 [B, 3, S, S], `labels` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,24 +27,16 @@ _PARTNER = "partner_"
 
 
 class TrainRows(Dataset[Batch]):
-    """Training rows with everything random about them already drawn for the current epoch.
-
-    The epoch lives in shared memory, so that `set_epoch` reaches loader processes that are already running
-    (`persistent_workers`).
-    """
+    """Training rows with everything random about them already drawn for the current epoch."""
 
     def __init__(self, rows: PixelRows, augmenter: Augmenter, seed: int) -> None:
         self.rows = rows
         self.augmenter = augmenter
         self.seed = seed
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch.item())
 
     def set_epoch(self, epoch: int) -> None:
         """Every epoch draws anew, and the same epoch draws the same.
@@ -54,7 +45,7 @@ class TrainRows(Dataset[Batch]):
         does so for one process from the start, but neither with several ranks nor after a resume inside an epoch,
         where every epoch would repeat the first one's draws.
         """
-        self._epoch.fill_(epoch)
+        self.epoch = epoch
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch of these rows, gathered at once; torch's loader calls it where it exists."""
@@ -81,10 +72,6 @@ class TrainRows(Dataset[Batch]):
             **{_DRAW + name: values for name, values in draws.items()},
         }
 
-    def __getitem__(self, index: int) -> Batch:
-        """One row, without the batch dimension."""
-        return {name: values[0] for name, values in self.__getitems__([index]).items()}
-
 
 class EvalRows(Dataset[Batch]):
     """Evaluation rows at the checkpoint's exact geometry: `pixel_values` uint8 [B, 3, H, W], `labels`, `rows`."""
@@ -102,19 +89,6 @@ class EvalRows(Dataset[Batch]):
             "labels": torch.from_numpy(np.asarray(self.rows.labels)[rows].astype(np.int64)),
             "rows": torch.from_numpy(rows),
         }
-
-    def __getitem__(self, index: int) -> Batch:
-        return {name: values[0] for name, values in self.__getitems__([index]).items()}
-
-
-def collate(batch: Any) -> Any:
-    """What `__getitems__` gave is already a batch."""
-    return batch
-
-
-def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
-    """Rows `start` to `stop` of a batch; preparing slices gives the slices of preparing the whole."""
-    return {name: values[start:stop] for name, values in batch.items()}
 
 
 def prepare(

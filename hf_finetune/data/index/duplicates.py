@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from hf_finetune.data.sources.source import TAIL_BYTES, SourceRow, count, listing, tail_digest
-from hf_finetune.types import Reader
+from hf_finetune.types import Note, Reader
 
 SHOWN = 5
 
@@ -36,7 +36,7 @@ def equal_rows(rows: Sequence[SourceRow], reader: Reader) -> list[list[int]]:
     return sorted(groups)
 
 
-def describe(groups: Iterable[Sequence[tuple[str, str, str]]]) -> list[str]:
+def describe(groups: Iterable[Sequence[tuple[str, str, str]]]) -> list[Note]:
     """Notes on groups of byte-equal rows, each (split, label, name), that span two splits or two labels."""
     leaks: list[str] = []
     contradictions: list[str] = []
@@ -49,12 +49,11 @@ def describe(groups: Iterable[Sequence[tuple[str, str, str]]]) -> list[str]:
             contradictions.append(f"{names} ({listing(labels)})")
     notes = []
     if leaks:
-        notes.append(
-            f"{count(len(leaks), 'image')} found byte-equal in more than one split, so that scores are not quite on "
-            f"unseen images: {_some(leaks)}"
-        )
+        found = f"{count(len(leaks), 'image')} found byte-equal in more than one split"
+        notes.append(Note(f"{found}, so that scores are not quite on unseen images", _some(leaks)))
     if contradictions:
-        notes.append(f"{count(len(contradictions), 'image')} found under contradictory labels: {_some(contradictions)}")
+        text = f"{count(len(contradictions), 'image')} found under contradictory labels"
+        notes.append(Note(text, _some(contradictions)))
     return notes
 
 

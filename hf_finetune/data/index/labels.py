@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.source import RawLabel, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
-from hf_finetune.types import Labels, Rejected, Split
+from hf_finetune.types import Labels, Note, Rejected, Split
 
 NO_LABEL = "no label"
 Labelled = tuple[SourceRow, int]  # a row and its label's id
@@ -46,7 +46,7 @@ def encode(
     return Labels(names), rows, rejected
 
 
-def check_between_splits(labels: Labels, rows: Mapping[Split, Sequence[Labelled]], source: str) -> list[str]:
+def check_between_splits(labels: Labels, rows: Mapping[Split, Sequence[Labelled]], source: str) -> list[Note]:
     """Notes on classes that only some splits have, and on names that are hard to tell apart.
 
     Raises DataError where training has fewer than two classes, or another split has a class that training lacks.
@@ -65,13 +65,13 @@ def check_between_splits(labels: Labels, rows: Mapping[Split, Sequence[Labelled]
         _refuse_unknown(split, found - train, labels, train)
         if missing := sorted(train - found):
             names = [labels.names[number] for number in missing]
-            notes.append(f"{split} has no row of {count(len(names), 'class', 'classes')}: {listing(names)}")
+            notes.append(Note(f"{split} has no row of {count(len(names), 'class', 'classes')}: {listing(names)}"))
     if unused := sorted(set(range(len(labels.names))).difference(*present.values())):
         names = [labels.names[number] for number in unused]
-        notes.append(f"no row at all of {count(len(names), 'class', 'classes')}: {listing(names)}")
+        notes.append(Note(f"no row at all of {count(len(names), 'class', 'classes')}: {listing(names)}"))
     folded = Counter(name.casefold().strip() for name in labels.names)
     if alike := [name for name in labels.names if folded[name.casefold().strip()] > 1]:
-        notes.append(f"classes that differ only in case or blanks are kept apart: {listing(map(repr, alike))}")
+        notes.append(Note(f"classes that differ only in case or blanks are kept apart: {listing(map(repr, alike))}"))
     return notes
 
 

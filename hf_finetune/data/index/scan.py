@@ -23,7 +23,7 @@ from hf_finetune.data.sources.naming import (
 )
 from hf_finetune.data.sources.source import Source, SourceRow, count
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Index, Labels, Rejected, Row, Split
+from hf_finetune.types import SPLITS, Index, Labels, Note, Rejected, Row, Split, is_builtin
 
 
 def scan(config: Data, *, seed: int) -> Index:
@@ -121,7 +121,7 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
 Rows = Mapping[Split, list[labels.Labelled]]
 
 
-def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[int]], list[str]]:
+def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[int]], list[Note]]:
     """Positions (over all splits in order) of byte-equal rows, and notes on those that do harm."""
     everything = [(split, row, label) for split, part in rows.items() for row, label in part]
     groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
@@ -133,7 +133,7 @@ def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[in
 
 def _cut_missing(
     names: Labels, rows: Rows, groups: list[list[int]], config: Data, seed: int
-) -> tuple[Rows, tuple[Split, ...], list[str]]:
+) -> tuple[Rows, tuple[Split, ...], list[Note]]:
     """All splits, the names of those that were cut from train, and notes."""
     shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
     shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
@@ -145,12 +145,12 @@ def _cut_missing(
 
 def _source(config: Data) -> Source:
     name = config.name
-    if name.startswith("builtin:"):
-        from hf_finetune.data.sources.digits import read_digits
+    if is_builtin(name):
+        from hf_finetune.data.sources.digits import NAME, read_digits
 
-        if name != "builtin:digits":
-            raise DataError(f"data.name: builtin:digits is the one built-in dataset, found {name}", "did you mean it?")
-        refuse_unused(config, "builtin:digits", "revision", "config", "image_column", "label_column")
+        if name != NAME:
+            raise DataError(f"data.name: {NAME} is the one built-in dataset, found {name}", "did you mean it?")
+        refuse_unused(config, NAME, "revision", "config", "image_column", "label_column")
         return read_digits()
     path = Path(name).expanduser()
     try:
@@ -194,14 +194,14 @@ def _file_source(path: Path, config: Data) -> Source:
     return read_tables([(path.absolute(), None)], path.absolute().parent, config, name=str(path))
 
 
-def _unlabelled(split: Split, own: str, size: int, config: Data) -> str:
+def _unlabelled(split: Split, own: str, size: int, config: Data) -> Note:
     asked: Mapping[Split, str | None] = {"validation": config.validation_split, "test": config.test_split}
     if asked[split] is not None:
         raise DataError(
             f"data.{split}_split: labelled rows are expected, found {count(size, 'row')} without a label in {own!r}",
             f"name a split with labels, or set data.{split}_split to null",
         )
-    return f"split {own} is not used: none of its {count(size, 'row')} has a label"
+    return Note(f"split {own} is not used: none of its {count(size, 'row')} has a label")  # a usual name of a split
 
 
 def _refuse_empty(source: Source, found: Mapping[Split, list[Any]], rejected: list[Rejected]) -> None:

@@ -15,10 +15,10 @@ from hf_finetune.data.index.labels import Labelled
 from hf_finetune.data.sources.naming import ALIASES, split_of
 from hf_finetune.data.sources.source import Source, count, listing
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Labels, Split
+from hf_finetune.types import SPLITS, Labels, Note, Split
 
 
-def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[str]]:
+def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
     """The dataset's own name of each split that it gives, train first, and notes on those that are not used.
 
     Raises DataError where a named split is not there, is named twice, or no training split can be told.
@@ -62,7 +62,7 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[str]]:
         f"{name} ({count(len(rows), 'row')})" for name, rows in source.splits.items() if name not in given.values()
     ]
     in_order: dict[Split, str] = {split: given[split] for split in SPLITS if split in given}
-    return in_order, [f"splits not used: {listing(unused)}"] if unused else []
+    return in_order, [Note("splits not used", listing(unused))] if unused else []
 
 
 def find(source: Source, config: Data, split: Split) -> str:
@@ -107,7 +107,7 @@ def cut(
     shares: Mapping[Split, float],
     equal: Sequence[Sequence[int]],
     seed: int,
-) -> tuple[dict[Split, list[Labelled]], list[str]]:
+) -> tuple[dict[Split, list[Labelled]], list[Note]]:
     """Cuts `shares` (of the rows given) out of train; returns train and each cut split, in the order given, and notes.
 
     Every class with two rows or more keeps one in train; a class's share is its largest-remainder part of
@@ -123,7 +123,7 @@ def cut(
     sizes = Counter(class_of)
     left = Counter(sizes)
     side: dict[int, Split] = {}
-    notes: list[str] = []
+    notes: list[Note] = []
     units = _units(rows, equal, seed)
     for split in reversed(SPLITS[1:]):  # test first: it then stays the same whatever the validation share is
         share = shares.get(split, 0.0)
@@ -140,10 +140,8 @@ def cut(
         side.update(dict.fromkeys(taken, split))
         reached = {class_of[number] for number in taken}
         if absent := [labels.names[label] for label in sorted(sizes) if label not in reached]:
-            notes.append(
-                f"{split} was cut without a row of {count(len(absent), 'class', 'classes')} "
-                f"with few rows: {listing(absent)}"
-            )
+            few = f"{count(len(absent), 'class', 'classes')} with few rows: {listing(absent)}"
+            notes.append(Note(f"{split} was cut without a row of {few}"))
     parts: dict[Split, list[Labelled]] = {"train": [], **{split: [] for split in shares}}
     for number, row in enumerate(rows):
         parts[side.get(number, "train")].append(row)

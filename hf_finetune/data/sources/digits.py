@@ -16,6 +16,9 @@ import numpy as np
 from hf_finetune.data.sources.readers import BytesReader
 from hf_finetune.data.sources.source import Source, SourceRow
 from hf_finetune.errors import DataError
+from hf_finetune.types import BUILTIN
+
+NAME = f"{BUILTIN}digits"
 
 
 def read_digits() -> Source:
@@ -33,13 +36,13 @@ def read_digits() -> Source:
         for number, target in enumerate(targets)
     ]
     return Source(
-        name="builtin:digits",
+        name=NAME,
         splits={"train": rows},
         reader=BytesReader(tuple(images)),
         has_splits=False,
         label_names=tuple(str(digit) for digit in range(10)),
         licence="cc-by-4.0",
-        stamp="builtin:digits 1",
+        stamp=f"{NAME} 1",
     )
 
 
@@ -50,7 +53,7 @@ def read_values() -> tuple[np.ndarray, np.ndarray]:
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise DataError("data.name: builtin:digits needs scikit-learn, found none", "pip install scikit-learn")
+        raise DataError(f"data.name: {NAME} needs scikit-learn, found none", "pip install scikit-learn")
     path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if path.is_file():
         with gzip.open(path, "rt", encoding="ascii") as file:

@@ -17,6 +17,7 @@ from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES, refu
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
+from hf_finetune.types import Note
 
 IGNORED_NAMES = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"))
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
@@ -226,25 +227,28 @@ def _refuse_layout(root: Path, files: Files, rows: list[SourceRow], stray: list[
         )
 
 
-def _ignored(files: Files) -> list[str]:
+def _ignored(files: Files) -> list[Note]:
     if not files.others:
         return []
     kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in files.others)
     texts = listing(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
-    return [f"{count(len(files.others), 'file')} ignored that are not images by suffix: {texts}"]
+    return [Note(f"{count(len(files.others), 'file')} ignored that are not images by suffix", texts)]
 
 
-def _notes(files: Files, stray: list[str], elsewhere: Counter[str]) -> list[str]:
+def _notes(files: Files, stray: list[str], elsewhere: Counter[str]) -> list[Note]:
     notes = _ignored(files)
     if stray:
-        notes.append(f"{count(len(stray), 'image')} ignored that are in no class folder: {listing(map(plain, stray))}")
+        text = f"{count(len(stray), 'image')} ignored that are in no class folder"
+        notes.append(Note(text, listing(map(plain, stray))))
     if elsewhere:
         texts = listing(f"{plain(name)} ({count(number, 'image')})" for name, number in sorted(elsewhere.items()))
-        notes.append(f"images ignored that are in no split folder: {texts}")
+        notes.append(Note("images ignored that are in no split folder", texts))
     return notes
 
 
-def _empty_classes(files: Files, classes: set[tuple[str, str]], own_splits: tuple[str, ...], config: Data) -> list[str]:
+def _empty_classes(
+    files: Files, classes: set[tuple[str, str]], own_splits: tuple[str, ...], config: Data
+) -> list[Note]:
     """Notes on class folders without an image. Raises DataError for one in train."""
     depth = 1 if own_splits else 0
     empty = []
@@ -261,4 +265,4 @@ def _empty_classes(files: Files, classes: set[tuple[str, str]], own_splits: tupl
                 "add images to it, or remove the folder",
             )
         empty.append(plain(name))
-    return [f"{count(len(empty), 'folder')} without an image: {listing(empty)}"] if empty else []
+    return [Note(f"{count(len(empty), 'folder')} without an image", listing(empty))] if empty else []

@@ -6,7 +6,7 @@ import errno
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import listing
-from hf_finetune.errors import DataError
+from hf_finetune.errors import DataError, first_line
 from hf_finetune.network.patience import causes
 
 
@@ -109,14 +109,10 @@ def _other(error: BaseException, causes: list[BaseException], config: Data, loca
             else ("it is not in the cache either")
         )
         return DataError(
-            f"data.name: the Hub could not be reached for {config.name}: {type(error).__name__}: {_first_line(error)}",
+            f"data.name: the Hub could not be reached for {config.name}: {type(error).__name__}: {first_line(error)}",
             _joined(local_hint, f"check the network and try again; {held}"),
         )
     return DataError(
-        f"data.name: {config.name} could not be loaded: {type(error).__name__}: {_first_line(error)}",
+        f"data.name: {config.name} could not be loaded: {type(error).__name__}: {first_line(error)}",
         "look at the dataset's page on the Hub; data.config and data.revision choose what is loaded",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no text"])[0]

@@ -19,6 +19,7 @@ from hf_finetune.data.sources.naming import split_of
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
 from hf_finetune.errors import DataError
+from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
@@ -34,7 +35,7 @@ def read_parquet(
     flat = [(split, path.absolute()) for split, paths in files.items() for path in paths]
     splits: dict[str, list[SourceRow]] = {split: [] for split in files}
     rejected: list[SourceRejected] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     stamps: list[str] = []
     found: columns.Columns | None = None
     label_names: tuple[str, ...] | None = None
@@ -199,12 +200,13 @@ def _row(image: Any, label: RawLabel, name: str, path: Path, root: Path, number:
     return SourceRow(name_below(str(root), file), label, file, stat.st_size, stat.st_mtime_ns)
 
 
-def _large_groups(table: Any, path: Path, column: str) -> list[str]:
+def _large_groups(table: Any, path: Path, column: str) -> list[Note]:
     sizes = [group_batch_rows(table.metadata.row_group(n), column)[1] for n in range(table.metadata.num_row_groups)]
     large = [size for size in sizes if size > GROUP_LIMIT_BYTES]
     if not large:
         return []
-    return [
-        f"{path.name} has {count(len(large), 'row group')} of up to {format_bytes(max(large))}: fast in order only; "
+    text = (
+        f"a Parquet file has {count(len(large), 'row group')} of up to {format_bytes(max(large))}, fast in order only; "
         f"for reading in random order write it with about {format_bytes(GROUP_LIMIT_BYTES)} a row group"
-    ]
+    )
+    return [Note(text, path.name)]

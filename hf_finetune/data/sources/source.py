@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from unicodedata import normalize
 
-from hf_finetune.types import Reader
+from hf_finetune.types import Note, Reader
 
 RawLabel = str | int | None
 
@@ -57,7 +57,7 @@ class Source:
     has_splits: bool = True
     label_names: tuple[str, ...] | None = None
     rejected: tuple[SourceRejected, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     commit: str | None = None
     licence: str | None = None
     stamp: str = ""

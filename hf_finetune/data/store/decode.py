@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hf_finetune.data.store.views import Geometry, row_bytes
+from hf_finetune.errors import first_line
 from hf_finetune.preprocess.pixels import UnreadableImage
 from hf_finetune.types import Reader
 
@@ -103,6 +104,4 @@ def _write(file: FileIO, view: memoryview, offset: int) -> None:
 
 def reason_of(error: BaseException) -> str:
     """The system's own words for an OSError, without the path (the row's name stands beside it)."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = text.strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_finetune.data.store.build import Counter, build, check
@@ -18,7 +18,7 @@ from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
 from hf_finetune.errors import MachineError
-from hf_finetune.types import Index, PixelRows, Rejected, Row, Split
+from hf_finetune.types import Index, Note, PixelRows, Rejected, Row, Split
 from hf_finetune.units import format_bytes
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class View:
     rejected: tuple[Rejected, ...]
     on_disk: bool
     built: bool
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def open_views(
@@ -84,7 +84,7 @@ class _Opener:
         self.index, self.options, self.root, self.keys, self.counter = index, options, root, keys, counter
         self._given, self._own = pool, None
         self._used = 0
-        self._no_disk = ""
+        self._no_disk: Note | None = None
 
     def close(self) -> None:
         if self._own is not None:
@@ -99,7 +99,7 @@ class _Opener:
 
     def open(self, split: Split, geometry: Geometry, key: str, entry: Entry | None) -> View:
         rows = self.index.splits[split]
-        notes = () if geometry.in_workers else (f"{split}: {STOCK_NOTE}",)
+        notes = () if geometry.in_workers else (_of(split, STOCK_NOTE),)
         if entry is not None:
             self._used += len(rows) * row_bytes(geometry)
             return self._view(split, geometry, entry, built=False, notes=notes)
@@ -111,7 +111,7 @@ class _Opener:
                 return self._view(split, geometry, entry, built=built, notes=notes)
             except OSError as error:
                 refusal = self._no_disk = self._explain(error)
-        return self._on_the_fly(split, geometry, (*notes, f"{split}: {refusal}"))
+        return self._on_the_fly(split, geometry, (*notes, _of(split, refusal)))
 
     def _build(self, split: Split, geometry: Geometry, key: str) -> tuple[Entry, bool]:
         rows = self.index.splits[split]
@@ -125,11 +125,11 @@ class _Opener:
                 self.index, split, geometry, self.options.max_pixels, self.root, key, self._pool, self.counter
             ), True
 
-    def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[str, ...]) -> View:
+    def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]
         return View(StoredRows(rows, entry, geometry), _named(rows, split, entry), True, built, notes)
 
-    def _on_the_fly(self, split: Split, geometry: Geometry, notes: tuple[str, ...]) -> View:
+    def _on_the_fly(self, split: Split, geometry: Geometry, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]
         steps = geometry.preprocess.steps or () if isinstance(geometry, Exact) else ()
         entry = self._checked(split, Check(steps))
@@ -159,10 +159,10 @@ class _Opener:
                 self._no_disk = self._explain(error)
         return check(self.index, split, geometry, self.options.max_pixels, self._pool, self.counter)
 
-    def _refusal(self, needed: int) -> str:
-        """Empty, or why `needed` more bytes may not be taken."""
+    def _refusal(self, needed: int) -> Note | None:
+        """Why `needed` more bytes may not be taken; None: they may."""
         if not needed:
-            return ""
+            return None
         limit = self.options.limit_bytes
         if limit is not None and self._used + needed > limit:
             return _too_large(needed, f"data.store_limit leaves {format_bytes(max(0, limit - self._used))}")
@@ -174,9 +174,9 @@ class _Opener:
             return self._explain(error)
         if limit is None and needed > free // 2:
             return _too_large(needed, f"half of the {format_bytes(free)} free is the limit")
-        return ""
+        return None
 
-    def _explain(self, error: OSError) -> str:
+    def _explain(self, error: OSError) -> Note:
         cannot = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
         if cannot and self.options.cache_dir is not None:
             raise MachineError(
@@ -184,17 +184,19 @@ class _Opener:
                 f"{error.strerror or error}",
                 "name another folder, or leave data.cache_dir out",
             ) from error
-        return (
-            f"images are decoded anew each time, since the store cannot be written to {self.root} "
-            f"({error.strerror or error}); free some space there or set data.cache_dir"
-        )
+        text = "images are decoded anew each time, since the store cannot be written to"
+        return Note(text, f"{self.root} ({error.strerror or error}); free some space there or set data.cache_dir")
 
 
-STOCK_NOTE = "prepared one by one by the stock processor, whose rule cannot be written in steps (slower, once)"
+STOCK_NOTE = Note("prepared one by one by the stock processor, whose rule cannot be written in steps (slower, once)")
 
 
-def _too_large(needed: int, why: str) -> str:
-    return (
+def _of(split: Split, note: Note) -> Note:
+    return replace(note, text=f"{split}: {note.text}")
+
+
+def _too_large(needed: int, why: str) -> Note:
+    return Note(
         f"images are decoded anew each time, since the store would take {format_bytes(needed)} and {why}; "
         "set data.store_limit higher or data.cache_dir to a larger disk"
     )

@@ -15,7 +15,7 @@ from hf_finetune.data.store.open_views import Options, Progress, open_views
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.rejects import check_rejected
 from hf_finetune.data.store.views import Exact, Geometry, Squash, Stock
-from hf_finetune.types import SPLITS, Index, PixelRows, Preprocess, Rejected, Split
+from hf_finetune.types import SPLITS, Index, Note, PixelRows, Preprocess, Rejected, Split
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Store:
     rows: Mapping[Split, PixelRows]
     rejected: tuple[Rejected, ...]
     on_disk: bool
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     built: bool
     seconds: float
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hf_finetune.preprocess.pixels import UnreadableImage, check_aspect, open_sized, render, squash
-from hf_finetune.preprocess.stock import STOCK_FAILURES, first_line
+from hf_finetune.preprocess.stock import STOCK_FAILURES, library_words
 from hf_finetune.types import PixelStep, Preprocess
 
 Size = tuple[int, int]  # width, height
@@ -89,7 +89,7 @@ class Stock:
         try:
             return self.renderer(image), size
         except STOCK_FAILURES as error:
-            raise UnreadableImage(f"the stock processor fails on it: {first_line(error)}") from error
+            raise UnreadableImage(f"the stock processor fails on it: {library_words(error)}") from error
 
 
 @dataclass(frozen=True)

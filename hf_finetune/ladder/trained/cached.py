@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from hf_finetune.backbones.surgery.cut import suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
-from hf_finetune.errors import ModelError
+from hf_finetune.errors import ModelError, first_line
 from hf_finetune.ladder.pacing import SHORT_SHARE
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.feature_pass import PassResult
@@ -173,7 +173,7 @@ def check_cut(
                 parts = model(pixel_values=hidden.to(pixels.device)).logits.float()
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             # Blocks that hand on more than a state, or change its shape, fail in ways of their own.
-            text = str(error).strip().split("\n")[0]
+            text = first_line(error)
             raise ModelError(f"cut before {cut.entry}, its blocks do not run alone: {text}") from error
     if parts.shape != whole.shape:
         raise ModelError(f"cut before {cut.entry}, logits are {list(parts.shape)} instead of {list(whole.shape)}")

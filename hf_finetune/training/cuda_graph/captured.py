@@ -16,6 +16,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
+from hf_finetune.errors import first_line
 from hf_finetune.machine.ranks import is_distributed
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.graph import Inputs, Loss, PieceGraph, flat, gradients_of
@@ -83,7 +84,7 @@ class CapturedPieces:
         try:
             return self._capture(inputs)
         except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0].rstrip(".")
+            reason = first_line(error).rstrip(".")
         logger.info("Updates run kernel by kernel, not as one CUDA graph: %s.", reason)
         self._refused = True
         free_cached_memory()  # here nothing refers any more to what the attempt took

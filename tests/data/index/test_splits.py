@@ -12,7 +12,7 @@ from hf_finetune.data.index.splits import assign, cut
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRow
 from hf_finetune.errors import DataError
-from hf_finetune.types import Labels, Split
+from hf_finetune.types import Labels, Note, Split
 
 BOTH: dict[Split, float] = {"validation": 0.15, "test": 0.15}
 
@@ -99,7 +99,7 @@ def test_classes_with_too_few_rows_stay_in_train_with_a_note() -> None:
     made, labels = rows(1, 40, 40, 1)
     parts, notes = cut(made, labels, {"test": 0.1}, [], seed=0)
     assert by_class(parts["train"])[0] == by_class(parts["train"])[3] == 1
-    assert notes == ["test was cut without a row of 2 classes with few rows: c0, c3"]
+    assert [str(note) for note in notes] == ["test was cut without a row of 2 classes with few rows: c0, c3"]
 
 
 def test_no_row_to_spare_is_refused() -> None:
@@ -143,9 +143,8 @@ def test_own_splits_are_assigned(splits: tuple[str, ...], fields: dict[str, str]
 
 
 def test_splits_that_are_not_used_are_noted() -> None:
-    assert assign(source("train", "test", "extra", "unsupervised"), Data(name="x"))[1] == [
-        "splits not used: extra (1 row), unsupervised (1 row)"
-    ]
+    notes = assign(source("train", "test", "extra", "unsupervised"), Data(name="x"))[1]
+    assert notes == [Note("splits not used", "extra (1 row), unsupervised (1 row)")]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_class_label_order_is_kept_and_missing_labels_are_rejected(tmp_path: Pat
         ("t.parquet row 5", "no label"),
         ("t.parquet row 6", "label 9 is outside the 3 classes of the dataset"),
     ]
-    assert "no row at all of 1 class: ant" in found.notes
+    assert "no row at all of 1 class: ant" in tuple(map(str, found.notes))
 
 
 def test_rows_without_an_image_are_rejected_and_paths_are_followed(tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_large_row_groups_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"image": rows, "label": [0, 1] * 35}), path, use_dictionary=False, row_group_size=70)
     found = index(path, **WHOLE)
-    assert found.notes == (
-        "t.parquet has 1 row group of up to 70 MB: fast in order only; for reading in random order write it with about "
-        "64 MB a row group",
+    assert tuple(map(str, found.notes)) == (
+        "a Parquet file has 1 row group of up to 70 MB, fast in order only; for reading in random order write it with "
+        "about 64 MB a row group: t.parquet",
     )
     assert found.reader.read(69) == rows[69]
 
