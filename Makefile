@@ -42,7 +42,7 @@ $(VENV)/.test-installed: $(VENV)/.installed pyproject.toml
 clean:
 	rm -rf $(VENV) build dist
 
-# Benchmarks beside the references: figures in docs/results/, tables in docs/RESULTS.md. Runs that are there are kept;
+# Benchmarks beside the references: figures in docs/results/, tables in docs/tables.md. Runs that are there are kept;
 # delete their folder to measure anew. DATA holds weights/ and datasets/, SCRATCH what can be thrown away. fastai and
 # AutoGluon run in environments of their own, some gigabytes each, which bench-environments makes. A case is measured on
 # one machine: SMALL= or FULL=docs/results/NAME keeps the figures of another one.
@@ -51,7 +51,7 @@ SCRATCH ?= .bench
 SMALL ?= docs/results/bench-small
 FULL ?= docs/results/bench-full
 COMPARE = $(BIN)/python benchmarks/compare.py $(DATA) $(SCRATCH)
-TABLE = $(BIN)/python benchmarks/table.py --into docs/RESULTS.md
+TABLE = $(BIN)/python benchmarks/table.py --into docs/tables.md
 
 bench-environments: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/environments.py $(SCRATCH)/environments

@@ -156,7 +156,7 @@ class Results:
 
     @property
     def name(self) -> str:
-        """The folder's place below docs/, as docs/RESULTS.md names it."""
+        """The folder's place below docs/, as docs/tables.md names it."""
         return f"results/{self._folder.name}"
 
     def test_photos(self, case: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Turns the raw figures of a comparison into docs/RESULTS.md's tables, between the two comments that name the folder.
+"""Turns the raw figures of a comparison into docs/tables.md's tables, between the two comments that name the folder.
 
-    python benchmarks/table.py docs/results/bench-small [--into docs/RESULTS.md]
+    python benchmarks/table.py docs/results/bench-small [--into docs/tables.md]
 
 Accuracies are recomputed from the predictions. A method that was not run is an empty row with the reason; a method that
 has fewer than three seeds says so.

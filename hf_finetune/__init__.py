@@ -10,28 +10,59 @@ Importing this package imports no torch; the functions do when called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from hf_finetune.data.augment.transform import Transform
     from hf_finetune.pipeline.train import Run
     from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.result.classifier import Classifier
+    from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.scoring import Metric
 
 __version__ = "0.1.0"
 __all__ = ["load", "train"]
 
 
-def train(recipe: Recipe | str | Path | Mapping[str, Any], *, data: Any = None) -> Run:
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    *,
+    data: Any = None,
+    loss: RowLoss | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    transform: Transform | None = None,
+) -> Run:
     """Run a recipe (a file, a mapping or a Recipe) and return the finished run.
 
-    `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label). The
-    run has `.model` (a Classifier), `.report` (run.json) and `.predictions`. Raises hf_finetune.errors.FinetuneError.
+    `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a torch.utils.data.Dataset of (image, label),
+    a mapping of split names to such, a folder, or a list of (path, label). The run has `.model` (a Classifier),
+    `.report` (run.json) and `.predictions`. Raises hf_finetune.errors.FinetuneError.
+
+    What you bring of your own (docs/python.md has an example of each):
+
+    - `loss(logits float32 [B, C], labels int64 [B])` gives each row's loss, float [B]. It takes the place of
+      cross-entropy where the rungs `cached` and `full` train; weights by class, mixing and the mean over an update
+      are done around it. The probe's head keeps its closed form.
+    - `metrics`: name → function of `Answers` of N rows (`.predicted`, `.top`, `.confidence`, `.loss`) and labels int64
+      [N], which gives one finite number; reported for every split beside the product's own.
+    - `callbacks`: objects of transformers.TrainerCallback, for both trained rungs.
+    - `transform(image uint8 [3, H, W])` gives an image of the same shape and type: one training image of the rung
+      `full`, cropped to the backbone's size and augmented as the recipe says, before it is normalised. Drawn anew for
+      each row and epoch, from torch's, numpy's or Python's random numbers. No other image is touched.
+
+    run.json names them, and a folder whose run began with others is refused. Under `accelerate launch` the program
+    hands over the same on every process.
     """
     from hf_finetune.pipeline.train import train as run_recipe
+    from hf_finetune.plan.extensions import Extensions
 
-    return run_recipe(recipe, data=data)
+    extensions = Extensions(loss, dict(metrics or {}), tuple(callbacks), transform)
+    return run_recipe(recipe, data=data, extensions=extensions)
 
 
 def load(path: str | Path, *, base: str | None = None, device: str | None = None) -> Classifier:

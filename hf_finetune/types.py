@@ -328,6 +328,7 @@ class RunReport:
     """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
 
     `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
+    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
     """
 
     recipe: Mapping[str, Any]
@@ -342,6 +343,7 @@ class RunReport:
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int]
     files: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:

@@ -99,7 +99,8 @@ def _forward_of(layer: Any) -> Any:
 def training_forms(model: nn.Module, plan: Plan) -> Iterator[bool]:
     """LoRA layers in their training form where all of them have one; yields whether autocast is still needed.
 
-    Autocast's copies cost a fifth of a step on CPUs (docs/RESULTS.md), and a GPU waits until each is asked for.
+    Autocast's copies cost a fifth of a step on CPUs (docs/experiments.md, "LoRA steps on the CPU"), and a GPU waits
+    until each is asked for.
     """
     if plan.device.value in ("cpu", "cuda") and plan.precision.value == "bf16" and covers(model):
         with low_memory_lora(model):

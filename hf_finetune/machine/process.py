@@ -12,7 +12,8 @@ import gc
 import sys
 
 # glibc's mallopt parameters (malloc.h) and values. By default every block above 32 MB is mapped anew and given back,
-# and each page is zeroed by the kernel again: 15 % of a run on two cores (docs/RESULTS.md).
+# and each page is zeroed by the kernel again: 15 % of a run on two cores
+# (docs/experiments.md, "The ladder under time budgets").
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 2**31 - 1
 RARELY = 200_000  # more objects than collected between two looks; Python's own default is 700

@@ -19,7 +19,7 @@ TIMEOUT = timedelta(hours=2)
 def join(machine: Machine) -> None:
     """Form the process group, if there are several. Raises MachineError where another number runs than was asked for.
 
-    The Trainer ignores its own timeout on CPUs (PITFALLS), so the group is made here.
+    The Trainer ignores its own timeout on CPUs (seen with transformers 5.23, 2026-11-23), so the group is made here.
     """
     from accelerate import PartialState
 

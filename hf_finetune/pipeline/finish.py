@@ -159,6 +159,7 @@ def assemble_report(
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},
         peak_bytes=memory,
+        extensions=context.extensions.described(),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
+from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare_run(recipe: Recipe, data: Any = None) -> RunContext:
+def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None = None) -> RunContext:
     """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
 
-    `data` (of a notebook) replaces the recipe's, and is named in it.
+    `data` (of a notebook) replaces the recipe's, and is named in it; `extensions` are tried on something small.
     """
     from hf_finetune.data.index.scan import index_of, scan
 
@@ -40,11 +41,13 @@ def prepare_run(recipe: Recipe, data: Any = None) -> RunContext:
 
     machine = detect(recipe.budget.memory)
     classes = len(index.labels.names)
+    extensions = extensions or Extensions()
+    extensions.check(recipe, classes)
     facts = read_facts(recipe.model, classes)
     recipe.quantization.check(facts, machine)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     plan = make_plan(recipe, machine, facts, index)
-    return RunContext(recipe, index, machine, facts, plan, written, start)
+    return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
 
 
 def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> RunContext:

@@ -19,6 +19,7 @@ from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe
 from hf_finetune.pipeline.prepare import claim_folder, prepare_run, settle_plan
 from hf_finetune.plan.context import RunContext
+from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.report.run_json import as_run_report
@@ -30,6 +31,7 @@ from hf_finetune.run.folder import (
     locked,
     refuse_changed_data,
     refuse_changed_start,
+    refuse_other_extensions,
     write_plan,
 )
 
@@ -85,6 +87,7 @@ def train(
     recipe: Recipe | str | Path | Mapping[str, Any],
     *,
     data: Any = None,
+    extensions: Extensions | None = None,
     started: float | None = None,
     push: bool = True,
 ) -> Run:
@@ -103,19 +106,21 @@ def train(
         from hf_finetune.hub.access import check_before_training
 
         check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.whole)
-    run = _train(recipe, data, started)
+    run = _train(recipe, data, extensions or Extensions(), started)
     if push and recipe.hub.repo is not None and processes.is_first():
         run.push(recipe.hub)
     return run
 
 
-def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
+def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | None) -> Run:
     if data is None and RunFolder(recipe.output.folder).is_finished():
-        return _finished(claim(recipe, write=False))
+        folder = claim(recipe, write=False)
+        refuse_other_extensions(folder, extensions.described())
+        return _finished(folder)
     clock = Clock(started)
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
-        context = prepare_run(recipe, data)
+        context = prepare_run(recipe, data, extensions)
         from hf_finetune.machine import processes
         from hf_finetune.machine.process import keep_freed_memory
 
@@ -125,6 +130,7 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
         context = settle_plan(context)
     first = context.machine.rank == 0
     folder = claim_folder(context.written)
+    refuse_other_extensions(folder, extensions.described())
     if folder.is_finished():
         if data is not None:  # a name such as "a dataset in memory" does not tell one from another
             refuse_changed_data(folder, context.index)
@@ -134,7 +140,7 @@ def _train(recipe: Recipe, data: Any, started: float | None) -> Run:
     with locked(folder):
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
-        write_plan(folder, context.plan, context.index, context.start_digest)
+        write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
         from hf_finetune.report.summary import render_plan
 
         logger.info("%s", render_plan(context.plan))

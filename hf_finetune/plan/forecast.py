@@ -14,7 +14,7 @@ from hf_finetune.training.optimizers import OPTIMIZERS
 from hf_finetune.types import BackboneFacts, Machine
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-# Interpreter, torch, transformers and peft once imported (PITFALLS: about 930 MB); on a CPU it counts.
+# Interpreter, torch, transformers and peft once imported: about 930 MB (ours, 2026-11-23); on a CPU it counts.
 PROCESS_BYTES = 1_000_000_000
 # Where the architecture could not be traced: bytes kept per parameter and image. Assumption (ViT-Tiny at 224 px: ~20).
 UNTRACED_BYTES_PER_PARAMETER = 20
@@ -33,7 +33,7 @@ class Forecast:
         """Bytes by part."""
         kept = self.per_image * micro_batch
         if checkpointing and self.blocks:
-            # One map a block, and one whole block at a time (DESIGN.md: 1u · depth + 16u once).
+            # One map a block, and one whole block at a time (1 map · depth, and 16 once).
             kept = int(kept * (1 / self.blocks + 1 / 16))
         return {**self.fixed, "activations": kept}
 

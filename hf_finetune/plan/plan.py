@@ -15,7 +15,7 @@ from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
 from hf_finetune.units import format_bytes
 
 # Images to show to the model in all, where the recipe says `epochs: auto`. Assumption from runs on TrashNet and digits
-# (docs/RESULTS.md): small sets need repeating, large ones do not.
+# (docs/experiments.md, "Quickstart" and "The main job on real photos"): small sets need repeating, large ones do not.
 AUTO_IMAGES = 20_000
 AUTO_EPOCHS = (3, 30)
 # Share of the free memory that a plan may fill; the forecast is coarse.
@@ -83,7 +83,7 @@ def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:
 
 # Images an update. Short runs are short of updates: on held-out photos of TrashNet (two cuts), two passes of the cached
 # rung gave .888 with updates of 64, .904 with 32; five passes .924 and .918, and neither is clearly better on smaller
-# data sets (benchmarks/settings.py, docs/SETTINGS.md, 2026-11-25). With many rows larger updates use a device better.
+# data sets (docs/experiments.md, "Settings of the cached rung"). With many rows larger updates use a device better.
 SMALL_BATCH, LARGE_BATCH = 32, 64
 MANY_ROWS = 5_000  # assumption
 

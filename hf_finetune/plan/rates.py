@@ -25,9 +25,10 @@ def learning_rate(recipe: Recipe, batch: int) -> Decision[float]:
     return Decision(float(f"{rate:.3g}"), why)
 
 
-# Times the base rate, at any batch up to 64. On held-out photos (last 6 of 12 blocks of ViT-Tiny, docs/SETTINGS.md),
-# updates of 32, 110 in all: 2e-3 .902, 4e-3 .916, 8e-3 .876 (TrashNet, six runs, 2026-11-23); with updates of 64, two
-# passes: 5.6e-3 instead of 4e-3 lost 3 and 5 points on small data, after five it won one set of three (2026-11-25).
+# Times the base rate, at any batch up to 64. On held-out photos (last 6 of 12 blocks of ViT-Tiny; docs/experiments.md,
+# "Depth, patches and rate of the cached rung"), updates of 32, 110 in all: 2e-3 .902, 4e-3 .916, 8e-3 .876 (TrashNet,
+# six runs, 2026-11-23); with updates of 64, two passes: 5.6e-3 instead of 4e-3 lost 3 and 5 points on small data, after
+# five it won one set of three (2026-11-25).
 SUFFIX_RATE = 4.0
 # Few images bear less. 1e-3, 2e-3, 4e-3 on held-out photos: four data sets, 100 images, 30 passes: .775, .775, .761;
 # houses, 342 images, 10 passes: .575, .587, .556; TrashNet and digits, 500, 12 passes: .894, .903, .917 (2026-11-25).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the result"))
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
-    rows += _further_rows(test or report.validation, weakest_shown=3)
+    rows += _further_rows(test or report.validation, weakest_shown=3, own=report.extensions.get("metrics", ()))
     if report.data["rejected"]:
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
@@ -103,10 +103,13 @@ def render_metrics(score: Mapping[str, Any], split: str, *, width: int | None = 
     return plain_table(rows, width or terminal_width())
 
 
-def _further_rows(score: Mapping[str, Any], *, weakest_shown: int) -> list[tuple[str, str]]:
+def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """`own`: the names of the metrics that the program brought."""
     more = [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}", f"calibration error {score['ece']:.3f}"]
     top5 = [f"top-5 {percent(score['top5'])}"] if "top5" in score else []  # only above 5 classes
     rows = [("also", ", ".join(top5 + more))]
+    if brought := [f"{name} {score[name]:.3f}" for name in own if name in score]:
+        rows.append(("your metrics", ", ".join(brought)))
     weak = [(name, row["f1"]) for name, row in weakest(score, weakest_shown) if row["f1"] < 1]
     if len(score["per_class"]) > 2 and weak:
         rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))

@@ -187,9 +187,30 @@ def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:
         )
 
 
-def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None) -> None:
-    """plan.json: every decision with its reason; the data's revision and the starting adapter's digest it is for."""
-    content = {**plan_as_dict(plan), "data_revision": index.revision, "start": start}
+def refuse_other_extensions(folder: RunFolder, extensions: Mapping[str, Any]) -> None:
+    """Raise RunFolderError where the run began with another loss, metrics, callbacks or transform of the caller's."""
+    if not folder.plan.is_file():
+        return
+    try:
+        before = json.loads(folder.plan.read_text(encoding="utf-8")).get("extensions", {})
+    except ValueError:
+        return  # cut off while it was written: nothing was trained yet
+    different = [
+        f"{kind}= ({before.get(kind)}, now {extensions.get(kind)})"
+        for kind in sorted({*before, *extensions})
+        if before.get(kind) != extensions.get(kind)
+    ]
+    if different:
+        raise RunFolderError(
+            f"output.dir: the run in {folder.path} began with others of the program's own: {', '.join(different)}.",
+            "Hand over the same as then, choose another output.dir, or remove that folder.",
+        )
+
+
+def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None, extensions: Mapping[str, Any]) -> None:
+    """plan.json: every decision with its reason; and what it is for: the data's revision, the starting adapter's
+    digest, the names of what the program brings of its own."""
+    content = {**plan_as_dict(plan), "data_revision": index.revision, "start": start, "extensions": dict(extensions)}
     folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

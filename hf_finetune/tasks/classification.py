@@ -15,6 +15,9 @@ from hf_finetune.errors import DataError
 from hf_finetune.section import Section
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hf_finetune.tasks.loss import RowLoss
     from hf_finetune.types import Labels, PixelRows
 
 _LARGEST_BOOST = 10.0
@@ -48,6 +51,14 @@ class Classification(Section):
                 "task.class_weights=auto.",
             )
         return list(self.class_weights)
+
+    def row_loss(self, class_weights: Tensor | None, own: RowLoss | None = None) -> RowLoss:
+        """The loss of each row; `own` takes the place of cross-entropy, and is weighted by class (float [C]) too."""
+        from hf_finetune.tasks.loss import CrossEntropy, Weighted
+
+        if own is None:
+            return CrossEntropy(self.label_smoothing, class_weights)
+        return own if class_weights is None else Weighted(own, class_weights)
 
 
 def auto_class_weights(label_counts: Sequence[int]) -> list[float]:

@@ -1,14 +1,44 @@
-"""Cross-entropy whose parts add up: summed over any chunks of an update it is the update's mean.
+"""Losses whose parts add up: summed over any chunks of an update they are the update's mean.
 
-Owns the loss of a chunk of rows and the weight of each row. The caller sums `row_weights` over every chunk and rank of
-one update and passes the sum as `normaliser`; with no weights that sum is the number of rows.
+A `RowLoss` is what a task trains by: one number a row. Owns cross-entropy, weights by class, the mix of two labels, and
+the weight of each row. The caller sums `row_weights` over every chunk and rank of one update and passes the sum as
+`normaliser`; with no weights that sum is the number of rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]  # logits float32 [B, C], labels int64 [B] -> float [B]
+
+
+class CrossEntropy:
+    """`torch.nn.functional.cross_entropy` of each row, with `weight` float [C] and `label_smoothing`."""
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
+        self._smoothing, self._weights = label_smoothing, class_weights
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self._weights is not None:
+            self._weights = self._weights.to(logits.device, torch.float32)  # once: a copy each time waits for the GPU
+        return functional.cross_entropy(
+            logits, labels, weight=self._weights, reduction="none", label_smoothing=self._smoothing
+        )
+
+
+class Weighted:
+    """Another loss of each row, times the weight of the row's class (float [C])."""
+
+    def __init__(self, loss: RowLoss, class_weights: Tensor) -> None:
+        self._loss, self._weights = loss, class_weights
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self._weights = self._weights.to(logits.device, torch.float32)
+        return self._weights[labels] * self._loss(logits, labels)
 
 
 def row_weights(
@@ -29,36 +59,27 @@ def row_weights(
     return share * own + (1 - share) * weights[partner_labels]
 
 
-def classification_loss(
+def mean_loss(
+    loss: RowLoss,
     logits: Tensor,
     labels: Tensor,
     *,
     normaliser: Tensor | float,
     partner_labels: Tensor | None = None,
     mix: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum over the rows of λ·CE(label) + (1−λ)·CE(partner), divided by `normaliser`; a float32 scalar.
+    """Sum over the rows of λ·loss(label) + (1−λ)·loss(partner), divided by `normaliser`; a float32 scalar.
 
-    logits [B, C] of any float dtype (computed in float32); labels, partner_labels int64 [B]; mix float [B];
-    class_weights float [C]. CE is `torch.nn.functional.cross_entropy` with `weight` and `label_smoothing`, so with
-    `normaliser = row_weights(…).sum()` of one chunk and no mixing the result is torch's mean of that chunk. The mix of
-    losses is that of mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899).
+    logits [B, C] of any float dtype (computed in float32); labels, partner_labels int64 [B]; mix float [B]. With
+    `normaliser = row_weights(…).sum()` of one chunk and no mixing, that of CrossEntropy is torch's mean of that chunk.
+    The mix of losses is that of mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899).
     Raises ValueError where only one of `partner_labels` and `mix` is given.
     """
     if (partner_labels is None) != (mix is None):
         raise ValueError("partner_labels and mix are expected together")
     logits = logits.float()
-    weight = None if class_weights is None else class_weights.to(logits.device, torch.float32)
-
-    def by_row(targets: Tensor) -> Tensor:
-        return functional.cross_entropy(
-            logits, targets, weight=weight, reduction="none", label_smoothing=label_smoothing
-        )
-
-    losses = by_row(labels)
+    losses = loss(logits, labels)
     if partner_labels is not None and mix is not None:
         share = mix.to(logits.device, torch.float32)
-        losses = share * losses + (1 - share) * by_row(partner_labels)
+        losses = share * losses + (1 - share) * loss(logits, partner_labels)
     return losses.sum() / normaliser

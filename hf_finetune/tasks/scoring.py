@@ -6,15 +6,22 @@ The formulas are those of `measures.py`; a full score goes through the `evaluate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from hf_finetune.errors import TrainingError
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.measures import reduce_logits
 from hf_finetune.types import Answers
 
+Metric = Callable[[Answers, np.ndarray], float]  # answers of N rows and their labels int64 [N] -> a finite number
+# What a split's result holds; a metric of the caller's may have none of these names.
+_NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5")
+OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion"))
 TOP_K = 5
 LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable
 MOST_PAIRS = 50
@@ -28,14 +35,21 @@ def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
     return reduce_logits(logits, np.asarray(labels, np.int64), TOP_K)
 
 
-def score_answers(reduced: Answers, labels: np.ndarray, names: Sequence[str], *, full: bool) -> dict[str, Any]:
+def score_answers(
+    reduced: Answers,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    full: bool,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Answers and labels int64 [N], names of the C classes → the metrics, all plain Python values.
 
     Always: `rows`, `loss` (mean cross-entropy, nats), `accuracy`, `accuracy_low`, `accuracy_high` (95 % bootstrap
     interval), `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name → precision, recall, f1,
     support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes, `confusion` [C][C]
-    (rows labels, columns predictions).
-    Raises DataError (no rows), TrainingError (a logit was not finite).
+    (rows labels, columns predictions). `metrics` are the caller's own, by name.
+    Raises DataError (no rows), TrainingError (a logit was not finite, or one of `metrics` failed).
     """
     if not len(reduced):
         raise measures.no_rows()
@@ -54,9 +68,22 @@ def score_answers(reduced: Answers, labels: np.ndarray, names: Sequence[str], *,
     }
     if classes > TOP_K:
         result["top5"] = shares["top_k"]
+    result.update({name: _measured(name, metric, reduced, labels) for name, metric in metrics.items()})
     if full:
         result.update(_by_class(reduced.predicted, labels, names))
     return result
+
+
+def _measured(name: str, metric: Metric, answers: Answers, labels: np.ndarray) -> float:
+    try:
+        value = float(metric(answers, labels))
+    except Exception as error:
+        raise TrainingError(
+            f"metrics[{name!r}] raised {type(error).__name__}: {error}.", "Mend that function."
+        ) from error
+    if not math.isfinite(value):
+        raise TrainingError(f"metrics[{name!r}]: a finite number is expected, found {value}.", "Mend that function.")
+    return value
 
 
 def _directly(reduced: Answers, labels: np.ndarray) -> dict[str, float]:

@@ -107,12 +107,13 @@ def fit(
     *,
     learning_rate: float,
     by_clock: ByClock | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Fit:
     """Train; afterwards the model holds the weights that were best on validation.
 
     `by_clock` keeps to its pace and writes no checkpoints; without it the plan's steps are taken, and a run can be
-    resumed. Raises TrainingError on a non-finite loss, MachineError where not even one image fits, Interrupted on
-    Ctrl-C once there is something to keep.
+    resumed. `callbacks` are called beside the product's own. Raises TrainingError on a non-finite loss, MachineError
+    where not even one image fits, Interrupted on Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
     model, pace = trainable.model, by_clock.pace if by_clock else None
@@ -132,7 +133,7 @@ def fit(
         data_collator=as_batch,
         compute_metrics=best.compute_metrics,
         preprocess_logits_for_metrics=best.reduce,
-        callbacks=_callbacks(train, folders, dataset, best, pace),
+        callbacks=[*_callbacks(train, folders, dataset, best, pace), *callbacks],
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)

@@ -6,7 +6,8 @@ of memory in its middle is lost or, worse, counted in part. Here the Trainer see
 rows are replayed in smaller pieces, on every process alike (docs/DECISIONS.md).
 
 A model with adapters has some 800 modules, and every walk through them takes a millisecond or two of the host, of which
-a small model's update on a GPU has few (docs/RESULTS.md): what an update needs of them is looked up once.
+a small model's update on a GPU has few (docs/experiments.md, "Where the host's time of an update goes"): what an
+update needs of them is looked up once.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_a_cached_hub_model_is_read_offline_with_its_commit(tmp_path: Path) -> N
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     code = (
-        "from hf_finetune.backbones import Model\n"
+        "from hf_finetune.backbones.config import Model\n"
         "from hf_finetune.backbones.facts import read_facts\n"
         "facts = read_facts(Model(name='someone/vit'))\n"
         "print(facts.commit, facts.library, facts.head)"

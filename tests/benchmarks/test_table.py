@@ -160,7 +160,7 @@ def test_a_missing_data_folder_does_not_hide_the_runs_that_are_there(results: Re
 
 
 def test_only_what_stands_between_the_comments_is_replaced(tmp_path: Path) -> None:
-    document = tmp_path / "RESULTS.md"
+    document = tmp_path / "tables.md"
     document.write_text("# before\n", encoding="utf-8")
     write_into(document, "bench-small", "first")
     document.write_text(document.read_text("utf-8") + "# after\n", encoding="utf-8")

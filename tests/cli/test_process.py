@@ -86,5 +86,5 @@ def test_what_is_logged_after_main_goes_to_the_standard_error_of_that_moment() -
         assert main(["recipes", "list"]) == 0
     first.close()
     with contextlib.redirect_stderr(second):
-        logging.getLogger("hf_finetune.data.pool").warning("a worker died")
+        logging.getLogger("hf_finetune.data.store.pool").warning("a worker died")
     assert second.getvalue() == "a worker died\n"

@@ -137,7 +137,7 @@ def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, al
 
 def test_fewer_processes_than_asked_for_are_told() -> None:
     code = (
-        "import sys\nfrom hf_finetune import processes\nfrom hf_finetune.machine.detect import detect\n"
+        "import sys\nfrom hf_finetune.machine import processes\nfrom hf_finetune.machine.detect import detect\n"
         "from dataclasses import replace\nfrom hf_finetune.errors import MachineError\n"
         "machine = replace(detect(), world_size=2)\n"
         "try: processes.join(machine)\n"

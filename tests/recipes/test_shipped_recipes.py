@@ -14,6 +14,12 @@ from hf_finetune.recipe.recipe import dump_recipe, load_recipe
 REPO = Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+# Accuracy, what it is of, seconds, machine and date, in this order; or that there are none. Further lines may follow.
+MEASURED = re.compile(
+    r"Measured: \.\d{3} of [\d,]+ test (images|photos), (seed \d+|mean of \w+ seeds), "
+    r"in \d+ s on [\w ]+ \([\w ]+, \d{4}-\d\d-\d\d\)\."
+)
+NOT_MEASURED = "Measured: not measured."
 
 
 def opening(path: Path) -> list[str]:
@@ -64,7 +70,11 @@ def test_it_opens_with_what_it_is_how_to_launch_it_and_what_was_measured(path: P
     match = re.fullmatch(rf"accelerate launch --config_file (\S+) -m hf_finetune train {re.escape(name)}", launch)
     assert match is not None
     assert (REPO / match[1]).is_file()
-    assert sum(line.startswith("Measured: ") for line in rest) == 1
+    (measured,) = [line for line in rest if line.startswith("Measured:")]
+    assert measured == NOT_MEASURED or MEASURED.fullmatch(measured), measured
+    # At the same place in every recipe: behind everything else, but for what is said to it on at most one line more.
+    assert len(rest) - rest.index(measured) <= 2
+    assert rest[rest.index(measured) - 1] == ""
 
 
 @each_recipe

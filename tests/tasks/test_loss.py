@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from hf_finetune.tasks.loss import classification_loss, row_weights
+from hf_finetune.tasks.loss import CrossEntropy, mean_loss, row_weights
 
 ROWS, CLASSES = 64, 7
 
@@ -19,6 +20,17 @@ def batch(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tenso
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
     partners = torch.randint(CLASSES, (ROWS,), generator=generator)
     return logits, labels, partners, torch.rand(ROWS, generator=generator)
+
+
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: torch.Tensor | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    return mean_loss(CrossEntropy(label_smoothing, class_weights), logits, labels, **options)
 
 
 WEIGHTS = torch.tensor([0.1, 0.5, 1.0, 2.0, 3.0, 0.7, 9.0])

@@ -37,8 +37,9 @@ def scan(config: Data, *, seed: int) -> Index:
 def index_of(data: Any, config: Data, *, seed: int) -> Index:
     """The index of what a notebook has at hand; `config.name` is not read.
 
-    `data` is a `datasets.Dataset` or `DatasetDict`, a folder or file path, or a list of (path, label) pairs or of paths
-    whose parent folder is the class. Raises DataError.
+    `data` is a `datasets.Dataset` or `DatasetDict`, a `torch.utils.data.Dataset` of (image, label) or a mapping of
+    split names to such, a folder or file path, or a list of (path, label) pairs or of paths whose parent folder is the
+    class. Raises DataError.
     """
     if isinstance(data, str | Path):
         return scan(config.model_copy(update={"name": str(data)}), seed=seed)
@@ -46,6 +47,10 @@ def index_of(data: Any, config: Data, *, seed: int) -> Index:
         from hf_finetune.data.sources.in_memory import read_list
 
         return build_index(read_list(data, config), config, seed=seed)
+    from hf_finetune.data.sources.torch_rows import is_torch_data, read_torch
+
+    if is_torch_data(data):
+        return build_index(read_torch(data, config), config, seed=seed)
     from hf_finetune.data.sources.hf_rows import read_datasets
 
     return build_index(read_datasets(data, config), config, seed=seed)

@@ -57,8 +57,8 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
             )
         if not isinstance(part, datasets.Dataset):
             raise DataError(
-                f"data: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label) pairs or paths is "
-                f"expected, found {type(part).__module__}.{type(part).__qualname__}",
+                f"data: a datasets.Dataset or DatasetDict, a torch dataset, a folder, or a list of (path, label) pairs "
+                f"or paths is expected, found {type(part).__module__}.{type(part).__qualname__}",
                 "save the images into class folders, or list their paths and labels",
             )
     if not parts_in:

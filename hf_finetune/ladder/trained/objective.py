@@ -16,7 +16,7 @@ from hf_finetune.data.augment.augmenter import Augmenter
 from hf_finetune.data.augment.dataset import prepare
 from hf_finetune.data.augment.draws import uniform
 from hf_finetune.tasks.classification import class_counts
-from hf_finetune.tasks.loss import classification_loss, row_weights
+from hf_finetune.tasks.loss import mean_loss, row_weights
 from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
 from hf_finetune.types import PixelRows
@@ -42,8 +42,8 @@ class TaskObjective(Objective):
         task = context.recipe.task
         weights = task.weights_for(class_counts(train, context.index.labels))
         self._make, self._normalise = make, normalise
-        self._smoothing = task.label_smoothing
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self._loss = task.row_loss(self._weights, context.extensions.loss)
 
     def prepare(self, batch: Batch) -> ModelBatch:
         return self._make(batch)
@@ -57,14 +57,13 @@ class TaskObjective(Objective):
         return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
 
     def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
-        return classification_loss(
+        return mean_loss(
+            self._loss,
             logits,
             prepared.labels,
             normaliser=normaliser,
             partner_labels=prepared.partner_labels,
             mix=prepared.mix,
-            label_smoothing=self._smoothing,
-            class_weights=self._weights,
         )
 
 

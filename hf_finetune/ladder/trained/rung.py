@@ -82,4 +82,5 @@ class TrainedRung(ABC):
                 folders,
                 learning_rate=self.learning_rate.value,
                 by_clock=by_clock,
+                callbacks=context.extensions.callbacks,
             )

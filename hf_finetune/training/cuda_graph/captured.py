@@ -1,9 +1,9 @@
 """An update's pieces as one CUDA graph, so that the host asks for all kernels of a forward and backward pass at once.
 
-A small model's piece is some thousand short kernels, and asking for one takes the host longer than running it takes
-the GPU (docs/RESULTS.md). A piece is captured once a few of the same shapes have come. What the graph gives is compared
-with the piece run as it is; where the two differ, something waits for the GPU in between or memory is short, nothing is
-captured and every piece runs as it is.
+A small model's piece is some thousand short kernels, and asking for one takes the host longer than running it takes the
+GPU (docs/experiments.md, "A CUDA graph of a piece"). A piece is captured once a few of the same shapes have come. What
+the graph gives is compared with the piece run as it is; where the two differ, something waits for the GPU in between or
+memory is short, nothing is captured and every piece runs as it is.
 """
 
 from __future__ import annotations

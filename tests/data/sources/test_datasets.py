@@ -183,8 +183,9 @@ def test_a_formatted_dataset_is_indexed_the_same(tmp_path: Path) -> None:
         (datasets.Dataset.from_dict({"text": ["a"], "label": [0]}),
          "data.image_column: no column of a dataset in memory could be told to be the image column, found text (text), "
          "label (whole number)\n  set data.image_column to the one to use"),
-        (np.zeros(3), "data: a datasets.Dataset or DatasetDict, a folder, or a list of (path, label) pairs or paths is "
-         "expected, found numpy.ndarray\n  save the images into class folders, or list their paths and labels"),
+        (np.zeros(3), "data: a datasets.Dataset or DatasetDict, a torch dataset, a folder, or a list of (path, label) "
+         "pairs or paths is expected, found numpy.ndarray\n"
+         "  save the images into class folders, or list their paths and labels"),
         (datasets.DatasetDict(), "data: at least one split is expected, found an empty DatasetDict\n"
          "  give a split to train on"),
         (datasets.Dataset.from_dict({"image": ["a"]}).to_iterable_dataset(),
