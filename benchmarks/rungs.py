@@ -38,7 +38,7 @@ from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.plan.context import RunContext
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.result.answers import predict_logits
+from hf_finetune.result.answers import predict_answers
 from hf_finetune.training.fit import FitFolders
 from hf_finetune.types import Answers, PixelRows
 
@@ -59,8 +59,8 @@ class Watching(Candidates):
     def offer(self, rung: str, metrics: Any, answers: Answers, seconds: float, **more: Any) -> None:
         super().offer(rung, metrics, answers, seconds, **more)
         with low_memory_lora(self._model):
-            found = predict_logits(self._model, self._test, self._context.facts.preprocess, batch=32)
-        accuracy = float((found.argmax(1) == self._test.labels).mean())
+            found = predict_answers(self._model, self._test, self._context.facts.preprocess, batch=32)
+        accuracy = float((found.predicted == self._test.labels).mean())
         self.seen[rung] = {"test": accuracy, "validation": metrics["accuracy"], "seconds": seconds}
 
 

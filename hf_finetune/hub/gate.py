@@ -2,7 +2,7 @@
 
 Two comparisons on the rows that the run kept (`held.npz`): the folder as this package loads it against the logits that
 the run recorded, and against a fresh process that runs the card's own lines with only transformers and peft. Owns that
-process, which answers for a merged model too; not the comparison of logits (`equivalence`).
+process, which answers for a merged model too; not the comparison of logits (`compare.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from hf_finetune.errors import AdapterError
+from hf_finetune.machine.rounding import OTHER_KERNELS, SAME_KERNELS
 from hf_finetune.report.snippet import PLACE
-from hf_finetune.result.compare import OTHER_KERNELS, SAME_KERNELS, compare, logits_of
+from hf_finetune.result.compare import compare
 from hf_finetune.result.held_rows import Held
 from hf_finetune.result.manifest import Manifest
 
@@ -48,6 +49,7 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str) -> Non
     import torch
 
     from hf_finetune.machine.detect import training_device
+    from hf_finetune.result.answers import logits_of
     from hf_finetune.result.load import load_result, torch_dtype
 
     def answer(dtype: torch.dtype, device: str) -> np.ndarray:

@@ -72,7 +72,7 @@ class Climber:
         self._whole = Full(model, context, given.rows, self._patches)
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
-        self._autocast = autocast_type(plan.precision.value) if recipe.adapter.kind == "full" else None
+        self._autocast = autocast_type(plan.precision.value) if recipe.adapter.whole else None
 
     def climb(self) -> Climbed:
         """Every rung of the plan that fits; Ctrl-C ends it with the best rung so far, once there is one."""

@@ -100,7 +100,7 @@ def save_verified(
     """
     from accelerate.utils import extract_model_from_parallel
 
-    from hf_finetune.result.answers import predict_logits
+    from hf_finetune.result.answers import logits_of
     from hf_finetune.result.compare import compare
     from hf_finetune.result.load import load_result, torch_dtype
     from hf_finetune.result.save import stage
@@ -108,12 +108,12 @@ def save_verified(
     # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
     bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
     device = str(next(bare.parameters()).device)
-    held = list(range(min(HELD_ROWS, len(rows))))
-    expected = predict_logits(bare, rows, manifest.preprocess, batch=len(held), indices=held)
+    held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
+    expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
     stage(bare, staged, manifest, recipe_yaml)
 
     again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
-    found = predict_logits(again, rows, manifest.preprocess, batch=len(held), indices=held)
+    found = logits_of(again, held, manifest.preprocess, batch=len(held))
     difference = compare(
         expected,
         found,
@@ -121,7 +121,7 @@ def save_verified(
         hint=f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
     )
     logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
-    write_held(folder.held, Held(rows.gather(np.asarray(held)), found, device.partition(":")[0]))
+    write_held(folder.held, Held(held, found, device.partition(":")[0]))
     return again
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,24 +15,16 @@ from hf_finetune.training.pieces import forward_in_pieces
 from hf_finetune.types import Answers, PixelRows, Preprocess
 
 
-@torch.no_grad()
-def predict_logits(
-    model: nn.Module,
-    rows: PixelRows,
-    preprocess: Preprocess,
-    *,
-    batch: int,
-    indices: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Logits float32 [len(indices), C] (all rows where `indices` is None), in order, the model in eval mode.
+def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess, *, batch: int = 4) -> np.ndarray:
+    """Logits float32 [N, C] of uint8 pixels [N, 3, H, W], `batch` images at a time, the model in eval mode.
 
-    All of them at once: for few rows. A lack of memory halves the batch and goes on.
+    All of them at once: for few rows. On a CPU an int8 layer's outputs depend on what else is in the batch: compare
+    such models with the same one. A lack of memory halves the batch and goes on.
     """
-    chosen = np.arange(len(rows)) if indices is None else np.asarray(indices)
-    return np.concatenate([logits for _, logits in _batches(model, rows, preprocess, chosen, batch)])
+    pieces = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
+    return np.concatenate(list(_batches(model, pieces, preprocess, batch)))
 
 
-@torch.no_grad()
 def predict_answers(
     model: nn.Module,
     rows: PixelRows,
@@ -46,23 +38,23 @@ def predict_answers(
     Raises DataError where there are no rows, or a label is not one of the model's.
     """
     chosen = np.arange(len(rows)) if indices is None else np.asarray(indices)
-    parts = [answers_of(logits, rows.labels[here]) for here, logits in _batches(model, rows, preprocess, chosen, batch)]
+    places = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
+    logits = _batches(model, map(rows.gather, places), preprocess, batch)
+    parts = [answers_of(each, rows.labels[here]) for here, each in zip(places, logits, strict=True)]
     if not parts:
         raise no_rows()
     return Answers.joined(parts)
 
 
 def _batches(
-    model: nn.Module, rows: PixelRows, preprocess: Preprocess, chosen: np.ndarray, batch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers int64 [n] and their logits float32 [n, C], batch by batch."""
+    model: nn.Module, pieces: Iterable[np.ndarray], preprocess: Preprocess, batch: int
+) -> Iterator[np.ndarray]:
+    """Logits float32 [n, C] of each piece, uint8 [n, 3, H, W], n at most `batch`."""
     model.eval()
     device = next(model.parameters()).device
     normalise = Normaliser(preprocess)
-    piece = batch
-    for start in range(0, len(chosen), batch):
-        here = chosen[start : start + batch]
-        pixels = torch.from_numpy(rows.gather(here)).to(device)
-        labels = torch.from_numpy(rows.labels[here])
-        logits, piece = forward_in_pieces(model, normalise, {"pixel_values": pixels, "labels": labels}, piece)
-        yield here, logits.cpu().numpy()
+    fits = batch
+    for piece in pieces:
+        given = {"pixel_values": torch.from_numpy(piece).to(device), "labels": torch.empty(len(piece))}
+        logits, fits = forward_in_pieces(model, normalise, given, fits)
+        yield logits.cpu().numpy()

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_finetune.errors import AdapterError
+from hf_finetune.machine.rounding import SAME_KERNELS, difference
 from hf_finetune.preprocess.stock import is_timm, stock_processor, stock_renderer
 from hf_finetune.types import Preprocess
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
-# The share of the logits' range by which they may differ. With the same kernels: float additions in another order, such
-# as W x + B A x against (W + B A) x. With others: another kind of device; bitsandbytes' 4-bit weights, which stock code
-# repacks for a bfloat16 kernel on CPUs with AVX512-BF16 and this package keeps as they were trained.
-SAME_KERNELS, OTHER_KERNELS = 1e-3, 5e-2
 _NOT_THE_RESULT = "The whole model is not the result that it was made from"
 _PUBLISH_ALONE = "It was removed; publish the adapter alone, without merging. This is a bug: please report it."
 
@@ -37,30 +34,12 @@ def generated_pixels(preprocess: Preprocess, count: int = 4) -> np.ndarray:
     return (share * fine + (1 - share) * coarse).astype(np.uint8)
 
 
-def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess, *, batch: int = 4) -> np.ndarray:
-    """Logits float32 [N, C] of uint8 pixels [N, 3, H, W], `batch` images at a time.
-
-    On a CPU an int8 layer's outputs depend on what else is in the batch: compare such models with the same one.
-    """
-    import torch
-
-    from hf_finetune.preprocess.normalise import Normaliser
-
-    normalise = Normaliser(preprocess)
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        parts = [
-            model(pixel_values=normalise({"pixel_values": torch.from_numpy(pixels[start : start + batch]).to(device)}))
-            for start in range(0, len(pixels), batch)
-        ]
-    return torch.cat([part.logits.float().cpu() for part in parts]).numpy()
-
-
 def stock_logits(staged: Path, labels: tuple[str, ...], pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """What `from_pretrained(folder)` answers. Raises AdapterError where weights or labels did not arrive."""
     from transformers import AutoModelForImageClassification
 
     from hf_finetune.backbones.load import quiet
+    from hf_finetune.result.answers import logits_of
 
     with quiet():
         model, report = AutoModelForImageClassification.from_pretrained(staged, output_loading_info=True)
@@ -70,7 +49,7 @@ def stock_logits(staged: Path, labels: tuple[str, ...], pixels: np.ndarray, prep
     names = tuple(name for _, name in sorted(model.config.id2label.items()))
     if names != labels or model.config.label2id != {name: number for number, name in enumerate(labels)}:
         raise _broken(f"its labels are {list(names)[:5]} … instead of {list(labels)[:5]} …")
-    return logits_of(model.eval(), pixels, preprocess)
+    return logits_of(model, pixels, preprocess)
 
 
 def compare(expected: np.ndarray, found: np.ndarray, *, what: str, hint: str, tolerance: float = SAME_KERNELS) -> float:
@@ -85,11 +64,10 @@ def compare(expected: np.ndarray, found: np.ndarray, *, what: str, hint: str, to
         )
     if found.shape != expected.shape:
         raise AdapterError(f"{what}: logits of shape {found.shape}, {expected.shape} expected.", hint)
-    difference = float(np.abs(found - expected).max())
-    allowed = tolerance * float(np.ptp(expected))
-    if not difference <= allowed:  # NaN is caught too
-        raise AdapterError(f"{what}: logits differ by {difference:.3g}, {allowed:.3g} allowed.", hint)
-    return difference
+    apart, allowed = difference(expected, found, tolerance)
+    if not apart <= allowed:  # NaN is caught too
+        raise AdapterError(f"{what}: logits differ by {apart:.3g}, {allowed:.3g} allowed.", hint)
+    return apart
 
 
 def compare_whole(expected: np.ndarray, found: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Writes a result as one whole model that stock transformers loads by itself: no adapter, no base, no code of ours.
 
 Owns the merge and the folder. Does not own loading a result (`loading`), the proof that both are the same model
-(`equivalence`), nor card and metrics: those are written by whoever publishes the folder.
+(`compare.py`), nor card and metrics: those are written by whoever publishes the folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 
 from hf_finetune.errors import AdapterError, MachineError, ModelError
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, logits_of, stock_logits
+from hf_finetune.result.answers import logits_of
+from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.load import base_of, find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.units import format_bytes

@@ -1,7 +1,7 @@
 """Writes a result that describes itself: weights, labels, preprocessing, base, recipe, card.
 
 Staged in a temporary folder, then renamed into place: a folder that is there is whole and loads. Does not own the
-comparison between the two (`equivalence`).
+comparison between the two (`compare.py`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_finetune.report.predictions import read_predictions, write_predictions
-from hf_finetune.result.answers import predict_answers, predict_logits
+from hf_finetune.result.answers import logits_of, predict_answers
 from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.types import Answers
 from tests.training.rows import PREPROCESS, SIDE, MemoryRows
@@ -33,7 +33,7 @@ def test_answers_are_those_of_the_logits() -> None:
     rows, model = MemoryRows(23, SIDE), vit(9)
     chosen = [4, 22, 0, 7, 9]
     for indices in (None, chosen):
-        logits = predict_logits(model, rows, PREPROCESS, batch=4, indices=indices)
+        logits = logits_of(model, rows.gather(np.array(indices or range(23))), PREPROCESS)
         wanted = answers_of(logits, rows.labels[indices or slice(None)])
         assert_alike(predict_answers(model, rows, PREPROCESS, batch=4, indices=indices), wanted)
 

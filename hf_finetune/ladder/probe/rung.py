@@ -19,6 +19,7 @@ from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
+from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.tasks.classification import class_counts
 from hf_finetune.training.autocast import autocast
 from hf_finetune.training.best import is_better
@@ -122,11 +123,9 @@ def check_installed(model: nn.Module, inputs: Tensor, expected: np.ndarray, dtyp
     """Raise ModelError unless the model's logits on normalised `inputs` are the expected ones."""
     with autocast(inputs.device.type, dtype):
         found = model.eval()(pixel_values=inputs).logits.float().cpu().numpy()
-    # The features went through float32 products on both sides; what differs is their order.
-    allowed = 2e-2 * max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(found - expected).max())
-    if not difference <= allowed:
+    apart, allowed = difference(expected, found, ANOTHER_ORDER)
+    if not apart <= allowed:
         raise ModelError(
-            f"with the head in closed form the model's logits differ by {difference:.3g} from what the head says, "
+            f"with the head in closed form the model's logits differ by {apart:.3g} from what the head says, "
             f"{allowed:.3g} allowed"
         )

@@ -35,6 +35,18 @@ def test_the_model_says_what_the_head_says(tmp_path: Path, adapter: Lora | HeadO
     assert np.isfinite(expected).all()
 
 
+def test_a_head_of_small_logits_is_held_to_their_own_range(tmp_path: Path) -> None:
+    model, facts = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny")))
+    pixels = torch.randn(5, 3, SIDE, SIDE)
+    install(model, facts.head, Head(1e-3 * torch.randn(3, 64), torch.zeros(3)))
+    with torch.no_grad():
+        said = model.eval()(pixel_values=pixels).logits.numpy()
+    assert np.abs(said).max() < 0.1
+    check_installed(model, pixels, said, None)
+    with pytest.raises(ModelError, match="differ by"):
+        check_installed(model, pixels, said + 0.02 * np.ptp(said), None)
+
+
 def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
     model, facts = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny")))
     with pytest.raises(ModelError, match="takes 64 features, but 70 were seen"):
