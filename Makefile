@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint bench bench-full bench-environments bench-tune bench-micro clean
+.PHONY: quickstart test test-fast test-slow lint bench bench-full bench-environments bench-tune bench-micro clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -14,6 +14,10 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.test-installed lint
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	$(MAKE) bench-micro
+
+# What starts no process and trains nothing: for between two edits, in under two minutes on two cores.
+test-fast: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m "not e2e and not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow

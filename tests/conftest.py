@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,37 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 REPO = Path(__file__).resolve().parents[1]
+MARKS = ("e2e", "slow")
+_unmarked: list[str] = []  # the test that is at work, where it has none of the marks
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    if _unmarked and event == "subprocess.Popen":
+        program = Path(str(arguments[0] or arguments[1][0])).name
+        if program.startswith(("python", "hf-finetune", "accelerate", "torchrun")):
+            raise RuntimeError(f"{_unmarked[0]} starts a process: mark it e2e, and `make test-fast` stays fast")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+def _refuse_training(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a test without a mark trains: mark it e2e, and `make test-fast` stays fast")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What starts a process or trains, also in a fixture, has a mark that says so."""
+    if any(item.get_closest_marker(mark) for mark in MARKS):
+        return (yield)
+    _unmarked[:] = [item.nodeid]
+    with pytest.MonkeyPatch.context() as patched:
+        if trainer := sys.modules.get("transformers.trainer"):
+            patched.setattr(trainer.Trainer, "train", _refuse_training)
+        try:
+            return (yield)
+        finally:
+            _unmarked.clear()
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,7 @@ def test_it_opens_with_when_to_use_it_how_to_launch_it_and_what_to_change(path: 
     assert "# What to change: " in opening
 
 
+@pytest.mark.e2e
 def test_cpu_multi_runs_two_ranks_on_the_cpu(tmp_path: Path) -> None:
     common = {
         "promised": "2",
@@ -114,6 +115,7 @@ print(json.dumps({"rank": 0, "set": [name for name in names if name in os.enviro
 """
 
 
+@pytest.mark.e2e
 def test_the_launch_that_silently_runs_one_process_can_be_told_by_its_environment(tmp_path: Path) -> None:
     """`--cpu --num_processes 2` sets MASTER_PORT, as only a launch for several does, but no WORLD_SIZE."""
     common = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "--num_processes")

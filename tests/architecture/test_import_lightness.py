@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 REPO = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes")
 VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "recipes", "env")

@@ -131,6 +131,7 @@ def test_classifiers_that_do_not_take_plain_images_are_refused(
     assert error.hint == ACCEPTED
 
 
+@pytest.mark.e2e
 def test_a_cached_hub_model_is_read_offline_with_its_commit(tmp_path: Path) -> None:
     import os
     import subprocess

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+pytestmark = pytest.mark.e2e
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # Validation and test lack the first class: a script that numbers each folder's classes anew is wrong about them all.
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}

@@ -99,6 +99,7 @@ if len(sys.argv) > 2:
 """
 
 
+@pytest.mark.e2e
 def test_watching_counts_children_and_tells_mapped_pages_from_anonymous(tmp_path: Path) -> None:
     def run(name: str, *more: str) -> tuple[float, float, float | None]:
         command = [sys.executable, "-c", HOLD, str(tmp_path / name), *more]
@@ -119,6 +120,7 @@ def test_watching_counts_children_and_tells_mapped_pages_from_anonymous(tmp_path
             assert written_by_both == pytest.approx(40e6, rel=0.2)
 
 
+@pytest.mark.e2e
 def test_a_command_that_fails_says_so(tmp_path: Path) -> None:
     used = watch([sys.executable, "-c", "print('why'); raise SystemExit(3)"], tmp_path / "log")
     assert used.code == 3

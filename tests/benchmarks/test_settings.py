@@ -71,6 +71,7 @@ def test_the_table_has_a_mean_over_cuts_for_each_setting_and_over_data_sets_behi
     assert table(rows).splitlines()[2:] == ["| start | 0.600 | 0.800 | 0.700 |", "| batch=32 | 0.900 | 1.000 | 0.950 |"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("rung", ["cached", "full"])
 def test_each_setting_trains_from_the_rung_before_and_is_scored_on_what_is_held_out(
     data: Path, tmp_path: Path, rung: str

@@ -9,6 +9,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/steps.py` has it
 
@@ -16,6 +18,8 @@ from micro.models import write_checkpoint  # noqa: E402
 from micro.photos import write_photos  # noqa: E402
 from step_work import build  # noqa: E402
 from steps import table  # noqa: E402
+
+pytestmark = pytest.mark.e2e
 
 
 def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 from hf_finetune.machine.detect import training_device
 from tests.hub_server.repos import timm_model
 
+pytestmark = pytest.mark.e2e
+
 Cli = Callable[..., tuple[int, str, str]]
 
 

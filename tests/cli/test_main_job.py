@@ -20,6 +20,8 @@ from hf_finetune.errors import RunFolderError
 from tests.cli.photos import CLASSES
 from tests.cli.recipes import write_recipe
 
+pytestmark = pytest.mark.e2e
+
 Cli = Callable[..., tuple[int, str, str]]
 RUN_FILES = [
     "adapter",

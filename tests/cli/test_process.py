@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.e2e
+
 AROUND = """
 import atexit, gc, sys, threading, time
 from hf_finetune.machine import process as collector

@@ -17,6 +17,8 @@ from tests.hub_server.server import running
 from tests.hub_server.users import TOKEN
 from tests.training.rows import save_tiny_vit
 
+pytestmark = pytest.mark.e2e
+
 VIT, TIMM = {"name": "org/tiny-vit"}, {"name": "timm/test_vit.r160_in1k"}
 SECTIONS = {
     "lora": {"model": VIT},

@@ -59,6 +59,7 @@ def test_nothing_else_is(path: str) -> None:
     assert not is_published(path)
 
 
+@pytest.mark.e2e
 def test_a_files_hashes_are_those_of_git_and_of_lfs(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_bytes(b'{"a": 1}\n')

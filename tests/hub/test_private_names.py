@@ -12,6 +12,8 @@ from hf_finetune.hub.stage import finished_run, stage_run
 from hf_finetune.pipeline.train import train
 from tests.data.pictures import class_folders, jpeg, put
 
+pytestmark = pytest.mark.e2e
+
 # Each stands for something else that is noted: a stray image, an empty class, a split that is not used, a file that is
 # no image, two equal images over two splits and under two labels, and a row that cannot be read.
 PRIVATE = ("passport_scan", "divorce", "clinic", "diary", "jane", "john", "tumour")

@@ -20,6 +20,8 @@ from tests.hub_server.server import running
 from tests.hub_server.users import READ_TOKEN, TOKEN
 from tests.training.rows import save_tiny_vit
 
+pytestmark = pytest.mark.e2e
+
 
 @dataclass(frozen=True)
 class Trained:

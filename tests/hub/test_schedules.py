@@ -16,6 +16,7 @@ from tests.hub.contents import content, write_result
 from tests.hub_server.fixture import Hub
 
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.usefixtures("in_process", "no_waits"),
     # 2026-11-24: huggingface_hub 2.4 uploads blobs in a way that its httpx2 calls deprecated.
     pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"),

@@ -24,6 +24,8 @@ from tests.cli.photos import write_photos
 from tests.matrix.architectures import write_transformers
 from tests.training.rows import save_tiny_vit
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:

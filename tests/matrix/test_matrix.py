@@ -26,7 +26,10 @@ from tests.matrix.architectures import HEAD_ONLY, LEFT_OUT, TIMM, TRANSFORMERS, 
 
 LABELS = Labels(("n/a", "1", "True"))
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
 # timm's DLA calls a part of its own `base_layer`, the name by which peft 0.21.2 tells its wrappers.
 NOT_MERGED = {"dla46x_c": "PEFT cannot merge this adapter into its base model: 'DLA' object has no attribute 'merge'"}

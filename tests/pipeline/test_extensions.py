@@ -19,6 +19,8 @@ from tests.cli.photos import CLASSES, write_photos
 from tests.pipeline.own_things import Steps, distance, focal
 from tests.training.rows import save_tiny_vit
 
+pytestmark = pytest.mark.e2e
+
 REPO = Path(__file__).resolve().parents[2]
 
 

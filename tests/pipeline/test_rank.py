@@ -14,6 +14,8 @@ from hf_finetune.types import Index, Labels, Row
 from tests.cli.photos import write_photos
 from tests.training.rows import save_tiny_vit
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,7 +22,7 @@ from tests.backbones.small import write_timm, write_vit
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 LABELS = Labels(("a", "b", "c"))
-MACHINE = Machine("cpu", "test", 0, 0, 1, True, 1, 0, 0, 0, "Linux")
+MACHINE = Machine("cpu", "test", 0, 0, 1, True, 1, 0, 0, "Linux")
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
 
 

@@ -6,8 +6,12 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.readme.blocks import blocks
 from tests.readme.processes import execute
+
+pytestmark = pytest.mark.e2e
 
 PAGE = "docs/python.md"
 

@@ -11,6 +11,8 @@ import pytest
 from tests.readme.blocks import ROOT, blocks, commands
 from tests.readme.processes import execute
 
+pytestmark = pytest.mark.e2e
+
 PAGE = "README.md"
 # Not run here, each for a reason; what they do is tested elsewhere.
 ELSEWHERE = {

@@ -11,6 +11,8 @@ from PIL import Image
 from tests.readme.blocks import blocks, commands
 from tests.readme.processes import execute
 
+pytestmark = pytest.mark.e2e
+
 PAGE = "docs/tutorial.md"
 # Not run here, each for a reason.
 ELSEWHERE = {

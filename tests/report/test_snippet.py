@@ -25,7 +25,10 @@ from tests.report.example import example
 
 LABELS = ["n/a", "yes", "Zürich"]
 # peft 0.21.2 asks transformers 5.23 for a property under its old name (2026-11-23).
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 
 
 def save_base(folder: Path, dtype: torch.dtype = torch.float32) -> Path:

@@ -16,7 +16,10 @@ from tests.cli.photos import write_photos
 from tests.result.results import save_result, stock_answers
 
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 
 
 def test_a_quantized_base_that_this_machine_cannot_run_is_not_compared(

@@ -23,7 +23,10 @@ from tests.backbones.small import edit_config, write_resnet, write_timm, write_v
 from tests.result.results import LABELS, noise_photo, save_result, stock_answers
 
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 MANY = tuple(f"class {number}/{499 - number}" for number in range(500))
 
 

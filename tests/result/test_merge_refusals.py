@@ -25,7 +25,10 @@ from tests.matrix.architectures import write_timm, write_transformers
 from tests.result.results import LABELS, save_result
 
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 
 from hf_finetune.tasks.metrics import METRICS, load, path_of
 
+pytestmark = pytest.mark.e2e
+
 REPO = Path(__file__).resolve().parents[2]
 
 THROUGH_EVALUATE = """

@@ -24,6 +24,8 @@ from hf_finetune.types import Decision
 from tests.training.rows import SIDE, MemoryRows, adapted, save_tiny_vit, tiny_plan, tiny_recipe
 from tests.training.runs import assert_same, run, trained
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,7 +17,10 @@ from tests.hub_server.fixture import Hub
 
 REPO = Path(__file__).resolve().parents[3]
 NAMES = ("1", "grün", "n⁄a")
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 
 
 @pytest.fixture

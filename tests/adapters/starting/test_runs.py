@@ -29,7 +29,10 @@ from tests.adapters.starting.foreign import edit_weights, former, give_labels, r
 # As the data module orders the folders of tests/cli/photos.py.
 NAMES = ("1", "grün", "n⁄a")
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.e2e,
+]
 
 
 @pytest.fixture

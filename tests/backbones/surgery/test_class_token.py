@@ -17,6 +17,8 @@ from hf_finetune.backbones.surgery.class_token import (
 from hf_finetune.backbones.surgery.cut import Watch
 from tests.ladder.trained.test_cached import EVERY, build
 
+pytestmark = pytest.mark.e2e
+
 # The others pool patches, read a second token, or have blocks of another kind.
 SHORT = {
     *(("transformers", name) for name in ("deit", "vit", "vit_msn")),

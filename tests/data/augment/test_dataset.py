@@ -178,6 +178,7 @@ def fit(folder: Path, rows: ArrayRows, resume: str | None = None, callback: bool
     return model
 
 
+@pytest.mark.e2e
 def test_trainer_moves_the_epoch_on_and_a_resumed_run_sees_what_the_whole_run_saw(tmp_path: Path):
     rows = random_rows(8)
     whole = fit(tmp_path / "run", rows).seen

@@ -56,6 +56,7 @@ def read_in_new_process(found: Index, split: str) -> list[bytes]:
         return pool.apply(read_all, (found.reader, rows))
 
 
+@pytest.mark.e2e
 def test_a_mapped_dataset_is_read_from_its_files_in_a_new_process(tmp_path: Path) -> None:
     found = index(on_disk(tmp_path / "d", range(20)), **WHOLE)
     assert isinstance(found.reader, ArrowReader)
@@ -65,6 +66,7 @@ def test_a_mapped_dataset_is_read_from_its_files_in_a_new_process(tmp_path: Path
     assert len(pickle.dumps(found.reader)) < 1000
 
 
+@pytest.mark.e2e
 def test_a_reader_of_arrow_files_needs_no_datasets(tmp_path: Path) -> None:
     found = index(on_disk(tmp_path / "d", range(6)), **WHOLE)
     (tmp_path / "reader").write_bytes(pickle.dumps(found.reader))
@@ -119,6 +121,7 @@ def test_what_its_files_do_not_show_is_read_all_the_same(tmp_path: Path, change:
     assert read_all(found.reader, found.splits["train"]) == expected
 
 
+@pytest.mark.e2e
 def test_images_in_memory_are_encoded_once_and_travel_with_the_reader() -> None:
     images = [Image.fromarray(np.full((4, 4, 3), n, dtype=np.uint8)) for n in range(8)]
     found = index(datasets.Dataset.from_dict({"img": images, "label": ["a", "b"] * 4}), **WHOLE)
@@ -127,6 +130,7 @@ def test_images_in_memory_are_encoded_once_and_travel_with_the_reader() -> None:
     assert all(data.startswith(b"\x89PNG") for data in read_in_new_process(found, "train"))
 
 
+@pytest.mark.e2e
 def test_images_too_large_for_memory_are_spooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MEMORY_LIMIT_BYTES", 3000)
     found = index(in_memory(range(10)), cache_dir=str(tmp_path / "cache"), **WHOLE)
@@ -135,6 +139,7 @@ def test_images_too_large_for_memory_are_spooled(tmp_path: Path, monkeypatch: py
     assert [path.parent for path in tmp_path.rglob("hf_finetune-images-*")] == [tmp_path / "cache"]
 
 
+@pytest.mark.e2e
 def test_the_spool_is_removed_when_its_process_ends(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path

@@ -11,8 +11,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.hub_server import repos
 from tests.hub_server.fixture import Hub
+
+pytestmark = pytest.mark.e2e
 
 CODE = """
 import json, sys

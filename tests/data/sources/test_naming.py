@@ -89,6 +89,7 @@ def test_the_digits_file_is_what_scikit_learn_loads() -> None:
     assert np.array_equal(targets, expected_targets)
 
 
+@pytest.mark.e2e
 def test_scanning_imports_neither_torch_nor_datasets_nor_scikit_learn(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 10, "b": 10})
     (tmp_path.parent / "light.csv").write_text(f"path,label\n{tmp_path}/a/0.jpg,x\n{tmp_path}/b/10.jpg,y\n")

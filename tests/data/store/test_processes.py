@@ -37,6 +37,8 @@ from tests.data.store.samples import (
     write_images,
 )
 
+pytestmark = pytest.mark.e2e
+
 REPO = Path(__file__).resolve().parents[3]
 BUILDER = """
 import signal

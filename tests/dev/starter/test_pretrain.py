@@ -35,6 +35,7 @@ def test_thirty_steps_lower_the_loss_and_the_same_settings_give_the_same_weights
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.e2e
 def test_the_command_writes_the_weights_and_what_made_them(tmp_path: Path):
     command = [sys.executable, "-m", "dev.starter.pretrain", "--out", str(tmp_path), *TINY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -17,6 +17,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from dev.starter.pretrain import Settings
 from hf_finetune.backbones.checkpoint import builtin_path
 
+pytestmark = pytest.mark.e2e
+
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "starter_vs_scratch.py"
 
 

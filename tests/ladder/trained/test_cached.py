@@ -20,6 +20,8 @@ from hf_finetune.ladder.trained.patches import token_count
 from hf_finetune.types import Labels
 from tests.matrix.architectures import TIMM, TRANSFORMERS, write_timm, write_transformers
 
+pytestmark = pytest.mark.e2e
+
 LABELS = Labels(("n/a", "1", "True"))
 EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
 # Cut at the middle of their blocks without loss; what is not here is refused when it is tried, and trained whole.

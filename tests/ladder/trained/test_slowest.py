@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from hf_finetune.ladder.pacing import TimeLeft
 from tests.cli.photos import write_photos
 from tests.training.rows import save_tiny_vit
+
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[3]
 SLOW_S = 0.3
