@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from hf_finetune.data.augment.transform import Transform
-    from hf_finetune.pipeline.train import Run
+    from hf_finetune.pipeline.finished import Run
     from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.result.classifier import Classifier
     from hf_finetune.tasks.loss import RowLoss

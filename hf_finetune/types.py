@@ -23,9 +23,6 @@ def is_builtin(name: str) -> bool:
     return name.startswith(BUILTIN)
 
 
-# --------------------------------------------------------------------------------------------------------------- data
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One labelled image, not yet decoded.
@@ -169,9 +166,6 @@ class PixelRows(Protocol):
         ...
 
 
-# ----------------------------------------------------------------------------------------------------------- backbone
-
-
 @dataclass(frozen=True)
 class BackboneFacts:
     """What is known of a backbone without its weights (read on the meta device).
@@ -202,9 +196,6 @@ class BackboneFacts:
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
 
 
-# --------------------------------------------------------------------------------------------------------------- plan
-
-
 @dataclass(frozen=True)
 class Machine:
     """What exists and what this process may use of it."""
@@ -219,6 +210,11 @@ class Machine:
     rank: int
     local_rank: int
     system: str
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
 
     def own_rows(self, count: int) -> np.ndarray:
         """int64: which of `count` rows are this process's, every `world_size`-th."""
@@ -263,9 +259,6 @@ class Plan:
     patches_kept: Decision[float] = Decision(1.0, "all")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
-
-
-# ------------------------------------------------------------------------------------------------------------- result
 
 
 @dataclass(frozen=True)

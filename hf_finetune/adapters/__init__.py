@@ -4,7 +4,7 @@ Beside its own settings, each class says what choosing it implies. `whole`: ever
 result is a whole model; `trains_backbone`: something below the head trains; `trains_suffix`: the last blocks can be
 trained alone (the cached rung); `activation_share`: what a step keeps for the backward pass, as a share of what full
 fine-tuning keeps; `base_rates`: by the optimizer's family, the learning rate at 64 images an update, values checked on
-TrashNet (docs/SETTINGS.md).
+TrashNet (docs/experiments.md, "Settings of the full rung").
 """
 
 from typing import Annotated, get_args

@@ -31,7 +31,7 @@ class Lora(Section):
     trains_backbone: ClassVar[bool] = True
     trains_suffix: ClassVar[bool] = True
     # LoRA on a frozen block saves the adapters' inputs too, but not what only weight gradients need. Assumption, from
-    # the 21–46 against 16 token maps a block that DESIGN.md reports for PEFT's LoRA and full fine-tuning.
+    # the 21–46 against 16 token maps a block that autograd keeps for PEFT's LoRA and for full fine-tuning.
     activation_share: ClassVar[float] = 1.6
     # About ten times the rate of full fine-tuning ("LoRA Without Regret", Thinking Machines Lab, 2025-09).
     base_rates: ClassVar[Mapping[str, float]] = {"adamw": 1e-3, "sgd": 1e-1, "lion": 2e-4}

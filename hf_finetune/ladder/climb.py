@@ -63,7 +63,9 @@ class Climber:
         self._model, self._context, self._given = model, context, given
         plan, recipe = context.plan, context.recipe
         self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time)
-        self._candidates = candidates or Candidates(model, recipe.train.best_by, plan.device.value, given.usage)
+        if candidates is None:
+            candidates = Candidates(model, recipe.train.best_by, plan.device.value, given.usage)
+        self._candidates = candidates
         self._passed: PassResult | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, context.facts)

@@ -45,7 +45,7 @@ def climb(
             "A validation split is needed to keep the best checkpoint, and none is given or cut.",
             "Set data.validation_share above 0, or data.validation_split.",
         )
-    resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.rank == 0 else None)
+    resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.is_first else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)
     seconds = context.recipe.budget.time

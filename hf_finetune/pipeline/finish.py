@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
+from hf_finetune.recipe.recipe import dump_recipe
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.run.clock import Clock
@@ -44,13 +45,54 @@ class Scored:
     metrics: Mapping[str, Any]
 
 
-def staged_path(target: Path) -> Path:
-    """Where a result is written before it is verified and named."""
-    return target.with_name(f"{target.name}.staged")
+@dataclass(frozen=True)
+class Saved:
+    """A result that was written to `staged` and will be named `target`; `model`: the reloaded one that may score the
+    test, None where it has to be loaded."""
+
+    staged: Path
+    target: Path
+    model: nn.Module | None
+
+
+def save_best(
+    context: RunContext,
+    folder: RunFolder,
+    climbed: Climbed,
+    model: nn.Module,
+    manifest: Manifest,
+    rows: Mapping[Split, PixelRows],
+) -> Saved:
+    """The best rung's weights, which `model` holds, written, reloaded and compared by rank 0.
+
+    Raises InterruptedRun, the result in place, where the climb was interrupted.
+    """
+    from hf_finetune.machine import processes
+
+    target = folder.result(whole=context.recipe.adapter.whole)
+    saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
+    if context.machine.is_first:
+        again = save_verified(model, saved.staged, manifest, dump_recipe(context.recipe), rows["validation"], folder)
+        if context.recipe.budget.time is not None:  # else the test is scored with float32 weights
+            saved = replace(saved, model=again)
+    if climbed.interrupted:
+        keep_interrupted(saved, climbed.best, first=context.machine.is_first)
+    processes.wait()
+    return saved
+
+
+def score_saved(
+    context: RunContext, saved: Saved, climbed: Climbed, manifest: Manifest, rows: Mapping[Split, PixelRows]
+) -> dict[Split, Scored]:
+    """Validation as the winning rung answered it, and the test. On Ctrl-C the result is in place: InterruptedRun."""
+    try:
+        return evaluate_splits(saved.staged, manifest, context, rows, climbed.answers, saved.model)
+    except KeyboardInterrupt:
+        keep_interrupted(saved, climbed.best, first=context.machine.is_first)
 
 
 def save_verified(
-    model: nn.Module, target: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
+    model: nn.Module, staged: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
 ) -> nn.Module:
     """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
 
@@ -68,7 +110,6 @@ def save_verified(
     device = str(next(bare.parameters()).device)
     held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
     expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
-    staged = staged_path(target)
     stage(bare, staged, manifest, recipe_yaml)
 
     again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
@@ -205,8 +246,7 @@ def _data_fields(context: RunContext, store: Store) -> dict[str, Any]:
 
 
 def publish(
-    staged: Path,
-    target: Path,
+    saved: Saved,
     report: RunReport,
     folder: RunFolder,
     results: Mapping[Split, Scored],
@@ -221,11 +261,11 @@ def publish(
     from hf_finetune.result.files import hashes
     from hf_finetune.result.save import publish_locally
 
-    (staged / "README.md").write_text(model_card(report), encoding="utf-8")
+    (saved.staged / "README.md").write_text(model_card(report), encoding="utf-8")
     metrics = {"validation": dict(report.validation), "test": dict(report.test)}
-    (staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
-    report = replace(report, files=hashes(staged))
-    publish_locally(staged, target)
+    (saved.staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
+    report = replace(report, files=hashes(saved.staged))
+    publish_locally(saved.staged, saved.target)
     split: Split = "test" if "test" in results else "validation"
     write_predictions(
         folder.predictions,
@@ -242,10 +282,10 @@ class InterruptedRun(KeyboardInterrupt):
     """The run was interrupted, and the best rung so far is saved. The text says where."""
 
 
-def keep_interrupted(staged: Path, target: Path, best: Candidate, *, first: bool) -> NoReturn:
+def keep_interrupted(saved: Saved, best: Candidate, *, first: bool) -> NoReturn:
     """Put the best rung's verified result in place and end; the same command goes on with the run."""
     from hf_finetune.result.save import publish_locally
 
     if first:
-        publish_locally(staged, target)
-    raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {target}")
+        publish_locally(saved.staged, saved.target)
+    raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {saved.target}")

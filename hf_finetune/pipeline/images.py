@@ -63,7 +63,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
     from hf_finetune.data.store.store import open_store
 
     data = context.recipe.data
-    off = context.machine.rank != 0
+    off = not context.machine.is_first
     with tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=off, delay=1) as bar:
 
         def show(done: int, total: int) -> None:

@@ -17,7 +17,7 @@ from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
-from hf_finetune.types import BackboneFacts, Rejected
+from hf_finetune.types import BackboneFacts, Machine, Rejected
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -48,6 +48,16 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     plan = make_plan(recipe, machine, facts, index)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
+
+
+def join_processes(machine: Machine) -> None:
+    """Meet the other processes of this launch, and set this one up to train on a CPU where it does."""
+    from hf_finetune.machine import processes
+    from hf_finetune.machine.process import keep_freed_memory
+
+    if machine.device == "cpu":
+        keep_freed_memory()
+    processes.join(machine)
 
 
 def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> RunContext:

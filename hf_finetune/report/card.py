@@ -104,6 +104,7 @@ def _results(report: RunReport) -> str:
         ("Macro F1", "macro_f1", "{:.3f}".format),
         ("Cross-entropy (nats)", "loss", "{:.3f}".format),
         ("Expected calibration error (15 bins)", "ece", "{:.3f}".format),
+        *((escape(name), name, "{:.3f}".format) for name in report.extensions.get("metrics", ())),
     ]
     scores = {name: {**score, "interval": _interval(score)} for name, score in columns.items()}
     table = [
@@ -169,6 +170,10 @@ def _training(report: RunReport) -> str:
         name = escape(without_paths(start_name(report) or ""))
         facts.append(
             f"- Started from {name}{at}, whose files have the sha256 `{start['digest']}`; head {start['head']}."
+        )
+    if brought := [kind for kind in ("loss", "callbacks", "transform") if kind in report.extensions]:
+        facts.append(
+            f"- The program that trained it brought its own {', '.join(brought)}; the recipe alone does not repeat it."
         )
     world = machine["world_size"]
     facts += [

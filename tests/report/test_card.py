@@ -208,3 +208,13 @@ def test_absolute_paths_are_cut_to_their_last_component_and_nothing_else(text: s
 @pytest.mark.parametrize("path", ["a/b/vit", "a/b/vit/", "C:\\w\\vit", "vit", "../vit//"])
 def test_the_last_component_of_either_systems_path(path: str) -> None:
     assert last_component(path) == "vit"
+
+
+def test_what_a_program_brought_is_said_without_the_names_of_its_modules() -> None:
+    brought = {"loss": "my_company.secret.focal (0123)", "metrics": {"kappa": "my_company.secret.kappa (4567)"}}
+    report = example(**HUB)
+    text = model_card(replace(report, extensions=brought, test={**report.test, "kappa": 0.8125}))
+    assert "brought its own loss; the recipe alone does not repeat it" in text
+    assert ["kappa", "0.812", ""] in cells(text, "## Results")
+    assert "my_company" not in text
+    assert "brought its own" not in model_card(report)

@@ -93,7 +93,7 @@ def adapted(recipe: Recipe, adapter: Lora | None = None) -> tuple[nn.Module, Bac
 
 def context_of(recipe: Recipe, plan: Plan, facts: BackboneFacts | None = None, labels: Labels = LABELS) -> RunContext:
     """What a run on rows in memory knows; without `facts` those of the recipe's backbone, which sees small images."""
-    machine = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, 10**11, "Linux")
+    machine = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, "Linux")
     index = Index("memory", "r", None, None, labels, {}, (), (), (), reader=None)  # pyright: ignore[reportArgumentType]
     facts = facts or replace(read_facts(recipe.model, len(labels.names)), preprocess=PREPROCESS)
     return RunContext(recipe, index, machine, facts, plan, recipe, None)

@@ -86,7 +86,7 @@ def extract_features(
         missing = sum(images[split] for split, rows in splits.items() if not cache.has(len(rows), split))
         announce(image_s, missing)
         forecast_s = image_s * missing
-        quiet = machine.rank != 0
+        quiet = not machine.is_first
         own: dict[Split, SplitFeatures]
         with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
             own = {split: cache.keep(extractor, rows, split, bar.update) for split, rows in splits.items()}

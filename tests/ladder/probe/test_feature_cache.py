@@ -23,7 +23,7 @@ from tests.training.rows import LABELS, PREPROCESS, SIDE, MemoryRows, adapted, s
 
 ROWS = 11
 WAIT_S = 0.6
-ALONE = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, 10**11, "Linux")
+ALONE = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, "Linux")
 
 
 def index_of(revision: str = "1") -> Index:
