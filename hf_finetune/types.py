@@ -59,7 +59,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about the data: `text` for everyone, on a public card too, so that it names no file and no folder of the
+    """Something about the data: `text` for everyone, on a public card too, so that it names no file or folder of the
     owner (class names are public), and `names` for the owner alone: which files and folders are meant."""
 
     text: str
