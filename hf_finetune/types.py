@@ -59,11 +59,8 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about the data that its owner should know.
-
-    `text` is for everyone, on a public card too: it names no file and no folder of the owner (class names are public).
-    `names` is for the owner alone: which files and folders are meant.
-    """
+    """Something about the data: `text` for everyone, on a public card too, so that it names no file or folder of the
+    owner (class names are public), and `names` for the owner alone: which files and folders are meant."""
 
     text: str
     names: str = ""

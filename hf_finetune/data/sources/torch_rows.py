@@ -18,6 +18,7 @@ from hf_finetune.data.sources.in_memory import keep
 from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, tail_digest
 from hf_finetune.errors import DataError
+from hf_finetune.types import Note
 
 _WANTED = "data: items (image, label) are expected of a torch dataset, the image as Pillow, numpy or torch hold it"
 _IMAGES, _LABELS = ("image", "img", "pixel_values"), ("label", "labels", "target")
@@ -128,7 +129,8 @@ def _class_names(parts: Mapping[str, Any], splits: Mapping[str, list[SourceRow]]
     return tuple(names)
 
 
-def _notes(parts: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(parts: Mapping[str, Any]) -> tuple[Note, ...]:
     if any(getattr(part, "transform", None) or getattr(part, "transforms", None) for part in parts.values()):
-        return ("The dataset's own transform was applied once, to every split; a random one belongs to transform=.",)
+        text = "The dataset's own transform was applied once, to every split; a random one belongs to transform=."
+        return (Note(text),)
     return ()

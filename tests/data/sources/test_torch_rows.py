@@ -95,7 +95,7 @@ def test_torchvisions_image_folder(tmp_path: Path) -> None:
     assert found.labels.names == ("ants", "bees")
     assert len(decoded(found)) == 21
     flipped = index(ImageFolder(str(folder), transform=lambda image: image.rotate(180)))
-    assert any("transform was applied once" in note for note in flipped.notes)
+    assert any("transform was applied once" in note.text for note in flipped.notes)
     assert found.revision != flipped.revision
 
 
