@@ -274,6 +274,7 @@ def test_the_revision_of_the_base_is_written_into_the_adapter(tmp_path: Path) ->
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["revision"] == "abc"
 
 
+@pytest.mark.e2e
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["vit_tiny_timm", "vit_tiny_transformers", "mobilenetv2_timm"])
 def test_adapters_of_the_real_checkpoints_save_and_load(shared_data: Path, tmp_path: Path, name: str) -> None:

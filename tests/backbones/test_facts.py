@@ -177,6 +177,7 @@ def test_the_licence_of_a_transformers_checkpoint_is_that_of_its_card(tmp_path: 
     assert read_facts(Model(name=str(tmp_path))).licence is None
 
 
+@pytest.mark.e2e
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "targets", "blocks"),

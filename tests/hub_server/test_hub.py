@@ -56,6 +56,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.e2e
 def test_models_load_online_and_then_without_the_hub(hub: Hub) -> None:
     repos.transformers_vit(hub.folder, "org/tiny-vit")
     repos.timm_model(hub.folder, "timm/test_vit.r160_in1k")
@@ -84,6 +85,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.e2e
 def test_datasets_load_online_and_then_from_the_snapshot_without_the_hub(hub: Hub) -> None:
     repos.parquet_dataset(hub.folder, "org/table", {"train": 4, "test": 2}, SHAPES)
     repos.folder_dataset(hub.folder, "org/folder", {"train": 4, "test": 2}, SHAPES)
@@ -121,6 +123,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.e2e
 def test_each_way_to_be_refused_raises_the_clients_own_exception_and_a_token_opens_the_rest(hub: Hub) -> None:
     for name in ("open", "gated", "private"):
         repo = repos.model_config(hub.folder, f"org/{name}", {"model_type": "vit"}, None)
@@ -136,6 +139,7 @@ def test_each_way_to_be_refused_raises_the_clients_own_exception_and_a_token_ope
     assert ask(hub, ERRORS, token=TOKEN)[3:] == ["no error", "no error", "manual", "apache-2.0"]
 
 
+@pytest.mark.e2e
 def test_a_changed_file_is_a_new_commit_and_the_old_one_stays_readable(hub: Hub) -> None:
     repo = repos.model_config(hub.folder, "org/open", {"model_type": "vit"}, None)
     code = "import json; from huggingface_hub import HfApi; print(json.dumps(HfApi().model_info('org/open').sha))"
@@ -197,6 +201,7 @@ def test_every_model_and_dataset_that_a_recipe_names_is_served(hub: Hub) -> None
         assert ("config.json" if name.startswith("models/") else "README.md") in files, name
 
 
+@pytest.mark.e2e
 def test_the_command_line_serves_a_folder_and_prints_the_variable_to_set(tmp_path: Path) -> None:
     repos.model_config(tmp_path, "org/open", {"model_type": "vit"}, None)
     process = subprocess.Popen(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.hub.world import World, recipe
 from tests.hub_server.fixture import Hub
 from tests.hub_server.repos import parquet_dataset, restrict
@@ -34,6 +36,7 @@ def find(hub: Hub, *cases: tuple[str, str | None], token: str | None = None) -> 
     return ask(hub, FIND.replace("{cases}", repr(list(cases))), token=token)
 
 
+@pytest.mark.e2e
 def test_a_revision_is_pinned_and_a_missing_one_is_named(hub: Hub) -> None:
     place = hub.folder / "models" / "org" / "tiny"
     save_tiny_vit(place)
@@ -46,6 +49,7 @@ def test_a_revision_is_pinned_and_a_missing_one_is_named(hub: Hub) -> None:
     assert "model.revision: 'org/tiny' has no branch, tag or commit 'v9'" in missing
 
 
+@pytest.mark.e2e
 def test_private_and_gated_models(hub: Hub) -> None:
     for name, access in (("private", "private"), ("gated", "gated")):
         restrict(save_tiny_vit(hub.folder / "models" / "org" / name), access)
@@ -56,6 +60,7 @@ def test_private_and_gated_models(hub: Hub) -> None:
     assert all(isinstance(answer, list) for answer in opened)
 
 
+@pytest.mark.e2e
 def test_a_run_on_a_hub_model_and_a_hub_dataset_is_repeated_without_the_hub(hub: Hub, tmp_path: Path) -> None:
     """Both with a revision, one of them private; the second run asks for nothing and ends with equal weights."""
     save_tiny_vit(hub.folder / "models" / "org" / "tiny")
@@ -82,6 +87,7 @@ def test_a_run_on_a_hub_model_and_a_hub_dataset_is_repeated_without_the_hub(hub:
     assert reports[0]["test"] == reports[1]["test"]
 
 
+@pytest.mark.e2e
 def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
     save_tiny_vit(hub.folder / "models" / "org" / "tiny")
     hub.server.faults.add("503", r"HEAD .*/config\.json")

@@ -105,6 +105,7 @@ def test_a_card_that_is_wrong_stops_the_push_before_a_file_is_sent(hub: Hub) -> 
     assert [path for _, path, _ in hub.requests] == ["/api/repos/create", "/api/validate-yaml"]
 
 
+@pytest.mark.e2e
 def test_a_card_of_the_client_validates_and_is_read_back(hub: Hub) -> None:
     code = f"""
 import json

@@ -105,6 +105,7 @@ def test_a_connection_lost_on_the_way_in_commits_nothing(hub: Hub, kind: Any) ->
     assert hub.requests[-2][1:] == (f"/api/models/{NAME}/commit/main", 0)
 
 
+@pytest.mark.e2e
 def test_a_blob_that_breaks_off_is_no_blob_and_the_client_sends_it_again(hub: Hub) -> None:
     hub.api().create_repo(NAME)
     before = repo(hub).blobs.names()

@@ -304,5 +304,6 @@ print(json.dumps([
 """
 
 
+@pytest.mark.e2e
 def test_transformers_pushes_a_model_twice_and_loads_both(hub: Hub) -> None:
     assert ask(hub, MODEL, token=TOKEN) == [True, True, False, True]

@@ -37,6 +37,7 @@ class Sleeper:
         raise LookupError(locator)
 
 
+@pytest.mark.e2e
 def test_ctrl_c_beside_the_work_ends_the_workers_whatever_they_do() -> None:
     at_work, ended = threading.Event(), threading.Event()
     errors: list[BaseException] = []

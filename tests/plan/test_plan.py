@@ -161,6 +161,7 @@ def test_fp16_without_cuda_and_checkpointing_without_support_are_refused() -> No
         plan_of({"train": {"checkpointing": True}}, facts=replace(FACTS, supports_checkpointing=False))
 
 
+@pytest.mark.e2e
 def test_planning_imports_no_torch() -> None:
     code = "import sys, hf_finetune.plan.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

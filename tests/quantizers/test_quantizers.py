@@ -166,6 +166,7 @@ def test_no_quantizer_gives_no_config() -> None:
     assert Unquantized().config(("head",)) is None
 
 
+@pytest.mark.e2e
 @pytest.mark.real
 @pytest.mark.parametrize("quantizer", [Int8(), Nf4()], ids=["int8", "nf4"])
 @pytest.mark.parametrize("name", ["vit_tiny_timm", "vit_tiny_transformers"])

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.hub_server.fixture import Hub
 from tests.hub_server.recipe_repos import seed_recipe_folders, seed_recipe_repos
 
@@ -27,6 +29,7 @@ print(json.dumps(outcomes))
 """
 
 
+@pytest.mark.e2e
 def test_every_shipped_recipe_plans_with_the_facts_that_the_hub_serves(hub: Hub, tmp_path: Path) -> None:
     seed_recipe_repos(hub.folder)
     seed_recipe_folders(tmp_path)

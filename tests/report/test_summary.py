@@ -119,6 +119,7 @@ def test_wide_characters_keep_the_columns_aligned() -> None:
     assert [columns_of(line[: line.index(end)]) for line, end in zip(lines, "xy", strict=True)] == [6, 6]
 
 
+@pytest.mark.e2e
 def test_rendering_imports_nothing_heavy() -> None:
     code = (
         "import sys, hf_finetune.report.summary, hf_finetune.report.run_json, hf_finetune.report.card; "

@@ -67,6 +67,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
         claim(recipe_in(tmp_path / "run"))
 
 
+@pytest.mark.e2e
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     folder = claim(recipe_in(tmp_path / "run"))
     code = (

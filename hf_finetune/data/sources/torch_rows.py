@@ -80,6 +80,8 @@ def read_torch(data: Any, config: Data) -> Source:
 
 
 def _pair(item: Any, config: Data, name: str) -> tuple[Any, RawLabel]:
+    from torch import Tensor
+
     if isinstance(item, Mapping):
         images = (config.image_column,) if config.image_column else _IMAGES
         labels = (config.label_column,) if config.label_column else _LABELS
@@ -94,7 +96,7 @@ def _pair(item: Any, config: Data, name: str) -> tuple[Any, RawLabel]:
         image, label = item
     else:
         raise DataError(f"{_WANTED}; {name} is a {type(item).__name__}", "let __getitem__ return (image, label)")
-    if hasattr(label, "item") and getattr(label, "size", 1) != 0:
+    if isinstance(label, np.ndarray | np.generic | Tensor):
         try:
             label = label.item()
         except (ValueError, RuntimeError):

@@ -67,6 +67,7 @@ def test_an_unknown_builtin_is_refused() -> None:
     )
 
 
+@pytest.mark.e2e
 def test_the_digits_are_all_there_as_grey_pngs() -> None:
     found = scan(Data(), seed=0)
     assert found.labels.names == tuple("0123456789")

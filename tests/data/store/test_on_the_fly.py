@@ -32,11 +32,12 @@ from tests.data.store.samples import (
     write_images,
 )
 
+pytestmark = pytest.mark.e2e
+
 TRAIN_BYTES = 24 * 3 * SIDE * SIDE
 EVALUATION_BYTES = 9 * 3 * 32 * 32
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("workers", [1, 3])
 def test_beyond_the_limit_images_are_decoded_on_the_fly_with_equal_pixels(
     opened: Opened, tmp_path: Path, workers: int
@@ -105,7 +106,6 @@ def test_without_a_limit_half_of_the_free_disk_is_the_limit(opened: Opened, tmp_
     assert set(before) < set(entry_folders(tmp_path / "cache"))
 
 
-@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_write_that_finds_the_disk_full_is_not_the_rows_fault(tmp_path: Path) -> None:
     rows = write_images(tmp_path, {"train": 3})["train"]

@@ -33,12 +33,13 @@ from tests.data.store.samples import (
     write_images,
 )
 
+pytestmark = pytest.mark.e2e
+
 
 def reads(log: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-@pytest.mark.e2e
 def test_200_images_are_stored_exactly_as_they_render(opened: Opened, tmp_path: Path) -> None:
     rows = write_images(tmp_path / "images", {"train": 110, "validation": 50, "test": 40})
     store = opened(index_of(rows, FolderReader(str(tmp_path / "images"))), tmp_path / "cache", workers=2)
@@ -111,7 +112,6 @@ def test_normalisation_and_the_name_of_the_checkpoint_do_not_make_a_new_entry(op
     assert not opened(index, tmp_path / "cache", other).built
 
 
-@pytest.mark.e2e
 def test_a_view_at_any_geometry_can_be_opened_beside_the_store(opened: Opened, tmp_path: Path) -> None:
     index = small_index(tmp_path / "images")
     opened(index, tmp_path / "cache")

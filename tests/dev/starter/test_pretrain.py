@@ -27,6 +27,7 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.e2e
 def test_thirty_steps_lower_the_loss_and_the_same_settings_give_the_same_weights():
     model, losses = pretrain(TINY_SETTINGS)
     assert len(losses) == 30

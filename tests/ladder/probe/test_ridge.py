@@ -178,6 +178,7 @@ def test_rows_in_pieces_are_chosen_on_like_rows_at_once(monkeypatch: pytest.Monk
     assert in_pieces.loss == pytest.approx(at_once.loss, rel=1e-12)
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes are what Linux counts ru_maxrss in")
 def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> None:
     """In a process of its own, since a peak cannot be taken back. At once they took 370 MB."""
