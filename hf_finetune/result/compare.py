@@ -7,7 +7,6 @@ how either model came to be.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from hf_finetune.errors import AdapterError
 from hf_finetune.machine.rounding import SAME_KERNELS, difference
 from hf_finetune.preprocess.stock import is_timm, stock_processor, stock_renderer
 from hf_finetune.types import Preprocess
-
-if TYPE_CHECKING:
-    pass
 
 _NOT_THE_RESULT = "The whole model is not the result that it was made from"
 _PUBLISH_ALONE = "It was removed; publish the adapter alone, without merging. This is a bug: please report it."
