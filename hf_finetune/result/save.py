@@ -27,7 +27,7 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
     if isinstance(model, PeftModel):
         # Images have no embedding layer to look for; "auto" would ask the Hub about the base model.
         model.save_pretrained(str(staged), save_embedding_layers=False)
-        _name_base(staged / "adapter_config.json", manifest)
+        _settle_config(staged / "adapter_config.json", manifest)
         # Labels travel in config.json: stock code builds the base with it (see the card's snippet).
         base = model.get_base_model()
         config: dict[str, Any] = base.config.to_dict()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
@@ -57,11 +57,14 @@ def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return state
 
 
-def _name_base(path: Path, manifest: Manifest) -> None:
-    """PEFT writes no revision, and the folder that the base was loaded from."""
+def _settle_config(path: Path, manifest: Manifest) -> None:
+    """PEFT writes no revision, the folder that the base was loaded from, and its targets in the order of a set, which
+    is another one in every process: the same run would not give the same file twice."""
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = "base" if manifest.brings_base else manifest.base
     config["revision"] = manifest.revision
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
