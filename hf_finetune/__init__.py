@@ -52,16 +52,17 @@ def train(
       [N], which gives one finite number; reported for every split beside the product's own.
     - `callbacks`: objects of transformers.TrainerCallback, for both trained rungs.
     - `transform(image uint8 [3, H, W])` gives an image of the same shape and type: one training image of the rung
-      `full`, cropped to the backbone's size and augmented as the recipe says, before it is normalised. Drawn anew for
-      each row and epoch, from torch's, numpy's or Python's random numbers. No other image is touched.
+      `full` at the backbone's size, cropped, turned and coloured as the recipe says, and not yet normalised, erased or
+      mixed. Drawn anew for each row and epoch, from torch's, numpy's or Python's random numbers. No other image is
+      touched.
 
-    run.json names them, and a folder whose run began with others is refused. Under `accelerate launch` the program
-    hands over the same on every process.
+    run.json names them, and a folder whose run began with another loss, callback or transform is refused. Under
+    `accelerate launch` the program hands over the same on every process.
     """
     from hf_finetune.pipeline.train import train as run_recipe
     from hf_finetune.plan.extensions import Extensions
 
-    extensions = Extensions(loss, dict(metrics or {}), tuple(callbacks), transform)
+    extensions = Extensions(loss, {} if metrics is None else metrics, callbacks, transform)
     return run_recipe(recipe, data=data, extensions=extensions)
 
 

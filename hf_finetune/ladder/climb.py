@@ -95,7 +95,9 @@ class Climber:
         return self._passed
 
     def take(self, rung: str) -> bool:
-        """One rung; one that this backbone cannot take is left out, if another is left. False: it was interrupted."""
+        """One rung; a probe or cached rung that this backbone cannot take is left out, if another is left.
+
+        False: it was interrupted."""
         try:
             {"probe": self._probe, "cached": self._cached, "full": self._full}[rung]()
         except ModelError as error:

@@ -41,12 +41,14 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
 
     machine = detect(recipe.budget.memory)
     classes = len(index.labels.names)
-    extensions = extensions or Extensions()
-    extensions.check(recipe, classes)
     facts = read_facts(recipe.model, classes)
+    extensions = extensions or Extensions()
+    extensions.check(recipe, facts, classes)
     recipe.quantization.check(facts, machine)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     plan = make_plan(recipe, machine, facts, index)
+    for note in extensions.idle(plan.rungs.value):
+        logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
 
 

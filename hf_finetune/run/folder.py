@@ -188,7 +188,10 @@ def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:
 
 
 def refuse_other_extensions(folder: RunFolder, extensions: Mapping[str, Any]) -> None:
-    """Raise RunFolderError where the run began with another loss, metrics, callbacks or transform of the caller's."""
+    """Raise RunFolderError where the run began with another loss, callbacks or transform of the caller's.
+
+    Metrics change no training: other ones are refused of a finished run alone, which does not have them.
+    """
     if not folder.plan.is_file():
         return
     try:
@@ -198,7 +201,7 @@ def refuse_other_extensions(folder: RunFolder, extensions: Mapping[str, Any]) ->
     different = [
         f"{kind}= ({before.get(kind)}, now {extensions.get(kind)})"
         for kind in sorted({*before, *extensions})
-        if before.get(kind) != extensions.get(kind)
+        if before.get(kind) != extensions.get(kind) and (kind != "metrics" or folder.is_finished())
     ]
     if different:
         raise RunFolderError(

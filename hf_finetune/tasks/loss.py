@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hf_finetune.errors import TrainingError
+
 RowLoss = Callable[[Tensor, Tensor], Tensor]  # logits float32 [B, C], labels int64 [B] -> float [B]
 
 
@@ -73,12 +75,17 @@ def mean_loss(
     logits [B, C] of any float dtype (computed in float32); labels, partner_labels int64 [B]; mix float [B]. With
     `normaliser = row_weights(…).sum()` of one chunk and no mixing, that of CrossEntropy is torch's mean of that chunk.
     The mix of losses is that of mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899).
-    Raises ValueError where only one of `partner_labels` and `mix` is given.
+    Raises ValueError where only one of `partner_labels` and `mix` is given, TrainingError for a loss of another shape.
     """
     if (partner_labels is None) != (mix is None):
         raise ValueError("partner_labels and mix are expected together")
     logits = logits.float()
     losses = loss(logits, labels)
+    if losses.shape != labels.shape:
+        raise TrainingError(
+            f"loss=: one number a row is expected, {list(labels.shape)} for this batch; found {list(losses.shape)}.",
+            'Leave the mean to the training: most losses of torch take reduction="none".',
+        )
     if partner_labels is not None and mix is not None:
         share = mix.to(logits.device, torch.float32)
         losses = share * losses + (1 - share) * loss(logits, partner_labels)

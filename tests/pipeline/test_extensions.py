@@ -98,7 +98,10 @@ def test_a_folder_whose_run_began_with_others_is_refused(recipe: dict[str, Any],
     hf_finetune.train(content, loss=focal)
     with pytest.raises(RunFolderError, match=r"began with others of the program's own: loss= \(.*focal.*, now None\)"):
         hf_finetune.train(content)
-    (tmp_path / "run" / "run.json").unlink()  # an unfinished run is told likewise
     with pytest.raises(RunFolderError, match=r"metrics= \(None, now .*distance"):
         hf_finetune.train(content, loss=focal, metrics={"distance": distance})
-    assert hf_finetune.train(content, loss=focal).report["extensions"]["loss"]
+    (tmp_path / "run" / "run.json").unlink()  # an unfinished run is told likewise, but metrics change no training
+    with pytest.raises(RunFolderError, match=r"loss= \(.*focal.*, now None\)"):
+        hf_finetune.train(content)
+    run = hf_finetune.train(content, loss=focal, metrics={"distance": distance})
+    assert set(run.report["extensions"]) == {"loss", "metrics"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,11 +21,18 @@ from hf_finetune.tasks.classification import Classification
 from hf_finetune.tasks.loss import mean_loss, row_weights
 from hf_finetune.tasks.scoring import answers_of, score_answers
 from hf_finetune.types import Answers
+from tests.plan.test_plan import FACTS as LARGE
+
+FACTS = replace(LARGE, preprocess=replace(LARGE.preprocess, height=32, width=32))
 
 
 def focal(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     each = functional.cross_entropy(logits, labels, reduction="none")
     return (1 - torch.exp(-each)) ** 2 * each
+
+
+def focal_with(logits: torch.Tensor, labels: torch.Tensor, power: float) -> torch.Tensor:
+    return focal(logits, labels) ** power
 
 
 def mean_error(answers: Answers, labels: np.ndarray) -> float:
@@ -45,8 +53,8 @@ def test_a_function_goes_by_its_name_and_source_an_object_by_its_class_and_setti
     assert described["metrics"]["error"].startswith("tests.plan.test_extensions.mean_error (")
     assert described["callbacks"][0].startswith("tests.plan.test_extensions.Quiet (")
     assert described["transform"].startswith("tests.plan.test_extensions.upside_down (")
-    names = [Extensions(nn.CrossEntropyLoss(reduction=how)).described()["loss"] for how in ("none", "sum")]
-    assert all(name.startswith("torch.nn.modules.loss.CrossEntropyLoss CrossEntropyLoss()") for name in names)
+    named = Extensions(nn.CrossEntropyLoss(reduction="none")).described()["loss"]
+    assert named.startswith("torch.nn.modules.loss.CrossEntropyLoss (") and " CrossEntropyLoss() with " in named
     assert Extensions().described() == {}
 
 
@@ -68,15 +76,58 @@ def test_two_functions_of_one_name_are_told_apart_by_their_source() -> None:
     assert one.rpartition(" (")[0] == other.rpartition(" (")[0]
 
 
+class Scaled:
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.scale * focal(logits, labels)
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self(logits, labels)
+
+
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "keywords of a partial": tuple(partial(focal_with, power=power) for power in (1.0, 2.0)),
+    "functions of a partial": (partial(focal), partial(functional.cross_entropy, reduction="none")),
+    "settings of a module": tuple(
+        nn.CrossEntropyLoss(reduction="none", label_smoothing=smoothing) for smoothing in (0.0, 0.5)
+    ),
+    "weights of a module": tuple(
+        nn.CrossEntropyLoss(reduction="none", weight=torch.tensor([1.0, weight])) for weight in (1.0, 9.0)
+    ),
+    "objects that are called": (Scaled(1.0), Scaled(2.0)),
+    "methods of objects": (Scaled(1.0).loss, Scaled(2.0).loss),
+}
+
+
+@pytest.mark.parametrize("what", PAIRS)
+def test_what_an_object_holds_tells_it_from_another(what: str) -> None:
+    one, other = (Extensions(loss).described()["loss"] for loss in PAIRS[what])
+    assert one != other
+    assert one == Extensions(PAIRS[what][0]).described()["loss"]
+    assert " at 0x" not in one and "\n" not in one
+
+
 SAYS: dict[str, tuple[dict[str, Any], str]] = {
-    "a mean": ({"loss": functional.cross_entropy}, r"a tensor \[2\] for two rows; found a tensor \[\]"),
-    "no gradient": ({"loss": lambda *_: torch.zeros(2)}, "one differentiable number a row"),
+    "a mean": ({"loss": functional.cross_entropy}, r"a tensor \[3\] for 3 rows; found a tensor \[\]"),
+    "no gradient": ({"loss": lambda *_: torch.zeros(3)}, "one differentiable number a row"),
     "no tensor": ({"loss": lambda *_: 1.0}, "found float"),
     "an error": ({"loss": lambda logits, labels: logits @ labels}, r"loss=, given logits .* raised RuntimeError"),
     "a name that is taken": ({"metrics": {"accuracy": mean_error}}, "'accuracy' is no name for a metric"),
     "no name": ({"metrics": {"my metric": mean_error}}, "'my metric' is no name"),
     "no function": ({"metrics": {"kappa": "kappa"}}, "a function of answers and labels is expected, found str"),
     "a class": ({"callbacks": (Quiet,)}, "objects of transformers.TrainerCallback are expected"),
+    "the other dimension": (
+        {"loss": lambda logits, labels: functional.one_hot(labels, 10).sub(logits).square().mean(0)},
+        r"a tensor \[3\] for 3 rows; found a tensor \[10\]",
+    ),
+    "weights that nothing trains": ({"loss": nn.Sequential(nn.Linear(10, 1))}, "has parameters of its own"),
+    "a list of metrics": ({"metrics": [mean_error]}, "a mapping of names to functions is expected"),
+    "a metric of several numbers": ({"metrics": {"f": lambda *_: {"f1": 1.0}}}, "one number is expected, found dict"),
+    "one callback": ({"callbacks": Quiet()}, "callbacks=: a list is expected"),
+    "a transform that fails": ({"transform": lambda image: image[5]}, r"uint8 \[3, 32, 32\], raised IndexError"),
+    "a transform of nothing": ({"transform": lambda _: None}, "found NoneType"),
     "floats": ({"transform": lambda image: image / 255}, r"found torch.float32 \[3, 32, 32\]"),
     "another size": ({"transform": lambda image: image[:, 2:]}, r"found torch.uint8 \[3, 30, 32\]"),
 }
@@ -86,13 +137,27 @@ SAYS: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_work_is_refused_with_what_was_found(case: str) -> None:
     brought, says = SAYS[case]
     with pytest.raises(RecipeError, match=says):
-        Extensions(**brought).check(load_recipe({}), 10)
+        Extensions(**brought).check(load_recipe({}), FACTS, 10)
 
 
 def test_smoothing_and_a_loss_of_ones_own_exclude_each_other() -> None:
     with pytest.raises(RecipeError, match=r"task\.label_smoothing belongs to cross-entropy"):
-        Extensions(focal).check(load_recipe({"task": {"label_smoothing": 0.1}}), 10)
-    Extensions(focal).check(load_recipe({}), 10)
+        Extensions(focal).check(load_recipe({"task": {"label_smoothing": 0.1}}), FACTS, 10)
+    Extensions(focal).check(load_recipe({}), FACTS, 10)
+
+
+def test_a_transform_is_tried_at_the_backbones_size() -> None:
+    preprocess = replace(FACTS.preprocess, height=24, width=40)
+    Extensions(transform=lambda image: image.reshape(3, 24, 40)).check(
+        load_recipe({}), replace(FACTS, preprocess=preprocess), 10
+    )
+
+
+def test_what_no_rung_calls_is_told() -> None:
+    everything = Extensions(focal, {"error": mean_error}, (Quiet(),), upside_down)
+    assert [note.split("=")[0] for note in everything.idle(("probe",))] == ["loss", "callbacks", "transform"]
+    assert everything.idle(("probe", "cached")) == ["transform= is for the rung full"]
+    assert everything.idle(("full",)) == Extensions().idle(("probe",)) == []
 
 
 def test_a_loss_of_ones_own_is_weighted_mixed_and_meaned_as_cross_entropy_is() -> None:
@@ -116,7 +181,18 @@ def test_a_metric_of_ones_own_stands_beside_the_others() -> None:
     logits, labels = np.eye(3)[[0, 2, 1, 1]] * 5, np.array([0, 1, 1, 1])
     score = partial(score_answers, answers_of(logits, labels), labels, "abc", full=False)
     assert score(metrics={"error": mean_error})["error"] == pytest.approx(0.25)
-    with pytest.raises(TrainingError, match=r"metrics\['error'\]: a finite number is expected, found nan"):
-        score(metrics={"error": lambda *_: float("nan")})
+    assert "error" not in score(metrics={"error": lambda *_: float("nan")})
     with pytest.raises(TrainingError, match=r"metrics\['error'\] raised ZeroDivisionError"):
         score(metrics={"error": lambda *_: 1 / 0})
+
+
+def test_what_a_metric_does_to_its_arguments_stays_with_it() -> None:
+    def spoils(answers: Answers, labels: np.ndarray) -> float:
+        labels[:] = 0
+        answers.top[:] = 0
+        return 1.0
+
+    answers, labels = answers_of(np.eye(3)[[0, 2, 1, 1]] * 5, np.array([0, 1, 1, 1])), np.array([0, 1, 1, 1])
+    plain = score_answers(answers, labels, "abc", full=True)
+    assert score_answers(answers, labels, "abc", full=True, metrics={"m": spoils}) == {**plain, "m": 1.0}
+    assert labels.tolist() == [0, 1, 1, 1]

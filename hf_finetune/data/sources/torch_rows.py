@@ -21,6 +21,7 @@ from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
 _WANTED = "data: items (image, label) are expected of a torch dataset, the image as Pillow, numpy or torch hold it"
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _IMAGES, _LABELS = ("image", "img", "pixel_values"), ("label", "labels", "target")
 
 
@@ -35,7 +36,10 @@ def is_torch_data(data: Any) -> bool:
         raise DataError(
             "data: a dataset with known rows is expected, found a torch IterableDataset", "give a map-style one"
         )
-    return bool(parts) and all(isinstance(part, Dataset) and hasattr(part, "__getitem__") for part in parts)
+    torch_parts = [part for part in parts if isinstance(part, Dataset)]
+    if torch_parts and len(torch_parts) == len(parts) and not all(hasattr(part, "__len__") for part in parts):
+        raise DataError("data: a dataset with known rows is expected, found one without len()", "give it __len__")
+    return bool(parts) and len(torch_parts) == len(parts)
 
 
 def read_torch(data: Any, config: Data) -> Source:
@@ -57,6 +61,11 @@ def read_torch(data: Any, config: Data) -> Source:
                 name = f"{split} row {place}"
                 try:
                     image, label = _pair(part[place], config, name)
+                except IndexError as error:
+                    raise DataError(
+                        f"{name}: an item is expected of a dataset whose len() is {len(part)}, found none ({error})",
+                        "let len() say how many items there are",
+                    ) from error
                 except OSError as error:  # Pillow's own for a file that is no image, too
                     rejected.append(SourceRejected(name, split, f"cannot be read: {error}"))
                     continue
@@ -115,20 +124,33 @@ def _encoded(image: Any, name: str) -> bytes:
                 f"{name}: an image of uint8 is expected, found {array.dtype} {list(array.shape)}",
                 "leave ToTensor, Resize and Normalize out of the dataset: the checkpoint's own are applied",
             )
-        if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[-1] not in (1, 3, 4):
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (1, 3, 4):
             array = array.transpose(1, 2, 0)
+        if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
+            raise DataError(f"{name}: 1, 3 or 4 channels are expected, found {list(array.shape)}", "give an image")
         image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def _class_names(parts: Mapping[str, Any], splits: Mapping[str, list[SourceRow]]) -> tuple[str, ...] | None:
-    names = getattr(next(iter(parts.values())), "classes", None)
+    dataset = next(iter(parts.values()))
+    while not hasattr(dataset, "classes") and (inner := _inner(dataset)) is not None:
+        dataset = inner
+    names = getattr(dataset, "classes", None)
     numbered = all(isinstance(row.label, int) for rows in splits.values() for row in rows)
     if not numbered or not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return None
     return tuple(names)
+
+
+def _inner(dataset: Any) -> Any:
+    """What a Subset or a ConcatDataset is made of, the first part of the latter."""
+    several = getattr(dataset, "datasets", None)
+    return several[0] if isinstance(several, list) and several else getattr(dataset, "dataset", None)
 
 
 def _notes(parts: Mapping[str, Any]) -> tuple[Note, ...]:

@@ -1,4 +1,4 @@
-"""What the trained rungs optimise: cross-entropy, on augmented pixels or on kept hidden states.
+"""What the trained rungs optimise: the task's loss or the program's own, on augmented pixels or on kept states.
 
 Composes what data, task and backbones own.
 """
@@ -43,7 +43,10 @@ class TaskObjective(Objective):
         weights = task.weights_for(class_counts(train, context.index.labels))
         self._make, self._normalise = make, normalise
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-        self._loss = task.row_loss(self._weights, context.extensions.loss)
+        own = context.extensions.loss
+        if isinstance(own, torch.nn.Module):
+            own.to(context.machine.place)  # its weights, where it has any, lie where the logits do
+        self._loss = task.row_loss(self._weights, own)
 
     def prepare(self, batch: Batch) -> ModelBatch:
         return self._make(batch)

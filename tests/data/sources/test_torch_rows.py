@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, random_split
 from torchvision.datasets import ImageFolder
 
 from hf_finetune.data.config import Data
@@ -106,6 +106,30 @@ def test_one_broken_image_is_left_out_and_named(tmp_path: Path) -> None:
     assert [(row.name, row.reason.partition(":")[0]) for row in found.rejected] == [("train row 0", "cannot be read")]
 
 
+def test_class_names_come_through_what_datasets_are_put_into() -> None:
+    named = Pictures(classes=["a", "b", "c"])
+    for data in (Subset(named, range(20)), ConcatDataset([named, named]), random_split(named, [20, 10])[0]):
+        assert index(data).labels.names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "HSV"])
+def test_modes_that_png_does_not_know_become_rgb(mode: str) -> None:
+    class Odd(Pictures):
+        def __getitem__(self, number: int) -> Any:
+            image, label = super().__getitem__(number)
+            return image.convert("L").convert(mode) if mode == "F" else image.convert(mode), label
+
+    assert {pixels.shape for pixels in decoded(index(Odd())).values()} == {(5, 7, 3)}
+
+
+class Short(Pictures):
+    def __len__(self) -> int:
+        return 31
+
+    def __getitem__(self, number: int) -> Any:
+        return [super(Short, self).__getitem__(place) for place in range(30)][number]
+
+
 class Triples(Pictures):
     def __getitem__(self, number: int) -> Any:
         return (*super().__getitem__(number), 1)
@@ -129,6 +153,7 @@ class Stream(IterableDataset[Any]):
         (Pictures(label=lambda _: None), "train row 0: a class name or number is expected, found None"),
         (Pictures(label=lambda _: torch.tensor([0, 1])), "one label is expected"),
         (Pictures(label=lambda _: 1.5), "a class name or number is expected, found 1.5"),
+        (Short(), r"train row 30: an item is expected of a dataset whose len\(\) is 31"),
         (Stream(), "a dataset with known rows is expected, found a torch IterableDataset"),
     ],
 )
