@@ -7,7 +7,6 @@ keep what a training step frees, since the next step wants it again.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import sys
 
@@ -41,6 +40,8 @@ def keep_freed_memory() -> bool:
     """Set it for this process; False where the C library has no such switch (not glibc)."""
     if sys.platform != "linux":
         return False
+    import ctypes  # 5 ms, which the start of every verb would pay
+
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
