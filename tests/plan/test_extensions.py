@@ -147,10 +147,15 @@ def test_smoothing_and_a_loss_of_ones_own_exclude_each_other() -> None:
 
 
 def test_a_transform_is_tried_at_the_backbones_size() -> None:
-    preprocess = replace(FACTS.preprocess, height=24, width=40)
-    Extensions(transform=lambda image: image.reshape(3, 24, 40)).check(
-        load_recipe({}), replace(FACTS, preprocess=preprocess), 10
-    )
+    seen: list[tuple[int, ...]] = []
+
+    def watch(image: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(image.shape))
+        return image
+
+    facts = replace(FACTS, preprocess=replace(FACTS.preprocess, height=24, width=40))
+    Extensions(transform=watch).check(load_recipe({}), facts, 10)
+    assert seen == [(3, 24, 40)]
 
 
 def test_what_no_rung_calls_is_told() -> None:
