@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from hf_finetune.run.folder import RunFolder
 if TYPE_CHECKING:
     from hf_finetune.hub.upload import Uploaded
     from hf_finetune.result.classifier import Classifier
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

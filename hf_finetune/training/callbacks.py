@@ -4,7 +4,6 @@ person a progress bar."""
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,6 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_finetune.training.pace import Pace
-
-logger = logging.getLogger(__name__)
 
 
 class EpochToDataset(TrainerCallback):

@@ -13,6 +13,7 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index import duplicates, labels, splits
+from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
     HUB_ID,
@@ -88,7 +89,7 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
     notes = [*source.notes, *split_notes]
     found: dict[Split, list[SourceRow]] = {split: source.splits[own] for split, own in given.items()}
     for split in SPLITS[1:]:
-        if found.get(split) and all(labels.is_missing(row.label) for row in found[split]):
+        if found.get(split) and all(is_missing(row.label) for row in found[split]):
             notes.append(_unlabelled(split, given[split], len(found.pop(split)), config))
     own_to_split: dict[str, Split] = {own: split for split, own in given.items() if split in found}
     rejected = [
