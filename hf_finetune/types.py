@@ -84,7 +84,8 @@ class Index:
     """Every row of the dataset by split; nothing decoded.
 
     `revision` changes when any row, label or byte may have changed (a Hub commit, or a hash over names, sizes and
-    modification times); `commit` is the Hub's sha or None. `cut` names the splits that were cut from train here.
+    modification times); `commit` is the Hub's sha or None. `cut` names the splits that were cut from train here;
+    `own_names` are the dataset's own names of those that it gives. `layout` says how it was read, for people.
     """
 
     source: str
@@ -97,6 +98,8 @@ class Index:
     rejected: tuple[Rejected, ...]
     notes: tuple[Note, ...]
     reader: Reader
+    layout: str = ""
+    own_names: Mapping[Split, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

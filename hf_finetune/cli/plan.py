@@ -18,16 +18,17 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from hf_finetune.cli.files import recipe_path
-    from hf_finetune.pipeline.prepare import prepare_run
+    from hf_finetune.pipeline.prepare import prepare_run, refuse_no_validation
     from hf_finetune.recipe.recipe import load_recipe
     from hf_finetune.report.summary import render_plan
+    from hf_finetune.report.understood import render_data
     from hf_finetune.run.folder import plan_as_dict
 
     context = prepare_run(load_recipe(recipe_path(options.recipe), options.overrides))
+    refuse_no_validation(context.index)
     if options.json:
         print(json.dumps(plan_as_dict(context.plan), indent=1, ensure_ascii=False))
     else:
+        print(render_data(context.index))
         print(render_plan(context.plan))
-        for note in context.index.notes:
-            print(note)
     return 0

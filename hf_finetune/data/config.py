@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -24,9 +24,21 @@ class Data(Section):
     config: str | None = Field(default=None, description="the Hub dataset's configuration (subset)")
     image_column: str | None = Field(default=None, description="null: found by its type")
     label_column: str | None = Field(default=None, description="null: found by its type or name")
+    split_column: str | None = Field(default=None, description="null: found by its name and its values")
+    image_folder: str | None = Field(default=None, description="where the files of a table are; null: beside the table")
+    class_level: int | None = Field(
+        default=None, ge=1, le=20, description="which level of folders below name is the classes; null: told by layout"
+    )
+    label_type: Literal["classes"] | None = Field(
+        default=None, description="classes: take numbers, or a value for nearly each row, as classes; null: ask"
+    )
+    join_alike: bool = Field(default=False, description="join classes that differ only in case or blanks")
     train_split: str | None = Field(default=None, description="the dataset's own name of it; null: found by name")
     validation_split: str | None = Field(default=None, description="null: found by name, else cut from train")
     test_split: str | None = Field(default=None, description="null: found by name, else cut from train")
+    ignore_splits: tuple[str, ...] = Field(
+        default=(), description="given splits to leave out, by the dataset's own name"
+    )
     validation_share: Share = Field(
         default=0.15, description="share of train to cut where no validation split is given"
     )

@@ -36,13 +36,13 @@ class Images:
 def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
     """The decoded images, built now or found from an earlier run.
 
-    `pool`: workers that may be at work already; they stay open. What is noteworthy about the data is logged. Training
+    `pool`: workers that may be at work already; they stay open. What is noteworthy about the images is logged. Training
     rows as `full` wants them wait until it asks where a time budget may never let it.
     """
     rungs = context.plan.rungs.value
     late = "probe" in rungs and ("full" not in rungs or context.recipe.budget.time is not None)
     store = _open_store(context, None if late else context.plan.train_side.value, pool)
-    for note in (*context.index.notes, *store.notes):
+    for note in store.notes:
         logger.info("%s", note)
     if not len(store.rows["train"]):
         raise DataError(f"data.name: no training image of {context.index.source} could be read.")

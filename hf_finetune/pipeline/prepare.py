@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import FinetuneError, RunFolderError
+from hf_finetune.errors import DataError, FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
-from hf_finetune.types import BackboneFacts, Machine, Rejected
+from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -50,6 +50,15 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
+
+
+def refuse_no_validation(index: Index) -> None:
+    """Raises DataError where no row is there to choose the best rung by."""
+    if not index.splits.get("validation"):
+        raise DataError(
+            "data.validation_share: rows for validation are needed to keep the best rung, found none given or cut",
+            "set data.validation_share above 0, or data.validation_split to a given split",
+        )
 
 
 def join_processes(machine: Machine) -> None:

@@ -15,7 +15,13 @@ from hf_finetune.pipeline.finish import assemble_report, publish, save_best, sco
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe
-from hf_finetune.pipeline.prepare import claim_folder, join_processes, prepare_run, settle_plan
+from hf_finetune.pipeline.prepare import (
+    claim_folder,
+    join_processes,
+    prepare_run,
+    refuse_no_validation,
+    settle_plan,
+)
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
@@ -73,6 +79,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
         context = prepare_run(recipe, data, extensions)
+        refuse_no_validation(context.index)
         join_processes(context.machine)
         context = settle_plan(context)
     folder = claim_folder(context.written)
@@ -88,7 +95,9 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         refuse_changed_start(folder, context.start_digest)
         write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
         from hf_finetune.report.summary import render_plan
+        from hf_finetune.report.understood import render_data
 
+        logger.info("%s", render_data(context.index))
         logger.info("%s", render_plan(context.plan))
         return _run(context, folder, clock)
 
