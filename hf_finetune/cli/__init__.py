@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
+from hf_finetune.cli import check, compare, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
 from hf_finetune.errors import FinetuneError
 
 VERBS = {
@@ -24,6 +24,7 @@ VERBS = {
     "export": export,
     "lr-find": lr_find,
     "rank": rank,
+    "compare": compare,
     "recipes": recipes,
     "env": env,
 }

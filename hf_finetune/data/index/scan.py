@@ -173,7 +173,7 @@ def _source(config: Data) -> Source:
     except OSError as error:
         raise DataError(f"data.name: {path} cannot be read: {error.strerror}", "check its permissions") from error
     if is_folder:
-        from hf_finetune.data.sources.folder import read_folder
+        from hf_finetune.data.sources.folders.folder import read_folder
 
         return read_folder(path, config)
     if is_file:
@@ -212,7 +212,7 @@ def _file_source(path: Path, config: Data) -> Source:
                 {"train": [path]}, path.parent, config, name=name, has_splits=False, class_lists=classes
             )
             return replace(source, notes=(*source.notes, *beside))
-    from hf_finetune.data.sources.table_rows import open_table, read_tables
+    from hf_finetune.data.sources.tables.rows import open_table, read_tables
 
     source = read_tables([(open_table(path, config), None)], path.parent, config, name=name)
     return replace(source, notes=(*source.notes, *(() if source.has_splits else beside)))

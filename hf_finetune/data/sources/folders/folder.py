@@ -10,11 +10,11 @@ from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.card_facts import card_licence
-from hf_finetune.data.sources.class_folders import layout_of, read_class_folders
-from hf_finetune.data.sources.described import is_metadata, read_described
+from hf_finetune.data.sources.folders.class_folders import layout_of, read_class_folders
+from hf_finetune.data.sources.folders.described import is_metadata, read_described
+from hf_finetune.data.sources.folders.walk import Files, walk
 from hf_finetune.data.sources.naming import TABLE_FIELDS, refuse_unused
 from hf_finetune.data.sources.source import Source, count, listing
-from hf_finetune.data.sources.walk import Files, walk
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 

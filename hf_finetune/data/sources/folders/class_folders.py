@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.layout import Layout, Parts, decide
+from hf_finetune.data.sources.folders.layout import Layout, Parts, decide
+from hf_finetune.data.sources.folders.walk import Files, ignored_files
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, listing, plain
 from hf_finetune.data.sources.split_names import is_meant, read_splits, split_in, split_of
-from hf_finetune.data.sources.walk import Files, ignored_files
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
-from hf_finetune.data.sources.class_folders import layout_of
+from hf_finetune.data.sources.folders.class_folders import layout_of
+from hf_finetune.data.sources.folders.walk import Files
 from hf_finetune.data.sources.naming import TABLE_SUFFIXES
 from hf_finetune.data.sources.source import Source, count, listing, plain
 from hf_finetune.data.sources.split_names import gives_training, read_splits
-from hf_finetune.data.sources.table_rows import Opened, open_table, read_tables, trains
-from hf_finetune.data.sources.walk import Files
+from hf_finetune.data.sources.tables.rows import Opened, open_table, read_tables, trains
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 

@@ -15,9 +15,9 @@ from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
 from hf_finetune.data.sources.split_names import is_meant, read_splits
-from hf_finetune.data.sources.splits_by_folder import split_by_folder
-from hf_finetune.data.sources.table import Table, read_table, suffix_of
-from hf_finetune.data.sources.table_files import TRIED, TableFiles, folder_nearby
+from hf_finetune.data.sources.tables.files import TRIED, TableFiles, folder_nearby
+from hf_finetune.data.sources.tables.splits_by_folder import split_by_folder
+from hf_finetune.data.sources.tables.table import Table, read_table, suffix_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
