@@ -120,9 +120,9 @@ def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values)
         return reading[0], ()
     return None, tuple(
         Note(
-            f"column {name!r} is not used as the split, since none of its values reads like train; data.split_column "
-            "and data.train_split would use it",
-            listing(its),
+            "a column that may name the split is not used, since none of its values reads like train; "
+            "data.split_column and data.train_split would use it",
+            f"{name} ({listing(its)})",
         )
         for name, its in found.items()
     )

@@ -12,7 +12,7 @@ from hf_finetune.data.sources.folders.walk import Files, ignored_files
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, listing, plain
-from hf_finetune.data.sources.split_names import is_meant, read_splits, split_in, split_of
+from hf_finetune.data.sources.split_names import is_meant, read_splits, split_in
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
@@ -127,8 +127,9 @@ def _refuse_layout(root: Path, files: Files, places: Sequence[Parts], layout: La
     """Refuses a folder without splits whose folders are not classes, naming what may have been meant."""
     tables = sorted(name for name in files.others if "/" not in name and Path(name).suffix.lower() in TABLE_SUFFIXES)
     hint = "put the images of each class into a folder of its own, or name a table with a label column in data.name"
+    tables = [name for name in tables if split_in(Path(name).stem) in (None, "train")]  # never to train on a test
     if tables:
-        train = next((name for name in tables if split_of(Path(name).stem) == "train"), tables[0])
+        train = next((name for name in tables if split_in(Path(name).stem) == "train"), tables[0])
         hint = f"did you mean the table data.name={root / train}?"
     ignored = "".join(f" ({note})" for note in ignored_files(files))
     top = sorted({label for parts in places if (label := layout.label(parts)) is not None})

@@ -176,6 +176,8 @@ def test_split_folders_of_bare_images_are_no_classes(tmp_path: Path) -> None:
     )
     (tmp_path / "train.csv").write_text("id,label\n")
     assert refusal(tmp_path).endswith("\n  did you mean the table data.name=ROOT/train.csv?")
+    (tmp_path / "train.csv").rename(tmp_path / "test.csv")
+    assert "test.csv" not in refusal(tmp_path)
 
 
 def test_a_train_folder_that_may_be_a_class_needs_a_word(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def test_a_fold_column_is_named_and_can_be_used(tmp_path: Path) -> None:
     path = table(
         tmp_path / "t.csv", [("file_name", "label", "fold"), *((n, "ab"[i % 2], i // 6) for i, n in enumerate(names))]
     )
-    assert "column 'fold' is not used as the split, since none of its values reads like train" in notes(
-        index(path, **WHOLE)
-    )
+    assert "data.split_column and data.train_split would use it: fold (0, 1)" in notes(index(path, **WHOLE))
     found = index(path, split_column="fold", train_split="0", test_split="1", validation_share=0)
     assert sizes(found) == {"train": 6, "test": 6}
 
