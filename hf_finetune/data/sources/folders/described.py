@@ -39,7 +39,8 @@ def read_described(root: Path, files: Files, config: Data) -> Source | None:
         return None
     metadata = sorted(name for name in files.others if is_metadata(name))
     if metadata:
-        tables = [(open_table(root / name, config), split) for name, split in _split_folders(files, metadata, config)]
+        placed = _split_folders(files, metadata, config)
+        tables = [(open_table(root / name, config, split), split) for name, split in placed]
     else:
         tables = _tables_at_top(root, files, config)
     if not tables or not _gives_labels(root, files, tables, config, sure=bool(metadata)):
@@ -66,20 +67,19 @@ def _split_folders(files: Files, metadata: Sequence[str], config: Data) -> list[
 def _tables_at_top(root: Path, files: Files, config: Data) -> Tables:
     """The tables that name files of the folder: one, or one a split. Raises DataError where it cannot be told which."""
     found: dict[str, Opened] = {}
-    for name in sorted(files.others):
-        if "/" in name or Path(name).suffix.lower() not in TABLE_SUFFIXES:
-            continue
+    at_top = [name for name in sorted(files.others) if "/" not in name and Path(name).suffix.lower() in TABLE_SUFFIXES]
+    stems = read_splits(Path(name).stem for name in at_top)
+    for name in at_top:
         try:
-            opened = open_table(root / name, config)
+            opened = open_table(root / name, config, Path(name).stem if gives_training(stems) else None)
             column = opened.find(config, needs_label=False).image
         except DataError:
             continue  # some other table; `refuse_layout` names it where nothing else gives labels
         if any(opened.files.holds_all([cell]) for cell in opened.values(column)[:20]):
             found[name] = opened
-    stems = {name: Path(name).stem for name in found}
-    reads = read_splits(stems.values())
+    reads = read_splits(Path(name).stem for name in found)
     if gives_training(reads):
-        return [(found[name], stem) for name, stem in stems.items() if stem in reads]
+        return [(opened, Path(name).stem) for name, opened in found.items() if Path(name).stem in reads]
     if len(found) > 1:
         labelled = [name for name, opened in found.items() if any(map(columns.is_usual_label, opened.kinds))]
         if len(labelled) != 1:

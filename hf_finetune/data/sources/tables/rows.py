@@ -56,9 +56,13 @@ class Opened:
             raise
 
 
-def open_table(path: Path, config: Data) -> Opened:
-    """Reads a table whole. Raises DataError where it is none."""
-    table, files = read_table(path), TableFiles(path, config)
+def open_table(path: Path, config: Data, split: str | None = None) -> Opened:
+    """Reads a table whole; one that stands for a split that is not for training may have no label.
+
+    Raises DataError where it is none.
+    """
+    table = read_table(path, least_columns=2 if trains(split, config) else 1)
+    files = TableFiles(path, config)
     return Opened(table, _kinds(table, files), files)
 
 

@@ -29,13 +29,13 @@ class Table:
     ragged: list[tuple[int, str]]  # (line, what is wrong)
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, least_columns: int = 2) -> Table:
     """A CSV, TSV, JSON Lines or Parquet file. Raises DataError where it is not one, is empty, or is not UTF-8."""
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read_jsonl(path, file) if path.suffix.lower() == ".jsonl" else _read_csv(path, file)
+            return _read_jsonl(path, file) if path.suffix.lower() == ".jsonl" else _read_csv(path, file, least_columns)
     except UnicodeDecodeError as error:
         raise DataError(
             f"data.name: UTF-8 text is expected in {path}, found otherwise at byte {error.start}",
@@ -49,14 +49,14 @@ def read_table(path: Path) -> Table:
         ) from error
 
 
-def _read_csv(path: Path, file: Iterable[str]) -> Table:
+def _read_csv(path: Path, file: Iterable[str], least_columns: int) -> Table:
     lines = iter(file)
     first = next(lines, "")
     # Excel writes semicolons where the comma is the decimal sign.
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
     header = tuple(name.strip() for name in next(reader, ()))
-    if len(header) < 2 or "\0" in first:
+    if len(header) < least_columns or "\0" in first:
         raise DataError(
             f"data.name: a table with a header, an image column and a label column is expected in {path}, found "
             + (f"only the column {header[0]!r}" if header and "\0" not in first else "none"),

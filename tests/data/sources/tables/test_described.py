@@ -166,6 +166,15 @@ def test_a_test_table_without_labels_is_not_used(tmp_path: Path) -> None:
     assert sizes(found) == {"train": 8, "test": 2}
 
 
+def test_a_test_table_of_names_alone_is_not_used(tmp_path: Path) -> None:
+    names = pictures(tmp_path, {"p": 12})
+    table(tmp_path / "train.csv", [("file_name", "label"), *((name, "ab"[n % 2]) for n, name in enumerate(names[:8]))])
+    table(tmp_path / "test.csv", [("file_name",), *((name,) for name in names[8:])])
+    found = index(tmp_path, validation_share=0, test_share=0)
+    assert sizes(found) == {"train": 8}
+    assert "split test is not used: none of its 4 rows has a label" in notes(found)
+
+
 def test_another_label_column_in_test_has_a_remedy_that_works(tmp_path: Path) -> None:
     for split, column, size in (("train", "diagnosis", 10), ("test", "dx", 4)):
         class_folders(tmp_path / split, {"": size}, first=100 * size)
