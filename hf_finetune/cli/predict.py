@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(written: list[str]) -> list[Path]:
-    from hf_finetune.data.sources.folders.folder import IMAGE_SUFFIXES
+    from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
     from hf_finetune.errors import DataError
 
     files: list[Path] = []
