@@ -23,7 +23,7 @@ from hf_finetune.report.references import (
     without_paths,
 )
 from hf_finetune.report.snippet import predict_snippet, stock_snippet
-from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
+from hf_finetune.report.summary import accuracy_text, memory_text, percent, precision_text, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
 from hf_finetune.types import Note, RunReport
 from hf_finetune.units import format_bytes
@@ -114,6 +114,8 @@ def _results(report: RunReport) -> str:
     ]
     text = ["## Results", markdown_table(["", *columns], table)]
     text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
+    if scored := precision_text(report):
+        text.append(f"Scored in: {scored}.")
     score = report.test or report.validation
     if "per_class" in score:
         text += _by_class(score)
