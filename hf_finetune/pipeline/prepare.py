@@ -17,7 +17,7 @@ from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
-from hf_finetune.types import BackboneFacts, Machine, Rejected
+from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -49,7 +49,19 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     plan = make_plan(recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
+    index, facts = settle_pixels(index, facts, recipe, plan.decode_workers.value)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
+
+
+def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: int) -> tuple[Index, BackboneFacts]:
+    """The same with the scale of the data set's high-bit grey images, if it holds any, and notes on it."""
+    from hf_finetune.data.value_range import settle_value_range
+
+    value_range, notes = settle_value_range(index, recipe.data, workers)
+    if value_range is None:
+        return index, facts
+    preprocess = replace(facts.preprocess, value_range=value_range)
+    return replace(index, notes=(*index.notes, *notes)), replace(facts, preprocess=preprocess)
 
 
 def join_processes(machine: Machine) -> None:

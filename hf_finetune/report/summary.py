@@ -9,6 +9,7 @@ from typing import Any
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
 from hf_finetune.units import format_bytes, format_seconds
 
@@ -77,6 +78,10 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     rows += _further_rows(test or report.validation, weakest_shown=3, own=report.extensions.get("metrics", ()))
     if scored := precision_text(report):
         rows.append(("scored in", scored))
+    grey = value_range_of(report)
+    if grey is not None and differs_from_stock(grey):
+        stock = "stock code takes 0 to 255 for that, and needs the lines of the model card"
+        rows.append(("grey values", f"{range_text(grey)} became black to white; {stock}"))
     if report.data["rejected"]:
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))

@@ -57,14 +57,14 @@ def evaluate(
         index = scan_split(options, split, manifest.labels)
         chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
     classifier = load(folder, base=base)
-    rows, unreadable = _score_rows(chosen.index, classifier, options, split)
+    rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.tasks.scoring import score_answers
 
     answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
     score = score_answers(answers, rows.labels, classifier.labels.names, full=True)
     left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
-    score |= {"precision": "fp32", "left_out": left_out, "notes": list(chosen.notes)}
+    score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped]}
     if chosen.same and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
         score["in_training"] = before
     return score
@@ -83,8 +83,9 @@ def _told(overrides: Sequence[str]) -> set[str]:
 
 def _score_rows(
     index: Index, classifier: Classifier, data: Data, split: Split
-) -> tuple[PixelRows, tuple[Rejected, ...]]:
-    """The split decoded at the checkpoint's own geometry, with the result's label ids, and what could not be read."""
+) -> tuple[PixelRows, tuple[Rejected, ...], tuple[str, ...]]:
+    """The split decoded at the checkpoint's own geometry, with the result's label ids; what could not be read; and a
+    note on values beyond the scale of the run, which holds here too unless `data.value_range` sets another."""
     from hf_finetune.data.store.open_views import Options, open_views
     from hf_finetune.data.store.rejects import check_rejected
     from hf_finetune.data.store.store import evaluation_geometry
@@ -93,11 +94,14 @@ def _score_rows(
     rows = _rows_in_label_order(index, classifier.labels, split)
     chosen = replace(index, splits={split: rows}, labels=classifier.labels)
     cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    geometry = evaluation_geometry(classifier.manifest.preprocess, (str(classifier.path), None))
+    preprocess = classifier.manifest.preprocess
+    if data.value_range is not None:
+        preprocess = replace(preprocess, value_range=data.value_range)
+    geometry = evaluation_geometry(preprocess, (str(classifier.path), None))
     options = Options(usable_cores(), cache, data.store_limit, data.max_pixels)
     (view,) = open_views(chosen, [(split, geometry)], options)
     check_rejected(chosen, view.rejected, {split: view.rows}, data.max_bad_share)
-    return view.rows, view.rejected
+    return view.rows, view.rejected, () if view.clipped is None else (view.clipped.text,)
 
 
 def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row, ...]:

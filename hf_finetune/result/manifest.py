@@ -78,16 +78,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise AdapterError(f"{path} has a format this version does not know; {FORMAT} is expected.", "Upgrade.")
     try:
         preprocess = content.pop("preprocess")
-        steps = preprocess.pop("steps")
+        steps, value_range = preprocess.pop("steps"), preprocess.pop("value_range", None)
         restored = Preprocess(
             steps=None if steps is None else tuple(_step(step) for step in steps),
             mean=tuple(preprocess.pop("mean")),
             std=tuple(preprocess.pop("std")),
+            value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
             **preprocess,
         )
         tuples = {key: tuple(content[key]) for key in ("head", "labels")}
         return Manifest(**{**content, **tuples, "preprocess": restored})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, IndexError, ValueError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
 
 
