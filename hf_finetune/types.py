@@ -15,6 +15,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 T = TypeVar("T")
 
+ValueRange = tuple[float, float]  # the values of high-bit grey images that become black and white
+
 BUILTIN = "builtin:"  # opens the name of a base or a dataset that comes with the package
 
 
@@ -140,7 +142,8 @@ class Preprocess:
 
     `steps` take a Pillow RGB image to uint8 [height, width, 3]; `steps=None` means that the rule cannot be written in
     steps and the stock processor itself must run (slower). The backbone then sees
-    `(uint8 · scale + offset − mean) / std`, channels reversed where `bgr`.
+    `(uint8 · scale + offset − mean) / std`, channels reversed where `bgr`. `value_range` is the data set's, and
+    says how high-bit grey becomes 8-bit first (None: no such image was trained on).
     """
 
     steps: tuple[PixelStep, ...] | None
@@ -153,6 +156,7 @@ class Preprocess:
     bgr: bool
     resample: int
     source: str
+    value_range: ValueRange | None = None
 
 
 class PixelRows(Protocol):

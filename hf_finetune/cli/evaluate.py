@@ -6,10 +6,17 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [--split S] [--data D] [--json]"""
+    """RESULT [data.key=value …] [--split S] [--data D] [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="data.key=value",
+        help="how the images are read: data.label_column, data.image_column, data.test_split, data.max_bad_share …; "
+        "data.name is where the run's own images are now",
+    )
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
-    parser.add_argument("--data", help="another dataset with the same labels; default: the run's own")
+    parser.add_argument("--data", help="another dataset with the same labels; default: the run's own, as it split them")
     parser.add_argument("--base", help="the base model, where it has moved")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
@@ -20,7 +27,9 @@ def run(options: argparse.Namespace) -> int:
 
     from hf_finetune.result.evaluate import evaluate
 
-    metrics = evaluate(options.result, split=options.split, data=options.data, base=options.base)
+    metrics = evaluate(
+        options.result, split=options.split, data=options.data, base=options.base, overrides=options.overrides
+    )
     if options.json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
         return 0

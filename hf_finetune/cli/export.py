@@ -24,5 +24,10 @@ def run(options: argparse.Namespace) -> int:
         print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")
     else:
         scale = f"of a range of {merged.logits_range:.3g}"
-        print(f"Logits differ from the result's by at most {merged.difference:.2g}, {scale}.")
+        print(f"Logits differ from the result's by at most {merged.difference:.2g}, {scale}, on the same pixels.")
+    if merged.readme is not None:
+        print(
+            "Its images were 16-bit, 32-bit or float grey, of which stock code (a pipeline, Pillow's convert) sees "
+            f"other pixels, so that it answers otherwise. The lines that convert them are in {merged.readme}."
+        )
     return 0

@@ -7,13 +7,14 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT IMAGE… [--top K] [--json] [--revision R] [--base MODEL]"""
+    """RESULT IMAGE… [--top K] [--json] [--revision R] [--base MODEL] [--max-pixels N]"""
     parser.add_argument("result", help="run folder, its adapter/ or model/ folder, or a Hub repo (user/name)")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--top", type=int, default=1, help="labels to show for each image (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub repo")
     parser.add_argument("--base", help="the base model, where it has moved")
+    parser.add_argument("--max-pixels", type=int, help="refuse larger images; default: the run's data.max_pixels")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.result.classifier import load
 
     files = _files(options.images)
-    classifier = load(options.result, revision=options.revision, base=options.base)
+    classifier = load(options.result, revision=options.revision, base=options.base, max_pixels=options.max_pixels)
     names = classifier.labels.names
     failed = 0
     for file in files:
@@ -35,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"hf-finetune: {error}", file=sys.stderr)
             failed += 1
             continue
+        if prediction.clipped:
+            beyond = f"{prediction.clipped:,} of its values lie beyond the range that the run was trained with"
+            print(f"hf-finetune: {file}: {beyond}, and were clipped", file=sys.stderr)
         ranked = sorted(zip(prediction.probabilities, names, strict=True), reverse=True)[: max(1, options.top)]
         if options.json:
             top = [{"label": name, "probability": round(share, 6)} for share, name in ranked]
@@ -45,14 +49,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(written: list[str]) -> list[Path]:
-    from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
+    """The files as written, and those of folders that training would take: no hidden ones, no system folders."""
+    from hf_finetune.data.sources.folders.walk import walk
     from hf_finetune.errors import DataError
 
     files: list[Path] = []
     for name in written:
         path = Path(name)
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            found = walk(path)
+            files += sorted(path / below for below in (*(below for below, _ in found.images), *found.links))
         else:
             files.append(path)
     if not files:

@@ -10,6 +10,16 @@ from pydantic import AfterValidator, Field
 from hf_finetune.section import Bytes, Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _check_range(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError(f"expected [black, white] with black below white, found {list(value)}")
+    return value
+
+
+ValueRange = Annotated[tuple[Finite, Finite], AfterValidator(_check_range)]
 
 
 class Data(Section):
@@ -54,6 +64,10 @@ class Data(Section):
     test_share: Share = Field(default=0.15, description="share of train to cut where no test split is given; 0: none")
     max_bad_share: Share = Field(default=0.01, description="share of unreadable rows that is skipped; above it, stop")
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")
+    value_range: ValueRange | None = Field(
+        default=None,
+        description="[black, white] of 16-bit, 32-bit and float grey images; null: from the training rows' values",
+    )
     store_limit: Bytes | None = Field(default=None, description="disk for decoded images; null: half of what is free")
     cache_dir: str | None = Field(
         default=None, description="where decoded images and features are kept; null: the user's cache folder"

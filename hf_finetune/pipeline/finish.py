@@ -242,6 +242,7 @@ def _data_fields(context: RunContext, store: Store) -> dict[str, Any]:
         "cut": list(index.cut),
         "rejected": [asdict(row) for row in (*index.rejected, *store.rejected)],
         "notes": [*index.notes, *store.notes],
+        "value_range": context.facts.preprocess.value_range,
     }
 
 

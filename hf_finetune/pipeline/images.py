@@ -97,9 +97,9 @@ def open_probe_rows(context: RunContext, pool: WorkerPool | None = None) -> Pixe
 
 
 def _open_training_rows(context: RunContext) -> PixelRows:
-    from hf_finetune.data.store.views import Squash
+    from hf_finetune.data.store.store import squashed
 
-    return _open_train(context, Squash(context.plan.train_side.value, context.facts.preprocess.resample))
+    return _open_train(context, squashed(context.plan.train_side.value, context.facts.preprocess))
 
 
 def _open_train(context: RunContext, geometry: Geometry, pool: WorkerPool | None = None) -> PixelRows:

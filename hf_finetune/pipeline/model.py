@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import Manifest
+from hf_finetune.result.split_record import local_place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +33,9 @@ def describe(context: RunContext) -> Manifest:
         head=context.facts.head,
         labels=context.index.labels.names,
         preprocess=context.facts.preprocess,
+        data_revision=context.index.revision,
+        data_is_local=local_place(recipe.data.name) is not None,
+        max_pixels=recipe.data.max_pixels,
     )
 
 

@@ -49,6 +49,7 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     plan = make_plan(recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
+    index, facts = settle_pixels(index, facts, recipe, plan.decode_workers.value)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
 
 
@@ -59,6 +60,17 @@ def refuse_no_validation(index: Index) -> None:
             "data.validation_share: rows for validation are needed to keep the best rung, found none given or cut",
             "set data.validation_share above 0, or data.validation_split to a given split",
         )
+
+
+def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: int) -> tuple[Index, BackboneFacts]:
+    """The same with the scale of the data set's high-bit grey images, if it holds any, and notes on it."""
+    from hf_finetune.data.value_range import settle_value_range
+
+    value_range, notes = settle_value_range(index, recipe.data, workers)
+    if value_range is None:
+        return index, facts
+    preprocess = replace(facts.preprocess, value_range=value_range)
+    return replace(index, notes=(*index.notes, *notes)), replace(facts, preprocess=preprocess)
 
 
 def join_processes(machine: Machine) -> None:

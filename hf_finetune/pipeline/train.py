@@ -25,6 +25,7 @@ from hf_finetune.pipeline.prepare import (
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
+from hf_finetune.result.split_record import write_record
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import (
     RunFolder,
@@ -94,6 +95,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
         write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
+        write_record(folder.path, context.index, context.recipe.data.name)
         from hf_finetune.report.summary import render_plan
         from hf_finetune.report.understood import render_data
 

@@ -10,16 +10,20 @@ import functools
 import io
 import re
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from hf_finetune.errors import first_line
-from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest
+from hf_finetune.preprocess.value_range import Seen, is_high_bit, to_grey8
+from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, ValueRange
 
 # EPS and WMF run outside programs and TGA has no signature, so a damaged file could pass for one: none of them is here.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO", "QOI", "PCX")
@@ -67,39 +71,123 @@ class UnreadableImage(ValueError):  # noqa: N818 - it is said of the image, not 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings about odd files. It changes the process's filters: for a batch, from one thread."""
-    with warnings.catch_warnings():
+    """Silences Pillow's warnings about odd files, and lifts its limit on pixels (`without_pillow_limit`).
+
+    It changes the process's filters: for a batch, from one thread.
+    """
+    with warnings.catch_warnings(), without_pillow_limit():
         warnings.filterwarnings("ignore", module="PIL")
         yield
 
 
-def open_rgb(data: bytes, max_pixels: int) -> Image.Image:
+_limit_lock = threading.Lock()
+_lifted: list[int | None] = []  # Pillow's own limit, once for each block that is at work
+
+
+@contextmanager
+def without_pillow_limit() -> Iterator[None]:
+    """Lifts the limit at which Pillow takes an image for a bomb, while the block runs: ours is `max_pixels`, which is
+    asked for every image before it is decoded. The last of several blocks, in any threads, puts it back."""
+    with _limit_lock:
+        _lifted.append(_lifted[0] if _lifted else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            limit = _lifted.pop()
+            if not _lifted:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+class Opened(NamedTuple):
+    """An RGB image, the width and height of the original after its EXIF rotation, and how many of its values lay beyond
+    the value range."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    clipped: int
+
+
+def open_rgb(data: bytes, max_pixels: int, value_range: ValueRange | None = None) -> Image.Image:
     """Decodes to a Pillow RGB image, EXIF rotation applied. See `open_sized`."""
-    return open_sized(data, max_pixels)[0]
+    return open_sized(data, max_pixels, value_range=value_range).image
 
 
-def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def open_sized(
+    data: bytes, max_pixels: int, *, draft_side: int | None = None, value_range: ValueRange | None = None
+) -> Opened:
     """Decodes to an RGB image, with the width and height that the original has after its EXIF rotation.
 
-    Alpha is dropped and palettes are looked up as `Image.convert("RGB")` does, which is what stock code does. 16-bit
-    grey keeps its high byte (`convert` clips everything above 255 to white). Of an animation the first frame is taken.
-    `draft_side`: a JPEG may be decoded at 1/2, 1/4 or 1/8, as long as both edges stay at least this long.
+    Alpha is dropped and palettes are looked up as `Image.convert("RGB")` does, which is what stock code does. High-bit
+    grey is scaled by `value_range` (`convert` clips everything above 255 to white). Of an animation the first frame is
+    taken. `draft_side`: a JPEG may be decoded at 1/2, 1/4 or 1/8, as long as both edges stay at least this long.
 
-    Raises UnreadableImage: empty, not an image, damaged, truncated, or more than `max_pixels` (known from the header,
-    before anything is decoded).
+    Raises UnreadableImage: empty, not an image, damaged, truncated, more than `max_pixels` (known from the header,
+    before anything is decoded), or high-bit grey without a `value_range`.
     """
+    with _decoding():
+        image, (width, height) = _decoded(data, max_pixels, draft_side)
+        turn = _ORIENTATIONS.get(_orientation(image))
+        rgb, clipped = _to_rgb(image, value_range)
+        upright = rgb.transpose(turn) if turn is not None else rgb
+    swapped = turn is not None and turn in (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+    )
+    return Opened(upright, ((height, width) if swapped else (width, height)), clipped)
+
+
+def look_at(data: bytes, max_pixels: int) -> tuple[Seen | None, tuple[int, int]]:
+    """What values a high-bit grey image holds (None: it is another image), and its width and height as stored.
+
+    Raises UnreadableImage as `open_sized` does.
+    """
+    with _decoding():
+        image, size = _decoded(data, max_pixels, None)
+        if not is_high_bit(image.mode):
+            return None, size
+        values = _finite(image)
+        whole = image.mode != "F" or bool(np.array_equal(values, np.rint(values)))
+        return Seen(float(values.min()), float(values.max()), whole, image.mode == "F"), size
+
+
+def upright_rgb(image: Image.Image, value_range: ValueRange | None = None) -> tuple[Image.Image, int]:
+    """An opened image as 8-bit RGB, turned as its EXIF says, and how many of its values were clipped."""
+    turn = _ORIENTATIONS.get(_orientation(image))
+    rgb, clipped = _to_rgb(image, value_range)
+    return (rgb.transpose(turn) if turn is not None else rgb), clipped
+
+
+def mode_of(data: bytes | Path) -> str:
+    """The Pillow mode by the file's header, nothing decoded; empty where it is no image."""
+    try:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
+            return image.mode
+    except DECODE_ERRORS:
+        return ""
+
+
+def _decoded(data: bytes, max_pixels: int, draft_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
     if not data:
         raise UnreadableImage("the file is empty (0 bytes)")
+    image = Image.open(io.BytesIO(data), formats=_formats())
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width} × {height} is more than {max_pixels:,} pixels (data.max_pixels)")
+    if draft_side is not None and image.format == "JPEG":
+        image.draft(None, (draft_side, draft_side))
+    image.load()
+    return image, (width, height)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Whatever Pillow raises becomes UnreadableImage."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-        width, height = image.size
-        if width * height > max_pixels:
-            raise UnreadableImage(f"{width} × {height} is more than {max_pixels:,} pixels (data.max_pixels)")
-        if draft_side is not None and image.format == "JPEG":
-            image.draft(None, (draft_side, draft_side))
-        image.load()
-        turn = _ORIENTATIONS.get(_orientation(image))
-        upright = upright_rgb(image)
+        yield
     except UnreadableImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -110,20 +198,6 @@ def open_sized(data: bytes, max_pixels: int, *, draft_side: int | None = None) -
         raise UnreadableImage(f"more pixels than Pillow opens: {error}") from error
     except DECODE_ERRORS as error:
         raise UnreadableImage(f"cannot be decoded: {_ADDRESS.sub('', first_line(error))}") from error
-    swapped = turn is not None and turn in (
-        Image.Transpose.TRANSPOSE,
-        Image.Transpose.TRANSVERSE,
-        Image.Transpose.ROTATE_90,
-        Image.Transpose.ROTATE_270,
-    )
-    return upright, ((height, width) if swapped else (width, height))
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """An opened image as 8-bit RGB, turned as its EXIF says."""
-    turn = _ORIENTATIONS.get(_orientation(image))
-    rgb = _to_rgb(image)
-    return rgb.transpose(turn) if turn is not None else rgb
 
 
 @functools.cache
@@ -140,43 +214,33 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, value_range: ValueRange | None) -> tuple[Image.Image, int]:
     if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image, dtype=np.uint16) >> 8)
-    if image.mode == "I":
-        return _grey(_scale_int32(np.asarray(image)))
-    if image.mode == "F":
-        return _grey(_scale_float(np.asarray(image)))
+        return image, 0
+    if is_high_bit(image.mode):
+        values = _finite(image)
+        if value_range is None:
+            raise UnreadableImage(_NO_RANGE.format(_KINDS.get(image.mode, "16-bit grey")))
+        grey, clipped = to_grey8(values, value_range)
+        return Image.fromarray(grey, "L").convert("RGB"), clipped
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         # Same values as a direct conversion, without Pillow's warning.
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+        return image.convert("RGBA").convert("RGB"), 0
+    return image.convert("RGB"), 0
 
 
-def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(values.astype(np.uint8))).convert("RGB")
+_KINDS = {"I": "32-bit grey", "F": "floating-point grey"}
+_NO_RANGE = (
+    "{}, and no value of it is known to be white, since no training image that was looked at is so: convert it to 8 "
+    "bits, or train with data.value_range"
+)
 
 
-def _scale_int32(values: np.ndarray) -> np.ndarray:
-    """32-bit integers have no white of their own: 8 bits are kept, 16 bits give their high byte, more is refused."""
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise UnreadableImage(f"32-bit grey values from {low} to {high} have no known white; convert to 8 or 16 bits")
-    return values if high <= 255 else values >> 8
-
-
-def _scale_float(values: np.ndarray) -> np.ndarray:
-    """Floats in 0 … 1 are stretched to 0 … 255; floats in 0 … 255 are kept; anything else is refused."""
-    if not np.isfinite(values).all():
+def _finite(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    if image.mode == "F" and not np.isfinite(values).all():
         raise UnreadableImage("floating-point grey values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        raise UnreadableImage(
-            f"floating-point grey values from {low:g} to {high:g} have no known white; convert to 8 bits"
-        )
-    return np.rint(values * 255 if high <= 1 else values)
+    return values
 
 
 def render(image: Image.Image, preprocess: Preprocess) -> np.ndarray:

@@ -23,8 +23,9 @@ from hf_finetune.report.references import (
     without_paths,
 )
 from hf_finetune.report.snippet import predict_snippet, stock_snippet
-from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
+from hf_finetune.report.summary import accuracy_text, memory_text, percent, precision_text, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
+from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
 from hf_finetune.types import Note, RunReport
 from hf_finetune.units import format_bytes
 
@@ -72,9 +73,18 @@ def _base_link(report: RunReport) -> str:
 
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
     whole = merged or report.whole
-    text = [f"## Use it\n\n```python\n{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet()}```"]
+    grey = value_range_of(report)
+    lines = f"{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet(grey)}"
+    text = [f"## Use it\n\n```python\n{lines}```"]
+    if grey is not None and differs_from_stock(grey):
+        text.append(
+            f"It was trained on 16-bit, 32-bit or float grey images, whose values {range_text(grey)} become black to "
+            "white. Stock loading (`pipeline`, `convert` alone) takes 0 to 255 for that and answers otherwise: use "
+            "the lines above, or images that were converted so. 8-bit images need nothing."
+        )
     if whole and repo:
-        text.append(f'Or in one line: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
+        of_8_bit = " (8-bit images)" if differs_from_stock(grey) else ""
+        text.append(f'Or in one line{of_8_bit}: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
     if merged and report.recipe["quantization"]["kind"] != "none":
         text.append(
             "The adapter was trained and measured on a quantized base; this is its sum with the base in floating "
@@ -114,6 +124,8 @@ def _results(report: RunReport) -> str:
     ]
     text = ["## Results", markdown_table(["", *columns], table)]
     text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
+    if scored := precision_text(report):
+        text.append(f"Scored in: {scored}.")
     score = report.test or report.validation
     if "per_class" in score:
         text += _by_class(score)

@@ -56,7 +56,8 @@ class RejectedFields(TypedDict):
 class DataFields(TypedDict):
     """The dataset. `commit` is the Hub's sha: None for local and built-in data; `counts` is rows by split.
 
-    A note is a string in a run.json from before 2026-11-28."""
+    `value_range` is black and white of high-bit grey images; None where none was trained on. A note is a string in a
+    run.json from before 2026-11-28."""
 
     name: str
     revision: str
@@ -67,6 +68,7 @@ class DataFields(TypedDict):
     cut: list[str]
     rejected: list[RejectedFields]
     notes: list[Note | str]
+    value_range: NotRequired[tuple[float, float] | None]
 
 
 class MachineFields(TypedDict):

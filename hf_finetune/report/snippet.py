@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_finetune.report.references import is_hub_model, last_component
-from hf_finetune.types import RunReport
+from hf_finetune.report.value_range import convert_lines
+from hf_finetune.types import RunReport, ValueRange
 
 PLACE = "ADAPTER_PATH_OR_HUB_ID"
 BASE_PLACE = "PATH_OF_THE_BASE_MODEL"
@@ -94,16 +95,19 @@ def _whole_model(place: str) -> str:
     )
 
 
-def predict_snippet() -> str:
+def predict_snippet(value_range: ValueRange | None = None) -> str:
     """Python that goes on after `stock_snippet` and predicts for one photo.
 
-    `to(model.device)`: a quantized base goes to the GPU by itself where there is one.
+    `to(model.device)`: a quantized base goes to the GPU by itself where there is one. `value_range`: the run's, by
+    which a high-bit grey picture becomes 8-bit as in training.
     """
+    imports, lines = convert_lines(value_range)
     return (
+        f"{imports}"
         "import torch\n"
         "from PIL import Image, ImageOps\n"
         "\n"
-        'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")\n'
+        f"{lines}"
         'inputs = processor(image, return_tensors="pt").to(model.device)\n'
         "with torch.inference_mode():\n"
         "    probabilities = model(**inputs).logits.softmax(-1)[0]\n"

@@ -9,6 +9,7 @@ from typing import Any
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
 from hf_finetune.types import Candidate, Decision, Plan, RunReport
 from hf_finetune.units import format_bytes, format_seconds
 
@@ -75,6 +76,12 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
     rows += _further_rows(test or report.validation, weakest_shown=3, own=report.extensions.get("metrics", ()))
+    if scored := precision_text(report):
+        rows.append(("scored in", scored))
+    grey = value_range_of(report)
+    if grey is not None and differs_from_stock(grey):
+        stock = "stock code takes 0 to 255 for that, and needs the lines of the model card"
+        rows.append(("grey values", f"{range_text(grey)} became black to white; {stock}"))
     if report.data["rejected"]:
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
@@ -100,7 +107,31 @@ def render_metrics(score: Mapping[str, Any], split: str, *, width: int | None = 
     pairs = [f"{pair['label']} taken for {pair['predicted']} ({pair['count']})" for pair in score["confused_pairs"][:5]]
     if pairs:
         rows.append(("confused", ", ".join(pairs)))
+    rows += [("note", note) for note in score.get("notes", ())]
+    if lost := score.get("left_out", ()):
+        shown = "; ".join(f"{row['name']}: {row['reason']}" for row in lost[:5])
+        rows.append(("left out", f"{len(lost):,} row{'s' * (len(lost) > 1)} that cannot be scored: {shown}"))
+    if told := _told_in_training(score):
+        rows.append(("in training", told))
     return plain_table(rows, width or terminal_width())
+
+
+def _told_in_training(score: Mapping[str, Any]) -> str:
+    """What the run said of the same rows, and why that differs; empty where the printed digits are the same."""
+    before = score.get("in_training")
+    if not before or all(f"{before[key]:.3f}" == f"{score[key]:.3f}" for key in ("accuracy", "loss")):
+        return ""
+    return f"the run reported {percent(before['accuracy'])}, loss {before['loss']:.3f} for these rows: {before['why']}"
+
+
+def precision_text(report: RunReport) -> str:
+    """`validation in bf16, in which it trained; test in fp32`; empty where all is float32, as `evaluate` scores."""
+    trained = report.plan.get("precision", {}).get("value", "fp32")
+    if trained == "fp32":
+        return ""
+    if report.test and report.recipe["budget"]["time"] is None:
+        return f"validation in {trained}, in which it trained; test in fp32, as `hf-finetune evaluate` does"
+    return f"{trained}, in which it trained; `hf-finetune evaluate` does in fp32, so that its figures differ a little"
 
 
 def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable[str] = ()) -> list[tuple[str, str]]:

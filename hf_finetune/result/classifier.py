@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_finetune.errors import DataError
-from hf_finetune.preprocess.pixels import UnreadableImage, open_rgb, render, upright_rgb
+from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, upright_rgb, without_pillow_limit
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.types import Labels
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-MAX_PIXELS = 50_000_000  # as the recipe's data.max_pixels: an image with more is taken for a decompression bomb
-
-
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: the most likely label, its probability, and all of them in label order."""
+    """What the model says of one image: the most likely label, its probability, and all of them in label order.
+
+    `clipped`: how many values of a high-bit grey image lay beyond the range that the run was trained with.
+    """
 
     label: str
     probability: float
     probabilities: tuple[float, ...]
+    clipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Classifier:
     def predict(self, images: Iterable[str | Path | bytes | Image.Image], batch: int = 32) -> list[Prediction]:
         """Predict for image files, encoded bytes or Pillow images. Raises DataError naming the one it cannot read."""
         predictions: list[Prediction] = []
-        waiting: list[np.ndarray] = []
+        waiting: list[tuple[np.ndarray, int]] = []
         for image in images:
             waiting.append(self._pixels(image))
             if len(waiting) == batch:
@@ -52,46 +53,62 @@ class Classifier:
                 waiting = []
         return predictions + self._answer(waiting) if waiting else predictions
 
-    def _pixels(self, image: str | Path | bytes | Image.Image) -> np.ndarray:
+    def _pixels(self, image: str | Path | bytes | Image.Image) -> tuple[np.ndarray, int]:
+        """uint8 [3, H, W], and how many of its values lay beyond the value range."""
         preprocess = self.manifest.preprocess
         name = str(image) if isinstance(image, str | Path) else "the image"
         try:
             if isinstance(image, str | Path):
                 image = Path(image).read_bytes()
-            rgb = open_rgb(image, MAX_PIXELS) if isinstance(image, bytes) else upright_rgb(image)
+            if isinstance(image, bytes):
+                with without_pillow_limit():
+                    rgb, _, clipped = open_sized(image, self.manifest.max_pixels, value_range=preprocess.value_range)
+            else:
+                rgb, clipped = upright_rgb(image, preprocess.value_range)
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
         except UnreadableImage as error:
-            raise DataError(f"{name} cannot be read as an image: {error}.") from None
+            raise DataError(f"{name} cannot be read as an image: {error}.", _remedy(error)) from None
         if preprocess.steps is None:
             from hf_finetune.preprocess.stock import stock_processor, stock_renderer
 
-            return stock_renderer(stock_processor(str(self.path), None))(rgb)
-        return render(rgb, preprocess)
+            return stock_renderer(stock_processor(str(self.path), None))(rgb), clipped
+        return render(rgb, preprocess), clipped
 
-    def _answer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
+    def _answer(self, drawn: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
         import torch
 
         from hf_finetune.preprocess.normalise import Normaliser
 
         device = next(self.model.parameters()).device
-        batch = {"pixel_values": torch.from_numpy(np.stack(pixels)).to(device)}
+        pixels = np.stack([each for each, _ in drawn])
+        batch = {"pixel_values": torch.from_numpy(pixels).to(device)}
         with torch.no_grad():
             logits = self.model(pixel_values=Normaliser(self.manifest.preprocess)(batch)).logits.float()
         shares = torch.softmax(logits, dim=-1).cpu().numpy()
         return [
-            Prediction(self.labels.names[int(row.argmax())], float(row.max()), tuple(float(p) for p in row))
-            for row in shares
+            Prediction(self.labels.names[int(row.argmax())], float(row.max()), tuple(float(p) for p in row), clipped)
+            for row, (_, clipped) in zip(shares, drawn, strict=True)
         ]
 
 
+def _remedy(error: UnreadableImage) -> str:
+    return "Allow it with --max-pixels, or load(…, max_pixels=…)." if "data.max_pixels" in str(error) else ""
+
+
 def load(
-    path: str | Path, *, revision: str | None = None, base: str | None = None, device: str | None = None
+    path: str | Path,
+    *,
+    revision: str | None = None,
+    base: str | None = None,
+    device: str | None = None,
+    max_pixels: int | None = None,
 ) -> Classifier:
     """Load a run folder, an adapter/ or model/ folder, or a Hub repo (`user/name`, at `revision`), ready to predict.
 
     `base` names the base model where it has moved; `device` defaults to the machine's best. Weights are float32, or
-    quantized as in training. Raises AdapterError where the folder is damaged or its base holds other weights.
+    quantized as in training. Images of more than `max_pixels` (default: the run's data.max_pixels) are refused. Raises
+    AdapterError where the folder is damaged or its base holds other weights.
     """
     import torch
 
@@ -99,5 +116,7 @@ def load(
 
     folder = find_result(path, revision)
     manifest = read_manifest(folder)
+    if max_pixels is not None:
+        manifest = replace(manifest, max_pixels=max_pixels)
     model = load_result(folder, manifest, torch.float32, device or training_device(), base=base)
     return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)

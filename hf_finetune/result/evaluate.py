@@ -2,54 +2,90 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.naming import was_in_memory
-from hf_finetune.errors import DataError
-from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.data.sources.source import count, listing
+from hf_finetune.errors import DataError, RecipeError
+from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.result.classifier import Classifier, load
 from hf_finetune.result.load import find_result
-from hf_finetune.types import Index, Labels, PixelRows, Row, Split
+from hf_finetune.result.manifest import Manifest, read_manifest
+from hf_finetune.result.own_rows import OwnRows, own_rows
+from hf_finetune.result.split_record import read_record
+from hf_finetune.types import Index, Labels, PixelRows, Rejected, Row, Split
 
 BATCH = 64
 # What the run's own recipe says of reading images holds for another dataset too; column and split names do not.
 KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
+# Keys of `data` that would cut the rows anew, which scoring never does.
+_CUTTING = ("validation_share", "test_share")
 
 
 def evaluate(
-    path: str | Path, *, split: Split = "test", data: str | None = None, base: str | None = None
+    path: str | Path,
+    *,
+    split: Split = "test",
+    data: str | None = None,
+    base: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The metrics of `score()` for a split of the result's own dataset, or of `data`.
+    """The metrics of `score_answers` for a split of the result's own dataset as the run split it, or of `data`.
 
-    A dataset without splits counts as a whole. Raises DataError where the labels are not the result's.
+    A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
+    the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `precision` of
+    the weights; `left_out`, the rows that were not scored, as {name, reason}; `notes`; and, for the rows that the run
+    scored itself, `in_training` with what it said of them. Raises DataError where the labels are not the result's, or
+    more rows than `data.max_bad_share` cannot be scored.
     """
-    from hf_finetune.data.index.scan import scan, scan_split
+    from hf_finetune.data.index.scan import scan_split
 
     folder = find_result(path)
-    recipe = load_recipe(folder / "recipe.yaml")
+    manifest = read_manifest(folder)
+    told = _told(overrides)
+    recipe = load_recipe(folder / "recipe.yaml", overrides if data is None else ())
     if data is None:
-        if was_in_memory(recipe.data.name):
-            raise DataError(
-                f"The result's own images are not at hand: they were {recipe.data.name}.", "Name images with --data."
-            )
-        index = scan(recipe.data, seed=recipe.train.seed)
+        chosen = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved="name" in told)
+        options = recipe.data
     else:
-        options = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
-        index = scan_split(Data(name=data, **options), split)
+        kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
+        options = load_recipe({"data": {**kept, "name": data}}, overrides).data
+        index = scan_split(options, split, manifest.labels)
+        chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
     classifier = load(folder, base=base)
-    rows = _score_rows(index, classifier, recipe.data, split)
+    rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.tasks.scoring import score_answers
 
     answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
-    return score_answers(answers, rows.labels, classifier.labels.names, full=True)
+    score = score_answers(answers, rows.labels, classifier.labels.names, full=True)
+    left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
+    score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped]}
+    if chosen.same and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
+        score["in_training"] = before
+    return score
 
 
-def _score_rows(index: Index, classifier: Classifier, data: Data, split: Split) -> PixelRows:
-    """The split decoded at the checkpoint's own geometry, with the result's label ids."""
+def _told(overrides: Sequence[str]) -> set[str]:
+    """The keys of `data` that the command line sets. Raises RecipeError for any other key."""
+    keys = [text.partition("=")[0].strip() for text in overrides]
+    if other := [key for key in keys if not key.startswith("data.") or key.removeprefix("data.") in _CUTTING]:
+        raise RecipeError(
+            f"{other[0]}: to score a result, keys that say where images are and how they are read are expected.",
+            "Such as data.label_column=diagnosis, data.test_split=holdout, data.max_bad_share=0.05.",
+        )
+    return {key.removeprefix("data.") for key in keys}
+
+
+def _score_rows(
+    index: Index, classifier: Classifier, data: Data, split: Split
+) -> tuple[PixelRows, tuple[Rejected, ...], tuple[str, ...]]:
+    """The split decoded at the checkpoint's own geometry, with the result's label ids; what could not be read; and a
+    note on values beyond the scale of the run, which holds here too unless `data.value_range` sets another."""
     from hf_finetune.data.store.open_views import Options, open_views
     from hf_finetune.data.store.rejects import check_rejected
     from hf_finetune.data.store.store import evaluation_geometry
@@ -58,11 +94,14 @@ def _score_rows(index: Index, classifier: Classifier, data: Data, split: Split) 
     rows = _rows_in_label_order(index, classifier.labels, split)
     chosen = replace(index, splits={split: rows}, labels=classifier.labels)
     cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    geometry = evaluation_geometry(classifier.manifest.preprocess, (str(classifier.path), None))
+    preprocess = classifier.manifest.preprocess
+    if data.value_range is not None:
+        preprocess = replace(preprocess, value_range=data.value_range)
+    geometry = evaluation_geometry(preprocess, (str(classifier.path), None))
     options = Options(usable_cores(), cache, data.store_limit, data.max_pixels)
     (view,) = open_views(chosen, [(split, geometry)], options)
     check_rejected(chosen, view.rejected, {split: view.rows}, data.max_bad_share)
-    return view.rows
+    return view.rows, view.rejected, () if view.clipped is None else (view.clipped.text,)
 
 
 def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row, ...]:
@@ -70,7 +109,8 @@ def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Ro
     if not index.splits.get(split):
         there = ", ".join(name for name, rows in index.splits.items() if rows)
         raise DataError(f"{index.source} has no {split} split; it has {there}.", "Choose one with `--split`.")
-    unknown = sorted(set(index.labels.names) - set(labels.names))
+    names = {index.labels.names[row.label] for row in index.splits[split]}
+    unknown = sorted(names - set(labels.names))
     if unknown:
         raise DataError(
             f"{index.source} has labels that the result does not know: {', '.join(unknown[:10])}.",
@@ -78,3 +118,49 @@ def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Ro
         )
     ids = labels.label2id
     return tuple(replace(row, label=ids[index.labels.names[row.label]]) for row in index.splits[split])
+
+
+def _trained_on(folder: Path, index: Index, split: Split) -> tuple[str, ...]:
+    """A note where rows of another dataset are files that the run trained on, as far as the run folder knows."""
+    record = read_record(folder.absolute().parent)
+    if record is None or record.place is None:
+        return ()
+    place, trained = Path(record.place), set(record.names.get("train", ()))
+    if place.exists():
+        root = place if place.is_dir() else place.parent
+        files = {str(root / name) for name in trained}
+        seen = [row.name for row in index.splits[split] if row.locator in files]
+        words = "the run was trained on"
+    else:  # moved: by name below their folder, which other images may bear too
+        seen = [row.name for row in index.splits[split] if row.name in trained]
+        words = "bear names that the run was trained on (data.name=PLACE scores what it was not)"
+    return (f"{count(len(seen), 'image')} of these {words}: {listing(sorted(seen), 3)}",) if seen else ()
+
+
+def _in_training(folder: Path, recipe: Recipe, manifest: Manifest, split: Split, *, rows: int) -> dict[str, Any] | None:
+    """What the run itself reported for these rows, and in which precision it scored them; None where it did not."""
+    try:
+        metrics: Mapping[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        told = metrics.get(split) or {}
+        found = {key: told[key] for key in ("rows", "accuracy", "loss")}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    if found["rows"] != rows:
+        return None
+    exact = split == "test" and recipe.budget.time is None
+    precision = "fp32" if exact else _trained_in(folder, manifest)
+    why = "another machine, or other versions of the libraries, round otherwise"
+    if manifest.quantization != "none":
+        why = "a quantized layer's answer to an image depends a little on what else is in its batch"
+    if precision != "fp32":
+        why = f"it scored them in {precision}, in which it trained, and here weights are float32"
+    return {**found, "precision": precision, "why": why}
+
+
+def _trained_in(folder: Path, manifest: Manifest) -> str:
+    """The precision of training, as the run planned it; of a result by itself, that of the frozen weights."""
+    try:
+        plan = json.loads((folder.absolute().parent / "plan.json").read_text(encoding="utf-8"))
+        return str(plan["precision"]["value"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return manifest.dtype

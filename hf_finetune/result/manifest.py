@@ -25,7 +25,9 @@ class Manifest:
     """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
 
     `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights; `head` the names of the
-    modules that are trained in full.
+    modules that are trained in full. `data_revision` is the index's (None: a result from before 2026-11-28), and
+    `data_is_local` says whether the images were a folder or file of that machine. Images of more than `max_pixels` are
+    refused, as in training.
     """
 
     base: str
@@ -37,6 +39,9 @@ class Manifest:
     head: tuple[str, ...]
     labels: tuple[str, ...]
     preprocess: Preprocess
+    data_revision: str | None = None
+    data_is_local: bool = False
+    max_pixels: int = 50_000_000
 
     @property
     def whole(self) -> bool:
@@ -73,16 +78,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise AdapterError(f"{path} has a format this version does not know; {FORMAT} is expected.", "Upgrade.")
     try:
         preprocess = content.pop("preprocess")
-        steps = preprocess.pop("steps")
+        steps, value_range = preprocess.pop("steps"), preprocess.pop("value_range", None)
         restored = Preprocess(
             steps=None if steps is None else tuple(_step(step) for step in steps),
             mean=tuple(preprocess.pop("mean")),
             std=tuple(preprocess.pop("std")),
+            value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
             **preprocess,
         )
         tuples = {key: tuple(content[key]) for key in ("head", "labels")}
         return Manifest(**{**content, **tuples, "preprocess": restored})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, IndexError, ValueError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
 
 

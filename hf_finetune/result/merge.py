@@ -20,6 +20,7 @@ import numpy as np
 
 from hf_finetune.errors import AdapterError, MachineError, ModelError
 from hf_finetune.machine.disk import failed_writes_are_said
+from hf_finetune.report.value_range import convert_lines, differs_from_stock, range_text
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.load import base_of, find_result, load_result
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _WEIGHTS = "model.safetensors"
 _ALONE = "Publish the adapter alone, without merging."
 _PROCESSOR = "preprocessor_config.json"
+_README = "README.md"
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Merged:
     `difference` is the largest |logit difference| between it, loaded by stock code, and the result: for an unquantized
     base of the order of float32's rounding. A result on a quantized base is taken as it was trained, so that the
     difference is what quantization had changed; None where this machine cannot run that base. `logits_range` (largest
-    minus smallest of the result in float32) puts it in proportion.
+    minus smallest of the result in float32) puts it in proportion. `readme` tells how to convert high-bit grey images;
+    None where stock code sees the pixels of training.
     """
 
     folder: Path
     sizes: Mapping[str, int]
     difference: float | None
     logits_range: float
+    readme: Path | None = None
 
 
 def write_merged(
@@ -90,12 +94,29 @@ def write_merged(
         check_preprocessing(folder, staged, manifest.preprocess)
         if manifest.quantization != "none":
             difference = _quantized_difference(folder, manifest, base, pixels, found)
+        told = _tell_how_to_convert(staged, manifest)
         sizes = {path.name: path.stat().st_size for path in sorted(staged.iterdir())}
         with _failed_writes_are_said(target.parent):
             if target.is_dir():
                 target.rmdir()  # Windows does not rename onto a folder
             staged.rename(target)
-    return Merged(target, sizes, difference, float(np.ptp(expected)))
+    return Merged(target, sizes, difference, float(np.ptp(expected)), target / _README if told else None)
+
+
+def _tell_how_to_convert(staged: Path, manifest: Manifest) -> bool:
+    """Writes a README where stock code would see other pixels of the images that were trained on."""
+    value_range = manifest.preprocess.value_range
+    if value_range is None or not differs_from_stock(value_range):
+        return False
+    imports, lines = convert_lines(value_range)
+    text = (
+        f"The images of training were 16-bit, 32-bit or float grey, whose values {range_text(value_range)} became "
+        "black to white.\nStock loading (`pipeline`, `convert` alone) takes 0 to 255 for that. Convert them first, and "
+        f"hand the result to the pipeline:\n\n```python\n{imports}from PIL import Image, ImageOps\n\n{lines}```\n"
+    )
+    with _failed_writes_are_said(staged.parent):
+        (staged / _README).write_text(text, encoding="utf-8")
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

@@ -1,7 +1,7 @@
 """The run folder: what is in it, whose it is, and whether it is finished.
 
-`recipe.yaml`, `plan.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `held.npz`, `adapter/` (or `model/`),
-`checkpoints/`.
+`recipe.yaml`, `plan.json`, `splits.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `held.npz`, `adapter/` (or
+`model/`), `checkpoints/`.
 """
 
 from __future__ import annotations

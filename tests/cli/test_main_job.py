@@ -32,6 +32,7 @@ RUN_FILES = [
     "predictions.csv",
     "recipe.yaml",
     "run.json",
+    "splits.json",
 ]
 ADAPTER_FILES = [
     "README.md",

@@ -46,38 +46,6 @@ def test_a_palette_with_alpha_gives_its_colours_without_a_warning() -> None:
     assert as_array(open_rgb(data, MAX_PIXELS)).tolist() == as_array(palette.convert("RGB")).tolist()
 
 
-def test_16_bit_grey_keeps_its_high_byte_where_pillow_would_clip_to_white() -> None:
-    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    for kind in ("PNG", "TIFF"):
-        data = encode(Image.fromarray(values), kind)
-        opened = as_array(open_rgb(data, MAX_PIXELS))
-        assert opened[..., 0].tolist() == (values >> 8).tolist()
-        assert (opened[..., 0] == opened[..., 2]).all()
-    clipped = as_array(Image.open(io.BytesIO(encode(Image.fromarray(values), "PNG"))).convert("RGB"))
-    assert (clipped == 255).mean() > 0.99
-
-
-def test_32_bit_and_float_grey_are_scaled_only_where_their_white_is_known() -> None:
-    ramp = np.arange(0, 250, 10).reshape(5, 5)
-    for values, expected in [
-        (ramp.astype(np.int32), ramp),
-        ((ramp * 257).astype(np.int32), ramp),
-        ((ramp / 255).astype(np.float32), ramp),
-        (ramp.astype(np.float32), ramp),
-    ]:
-        assert (
-            as_array(open_rgb(encode(Image.fromarray(values), "TIFF"), MAX_PIXELS))[..., 1].tolist()
-            == expected.tolist()
-        )
-    for values, reason in [
-        ((ramp * 70000).astype(np.int32), "32-bit grey values from 0 to 16800000 have no known white"),
-        ((-ramp).astype(np.float32), "floating-point grey values from -240 to 0 have no known white"),
-        (np.full((3, 3), np.nan, np.float32), "floating-point grey values that are not finite"),
-    ]:
-        with pytest.raises(UnreadableImage, match=reason):
-            open_rgb(encode(Image.fromarray(values), "TIFF"), MAX_PIXELS)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_rotation_is_applied_as_pillow_does(orientation: int, kind: str) -> None:
@@ -85,7 +53,7 @@ def test_exif_rotation_is_applied_as_pillow_does(orientation: int, kind: str) ->
     exif[ExifTags.Base.Orientation] = orientation
     data = encode(picture(37, 22), kind, exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    image, size = open_sized(data, MAX_PIXELS)
+    image, size, _ = open_sized(data, MAX_PIXELS)
     assert as_array(image).tolist() == as_array(expected).tolist()
     assert size == image.size == ((22, 37) if orientation >= 5 else (37, 22))
 
@@ -196,18 +164,18 @@ def test_the_constants_normalise_as_the_formula_says() -> None:
 def test_a_large_jpeg_is_drafted_for_training_rows_only_and_stays_close() -> None:
     data = encode(picture(900, 700).resize((900, 700)), quality=95)
     full = Image.open(io.BytesIO(data)).convert("RGB")
-    squashed, size = Squash(64, 3).draw(data, MAX_PIXELS)
+    squashed, size, _ = Squash(64, 3).draw(data, MAX_PIXELS)
     difference = squashed.astype(float) - squash(full, 64, 3)
     assert size == (900, 700)
     assert 10 * np.log10(255**2 / (difference**2).mean()) > 40  # decibels
-    exact, size = Exact(PREPROCESS).draw(data, MAX_PIXELS)
+    exact, size, _ = Exact(PREPROCESS).draw(data, MAX_PIXELS)
     assert size == (900, 700)
     assert (exact == render(full, PREPROCESS)).all()
 
 
 def test_the_check_finds_a_jpeg_that_ends_too_early_and_keeps_the_size() -> None:
     data = encode(picture(301, 203))
-    pixels, size = Check().draw(data, MAX_PIXELS)
+    pixels, size, _ = Check().draw(data, MAX_PIXELS)
     assert pixels.size == 0 and size == (301, 203)
     with pytest.raises(UnreadableImage, match="truncated"):
         Check().draw(data[: len(data) - 400], MAX_PIXELS)

@@ -6,7 +6,7 @@ of source is read lives in a module of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -66,19 +66,66 @@ def is_on_the_hub(name: str) -> bool:
     return not is_builtin(name) and not path.exists() and not looks_like_path(name) and bool(HUB_ID.fullmatch(name))
 
 
-def scan_split(config: Data, split: Split) -> Index:
+def scan_split(config: Data, split: Split, classes: Collection[str] = ()) -> Index:
     """Only the rows to score: the dataset's own `split`, or all of a dataset that knows no splits.
 
-    Nothing is cut, and neither a training split nor every class is needed. Raises DataError.
+    Nothing is cut, and neither a training split nor every class is needed: a folder of one of `classes` does. Raises
+    DataError, also where more than `max_bad_share` of the rows cannot be scored.
+    """
+    source = _source_to_score(config, classes)
+    own = splits.find(source, config, split)
+    return _index_of(source, _settled({split: source.splits[own]}, source, config), own, split, config)
+
+
+def scan_named(
+    config: Data, split: Split, wanted: Collection[str], others: Collection[str], *, only: bool
+) -> tuple[Index, list[str], list[str]]:
+    """The rows of `split` of a dataset that was split before, into the names `wanted` for this one and `others`.
+
+    With `only` just those of `wanted`, wherever train would be cut now; without, the dataset's own split but for rows
+    that were `others`. Gives the index, the names that are new since, and those left out. Nothing is cut, and what
+    another split lacks is of no matter. Raises DataError.
     """
     source = _source(config)
-    own = splits.find(source, config, split)
-    found: dict[Split, list[SourceRow]] = {split: source.splits[own]}
-    found, _ = label_values.settle(found, source, config.model_copy(update={"label_type": "classes"}))
-    names, rows, unlabelled = labels.encode(found, source.label_names)
-    if not rows[split]:
+    given, _ = splits.assign(source, config)
+    own = given["train"] if only else given.get(split, given["train"])
+    found: dict[Split, list[SourceRow]] = {each: source.splits[name] for each, name in given.items()}
+    for each in SPLITS[1:]:  # as a run does, so that its decoded images are found again
+        if found.get(each) and all(is_missing(row.label) for row in found[each]):
+            del found[each]
+    found = _settled(found, source, config)
+    there = next((rows for each, rows in found.items() if given[each] == own), source.splits[own])
+    new = [row.name for row in there if row.name not in wanted and row.name not in others]
+    out = [] if only else [row.name for row in there if row.name not in wanted and row.name in others]
+    kept = [row for row in there if row.name in wanted or not (only or row.name in others)]
+    index = _index_of(source, {split: kept}, own, split, config, wanted if only else None)
+    return replace(index, revision=_revision(source, found)), new, out
+
+
+def _settled(found: dict[Split, list[SourceRow]], source: Source, config: Data) -> dict[Split, list[SourceRow]]:
+    """The rows to score with the labels that are meant; whether numbers are classes was settled before training."""
+    return label_values.settle(found, source, config.model_copy(update={"label_type": "classes"}))[0]
+
+
+def _index_of(
+    source: Source,
+    found: dict[Split, list[SourceRow]],
+    own: str,
+    split: Split,
+    config: Data,
+    only: Collection[str] | None = None,
+) -> Index:
+    """The index of one split to score. `only`: the names for which a row that cannot be used counts."""
+    names, rows, rejected = labels.encode(found, source.label_names)
+    missing = [
+        Rejected(row.name, split, row.reason)
+        for row in source.rejected
+        if (row.split == own if only is None else row.name in only)
+    ]
+    rejected = [*missing, *rejected]
+    if not rows[split] and not rejected:
         raise DataError(f"data.name: labelled images are expected in {source.name}, found none", "give another dataset")
-    missing = tuple(Rejected(row.name, split, row.reason) for row in source.rejected if row.split == own)
+    _refuse_bad_share(source, rows, rejected, config)
     return Index(
         source=source.name,
         revision=_revision(source, found),
@@ -87,10 +134,18 @@ def scan_split(config: Data, split: Split) -> Index:
         labels=names,
         splits={split: tuple(Row(row.name, number, row.locator) for row, number in rows[split])},
         cut=(),
-        rejected=(*missing, *unlabelled),
+        rejected=tuple(rejected),
         notes=source.notes,
         reader=source.reader,
     )
+
+
+def _source_to_score(config: Data, classes: Collection[str]) -> Source:
+    """As `_source`; a folder with the images of one class is enough, since no classes are told apart."""
+    from hf_finetune.data.sources.folders.one_class import read_one_class
+
+    path = Path(config.name).expanduser()
+    return (read_one_class(path, config, classes) if path.is_dir() else None) or _source(config)
 
 
 def build_index(source: Source, config: Data, *, seed: int) -> Index:

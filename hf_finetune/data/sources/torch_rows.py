@@ -21,7 +21,8 @@ from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
 _WANTED = "data: items (image, label) are expected of a torch dataset, the image as Pillow, numpy or torch hold it"
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_TIFF_MODES = ("I", "F")  # 32 bits, which PNG does not hold
 _IMAGES, _LABELS = ("image", "img", "pixel_values"), ("label", "labels", "target")
 
 
@@ -116,7 +117,7 @@ def _pair(item: Any, config: Data, name: str) -> tuple[Any, RawLabel]:
 
 
 def _encoded(image: Any, name: str) -> bytes:
-    """Pillow's image, uint8 [H, W] or [H, W, 3] of numpy, or uint8 [3, H, W] of torch, as PNG."""
+    """Pillow's image, uint8 [H, W] or [H, W, 3] of numpy, or uint8 [3, H, W] of torch, as PNG (32-bit grey: TIFF)."""
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         if array.dtype != np.uint8 or array.ndim not in (2, 3):
@@ -129,9 +130,12 @@ def _encoded(image: Any, name: str) -> bytes:
         if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
             raise DataError(f"{name}: 1, 3 or 4 channels are expected, found {list(array.shape)}", "give an image")
         image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+    buffer = io.BytesIO()
+    if image.mode in _TIFF_MODES:
+        image.save(buffer, "TIFF")
+        return buffer.getvalue()
     if image.mode not in _PNG_MODES:
         image = image.convert("RGB")
-    buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 

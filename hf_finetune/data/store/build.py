@@ -58,29 +58,32 @@ def check(
 ) -> Entry:
     """The same without a disk: only sizes and rejected rows are kept."""
     job = Job(index.reader, geometry, max_pixels, None)
-    sizes, _, rejected = _fill(job, index, split, pool, counter)
-    return Entry(None, sizes, rejected)
+    sizes, _, rejected, clipped = _fill(job, index, split, pool, counter)
+    return Entry(None, sizes, rejected, clipped)
 
 
 def _fill(
     job: Job, index: Index, split: Split, pool: Callable[[], WorkerPool], counter: Counter
-) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+) -> tuple[np.ndarray, np.ndarray, dict[int, str], dict[int, int]]:
     tasks = [Task(slot, row.locator) for slot, row in enumerate(index.splits[split])]
     sizes = np.zeros((len(tasks), 2), np.int32)
     crcs = np.zeros(len(tasks), np.uint32)
     rejected: dict[int, str] = {}
+    beyond: dict[int, int] = {}
     # Closed at once on Ctrl-C or a full disk, so that no worker still writes when the folder is removed.
     with closing(_results(job, tasks, pool)) as results:
         for result in results:
             match result:
-                case Decoded(slot, width, height, crc):
+                case Decoded(slot, width, height, crc, clipped):
                     sizes[slot], crcs[slot] = (width, height), crc
+                    if clipped:
+                        beyond[slot] = clipped
                 case Failed(slot, reason):
                     rejected[slot] = reason
                 case CannotWrite(number, reason):
                     raise OSError(number, reason)
             counter.add(1)
-    return sizes, crcs, rejected
+    return sizes, crcs, rejected, beyond
 
 
 def _results(job: Job, tasks: Sequence[Task], pool: Callable[[], WorkerPool]) -> Generator[Result, None, None]:

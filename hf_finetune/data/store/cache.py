@@ -23,7 +23,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Entry:
     folder: Path | None
     sizes: np.ndarray
     rejected: dict[int, str]  # slot -> reason
+    clipped: dict[int, int] = field(default_factory=dict)  # slot -> values beyond the value range, where there are any
 
 
 def cache_root(cache_dir: Path | None) -> Path:
@@ -112,13 +113,14 @@ def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape) -> Entry:
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     sizes, crcs = _load_table(folder / SIZES), _load_table(folder / CRCS)
     rejected = {int(slot): str(reason) for slot, reason in meta.pop("rejected")}
+    clipped = {int(slot): int(values) for slot, values in meta.pop("clipped", ())}
     meta.pop("written_by")
     if meta != _description(key, rows, geometry, _digest(sizes, crcs)):
         raise ValueError("its description does not match")
     if (folder / PIXELS).stat().st_size != rows * row_bytes(geometry):
         raise ValueError("its length is wrong")
     _check_sample(folder / PIXELS, crcs, rejected, geometry)
-    return Entry(folder, sizes, rejected)
+    return Entry(folder, sizes, rejected, clipped)
 
 
 def _load_table(path: Path) -> np.ndarray:
@@ -176,12 +178,19 @@ class Building:
         self._folder, self._root, self._key, self._rows, self._geometry = folder, root, key, rows, geometry
         self.pixels = folder / PIXELS
 
-    def publish(self, sizes: np.ndarray, crcs: np.ndarray, rejected: dict[int, str]) -> Entry:
+    def publish(
+        self,
+        sizes: np.ndarray,
+        crcs: np.ndarray,
+        rejected: dict[int, str],
+        clipped: dict[int, int] | None = None,
+    ) -> Entry:
         """Puts the entry into place whole. Raises OSError."""
         np.save(self._folder / SIZES, sizes)
         np.save(self._folder / CRCS, crcs)
         meta = _description(self._key, self._rows, self._geometry, _digest(sizes, crcs))
         meta["rejected"] = sorted(rejected.items())
+        meta["clipped"] = sorted((clipped or {}).items())
         meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
         (self._folder / META).write_text(json.dumps(meta), encoding="utf-8")
         for name in (PIXELS, SIZES, CRCS, META):
@@ -190,7 +199,7 @@ class Building:
         if final.exists():  # damaged, or load_entry would have found it
             shutil.rmtree(final)
         self._folder.replace(final)
-        return Entry(final, sizes, rejected)
+        return Entry(final, sizes, rejected, clipped or {})
 
 
 @contextmanager

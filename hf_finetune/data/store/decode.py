@@ -35,6 +35,7 @@ class Decoded(NamedTuple):
     width: int
     height: int
     crc: int
+    clipped: int = 0  # values beyond the value range
 
 
 class Failed(NamedTuple):
@@ -81,7 +82,7 @@ def decode(job: Job, tasks: Iterable[Task]) -> Iterator[Result]:
 def _decode_one(job: Job, task: Task, file: FileIO | None) -> Result:
     try:
         data = job.reader.read(task.locator)
-        pixels, (width, height) = job.geometry.draw(data, job.max_pixels)
+        pixels, (width, height), clipped = job.geometry.draw(data, job.max_pixels)
     except UnreadableImage as error:
         return Failed(task.slot, str(error))
     except READ_ERRORS as error:
@@ -92,7 +93,7 @@ def _decode_one(job: Job, task: Task, file: FileIO | None) -> Result:
             _write(file, view, task.slot * row_bytes(job.geometry))
         except OSError as error:
             return CannotWrite(error.errno or 0, reason_of(error))
-    return Decoded(task.slot, width, height, zlib.crc32(view))
+    return Decoded(task.slot, width, height, zlib.crc32(view), clipped)
 
 
 def _write(file: FileIO, view: memoryview, offset: int) -> None:

@@ -69,7 +69,7 @@ class OnTheFlyRows:
     def _draw(self, row: int) -> np.ndarray:
         try:
             data = self._reader.read(self._locators[row])
-            return self._geometry.draw(data, self._max_pixels)[0]
+            return self._geometry.draw(data, self._max_pixels).pixels
         except READ_ERRORS as error:
             raise DataError(
                 f"data.name: {self.names[row]} ({self.split}) was readable when the run began, and is not now: "

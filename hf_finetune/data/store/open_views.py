@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from hf_finetune.data.store.build import Counter, build, check
 from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, make_room, view_key
 from hf_finetune.data.store.on_the_fly import OnTheFlyRows
@@ -18,6 +20,7 @@ from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
 from hf_finetune.errors import MachineError
+from hf_finetune.report.value_range import range_text
 from hf_finetune.types import Index, Note, PixelRows, Rejected, Row, Split
 from hf_finetune.units import format_bytes
 
@@ -43,6 +46,7 @@ class View:
     on_disk: bool
     built: bool
     notes: tuple[Note, ...]
+    clipped: Note | None = None  # images with values beyond the value range
 
 
 def open_views(
@@ -127,12 +131,13 @@ class _Opener:
 
     def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]
-        return View(StoredRows(rows, entry, geometry), _named(rows, split, entry), True, built, notes)
+        stored = StoredRows(rows, entry, geometry)
+        return View(stored, _named(rows, split, entry), True, built, notes, _clipped(split, geometry, entry))
 
     def _on_the_fly(self, split: Split, geometry: Geometry, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]
         steps = geometry.preprocess.steps or () if isinstance(geometry, Exact) else ()
-        entry = self._checked(split, Check(steps))
+        entry = self._checked(split, Check(steps, geometry.value_range))
         kept = kept_slots(len(rows), entry)
         decoded = OnTheFlyRows(
             [rows[slot] for slot in kept],
@@ -143,7 +148,8 @@ class _Opener:
             max_pixels=self.options.max_pixels,
             workers=self.options.workers,
         )
-        return View(decoded, _named(rows, split, entry), False, False, notes)
+        clipped = _clipped(split, geometry, entry)
+        return View(decoded, _named(rows, split, entry), False, False, notes, clipped)
 
     def _checked(self, split: Split, geometry: Check) -> Entry:
         """Which rows decode, from the cache where there is one: a few bytes a row, so no limit applies."""
@@ -200,6 +206,15 @@ def _too_large(needed: int, why: str) -> Note:
         f"images are decoded anew each time, since the store would take {format_bytes(needed)} and {why}; "
         "set data.store_limit higher or data.cache_dir to a larger disk"
     )
+
+
+def _clipped(split: Split, geometry: Geometry, entry: Entry) -> Note | None:
+    if geometry.value_range is None or not entry.clipped:
+        return None
+    held, pixels = len(entry.clipped), int(entry.sizes.prod(axis=1, dtype=np.int64).sum())
+    share = 100 * sum(entry.clipped.values()) / max(1, pixels)
+    beyond = f"of {len(entry.sizes):,} {split} images hold values beyond {range_text(geometry.value_range)}"
+    return Note(f"{held:,} {beyond}, which are clipped ({share:.2g} % of all their pixels)")
 
 
 def _named(rows: Sequence[Row], split: Split, entry: Entry) -> tuple[Rejected, ...]:

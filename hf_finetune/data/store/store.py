@@ -57,7 +57,7 @@ def open_store(
     options = Options(workers, cache_dir, limit_bytes, max_pixels)
     evaluation = evaluation_geometry(preprocess, processor)
     wanted: list[tuple[Split, Geometry]] = [
-        (split, evaluation if train_side is None or split != "train" else Squash(train_side, preprocess.resample))
+        (split, evaluation if train_side is None or split != "train" else squashed(train_side, preprocess))
         for split in SPLITS
         if split in index.splits
     ]
@@ -69,10 +69,15 @@ def open_store(
         rows=rows,
         rejected=rejected,
         on_disk=all(view.on_disk for view in views),
-        notes=tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        notes=tuple(dict.fromkeys(note for view in views for note in (*view.notes, view.clipped) if note is not None)),
         built=any(view.built for view in views),
         seconds=time.perf_counter() - started,
     )
+
+
+def squashed(side: int, preprocess: Preprocess) -> Squash:
+    """The geometry of rows to train on."""
+    return Squash(side, preprocess.resample, preprocess.value_range)
 
 
 def evaluation_geometry(preprocess: Preprocess, processor: tuple[str, str | None] | None) -> Geometry:

@@ -112,14 +112,24 @@ def test_class_names_come_through_what_datasets_are_put_into() -> None:
         assert index(data).labels.names == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "F", "HSV"])
+@pytest.mark.parametrize("mode", ["CMYK", "HSV"])
 def test_modes_that_png_does_not_know_become_rgb(mode: str) -> None:
     class Odd(Pictures):
         def __getitem__(self, number: int) -> Any:
             image, label = super().__getitem__(number)
-            return image.convert("L").convert(mode) if mode == "F" else image.convert(mode), label
+            return image.convert(mode), label
 
     assert {pixels.shape for pixels in decoded(index(Odd())).values()} == {(5, 7, 3)}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_high_bit_grey_keeps_its_values(dtype: type) -> None:
+    class Grey(Pictures):
+        def __getitem__(self, number: int) -> Any:
+            return Image.fromarray((self.pixels(number)[..., 0] * dtype(200.5)).astype(dtype)), number % 3
+
+    for number, pixels in decoded(index(Grey())).items():
+        assert pixels.tolist() == (Grey().pixels(number)[..., 0] * dtype(200.5)).astype(dtype).tolist()
 
 
 class Short(Pictures):

@@ -1,0 +1,103 @@
+"""The scale of a data set's high-bit grey images, from its training rows alone and before anything is decoded to train.
+
+Owns which rows are looked at. The rule is `preprocess/value_range.py`'s. What is looked at depends on the names of the
+training rows and on nothing else, so that a resumed run, another process and another machine find the same scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.sources.source import count
+from hf_finetune.data.store.open_views import Options, open_views
+from hf_finetune.data.store.views import Values, seen_of
+from hf_finetune.errors import DataError
+from hf_finetune.preprocess.pixels import mode_of, quiet_pillow
+from hf_finetune.preprocess.value_range import Seen, choose, is_high_bit
+from hf_finetune.report.value_range import differs_from_stock, range_text
+from hf_finetune.types import Index, Note, Row, ValueRange
+
+# Headers that are read at most: of files 15 to 60 µs each; bytes within a table are read whole.
+_FILES, _EMBEDDED = 20_000, 1_000
+# Images whose values are read at most. All of them in most data sets, and seconds in the largest.
+_SAMPLED = 256
+# What these formats hold is 8-bit grey or colour.
+_EIGHT_BIT = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif"))
+
+
+def settle_value_range(index: Index, config: Data, workers: int) -> tuple[ValueRange | None, tuple[Note, ...]]:
+    """The scale for the index's training rows and notes on it; None and nothing where none of them is high-bit grey.
+
+    `data.value_range` decides where it is set. Raises DataError where the rows hold both whole numbers and floats,
+    which no one scale suits.
+    """
+    cache = Path(config.cache_dir).expanduser() if config.cache_dir else None
+    options = Options(workers, cache, None, config.max_pixels)
+    rows = high_bit_rows(index)
+    if config.value_range is not None:
+        if not rows:
+            return config.value_range, (Note("data.value_range is for 16-bit, 32-bit and float grey: none was found"),)
+        return config.value_range, _notes(config.value_range, "as data.value_range says")
+    if not rows:
+        return None, ()
+    seen = _values(index, rows, options)
+    if not seen:  # none of them can be read: the store says so of each
+        return None, ()
+    if len({each.is_float for each in seen}) > 1:
+        raise DataError(
+            f"data.value_range: grey images of one kind are expected, found whole numbers "
+            f"({_span([each for each in seen if not each.is_float])}) beside floats "
+            f"({_span([each for each in seen if each.is_float])})",
+            "set data.value_range to [black, white] for all of them, or convert them to one type",
+        )
+    value_range, why = choose(seen)
+    return value_range, _notes(value_range, f"from the values of {count(len(seen), 'training image')}: {why}")
+
+
+def high_bit_rows(index: Index) -> list[Row]:
+    """The training rows that are high-bit grey by their headers, in an order drawn from their names."""
+    rows = sorted(index.splits["train"], key=lambda row: blake2b(row.name.encode(), digest_size=8).digest())
+    files = [row for row in rows if isinstance(row.locator, str) and Path(row.locator).suffix.lower() not in _EIGHT_BIT]
+    embedded = [row for row in rows if not isinstance(row.locator, str)]
+    with quiet_pillow():
+        return [row for row in (*files[:_FILES], *embedded[:_EMBEDDED]) if is_high_bit(_mode(index, row))]
+
+
+def _mode(index: Index, row: Row) -> str:
+    """The mode of one row; empty where it cannot be read, which the store will say of it."""
+    try:
+        if isinstance(row.locator, str) and Path(row.locator).is_file():
+            return mode_of(Path(row.locator))
+        return mode_of(index.reader.read(row.locator))
+    except (OSError, ValueError, LookupError):
+        return ""
+
+
+def _values(index: Index, rows: Sequence[Row], options: Options) -> list[Seen]:
+    """Read by worker processes, as any image is, and kept in the image store."""
+    sample = replace(index, splits={"train": tuple(rows[:_SAMPLED])})
+    (view,) = open_views(sample, [("train", Values())], options)
+    return seen_of(view.rows.gather(np.arange(len(view.rows)))) if len(view.rows) else []
+
+
+def _notes(value_range: ValueRange, why: str) -> tuple[Note, ...]:
+    text = f"high-bit grey images: values {range_text(value_range)} become black to white in every image, {why}"
+    notes = [Note(text)]
+    if differs_from_stock(value_range):
+        notes.append(
+            Note(
+                "stock code (a pipeline, Pillow's convert) takes 0 to 255 of such images for black to white, and so "
+                "sees other pixels; the lines of the model card convert them"
+            )
+        )
+    return tuple(notes)
+
+
+def _span(seen: Sequence[Seen]) -> str:
+    return f"{min(each.low for each in seen):g} to {max(each.high for each in seen):g}"

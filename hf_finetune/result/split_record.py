@@ -1,0 +1,65 @@
+"""Which rows a run trained on, validated on and tested on, by name: what a later `evaluate` is held to.
+
+`splits.json` stays in the run folder and is never published: it names the user's files. A cut from train depends on
+every row that is there, so that another cut, after pictures were added or removed, would score trained rows as test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.errors import AdapterError
+from hf_finetune.types import Index, Split
+
+FILE = "splits.json"
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """`place` is the folder or table file, absolute (None: the Hub's, built-in, or of a program); `revision` and `cut`
+    are the index's."""
+
+    place: str | None
+    revision: str
+    cut: tuple[Split, ...]
+    names: dict[Split, list[str]]
+
+
+def write_record(folder: Path, index: Index, data_name: str) -> None:
+    """Write `index`, as it was before anything was decoded, into a run folder; `data_name` is the recipe's."""
+    names = {split: [row.name for row in rows] for split, rows in index.splits.items()}
+    record = SplitRecord(local_place(data_name), index.revision, index.cut, names)
+    partial = folder / f"{FILE}.{os.getpid()}.partial"
+    partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    partial.replace(folder / FILE)
+
+
+def read_record(folder: Path) -> SplitRecord | None:
+    """The run folder's record; None where there is none (a result by itself, or a run from before 2026-11-28).
+
+    Raises AdapterError where it is damaged.
+    """
+    path = folder / FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return SplitRecord(**{**content, "cut": tuple(content["cut"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"{path} cannot be read ({type(error).__name__}): it says which images the run was trained on.",
+            "Copy the run folder again, or score other images with --data.",
+        ) from None
+
+
+def local_place(data_name: str) -> str | None:
+    """The absolute path of a folder or file of this machine; None for any other dataset."""
+    path = Path(data_name).expanduser()
+    try:
+        return str(path.absolute()) if path.exists() else None
+    except OSError:  # a name too long for a path
+        return None
