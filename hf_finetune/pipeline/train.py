@@ -89,7 +89,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
         from hf_finetune.report.summary import render_plan
 
-        logger.info("%s", render_plan(context.plan))
+        logger.info("%s", render_plan(context.plan, brief=True))
         return _run(context, folder, clock)
 
 
