@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from hf_finetune import __version__
 from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
+from hf_finetune.cli.meant import meant_option, meant_verb
 from hf_finetune.errors import FinetuneError
 
 VERBS = {
@@ -49,9 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; overrides may stand behind them, where argparse by itself would not know them any more."""
     parser = build_parser()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if meant := meant_verb(arguments, VERBS):
+        parser.error(meant)
     options, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(each.startswith("-") or "=" not in each for each in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{meant_option(rest, options)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
