@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from hf_finetune import __version__
-from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
+from hf_finetune.cli import cache, check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
 from hf_finetune.cli.meant import meant_option, meant_verb
 from hf_finetune.errors import FinetuneError
 
@@ -27,6 +27,7 @@ VERBS = {
     "lr-find": lr_find,
     "rank": rank,
     "recipes": recipes,
+    "cache": cache,
     "env": env,
 }
 

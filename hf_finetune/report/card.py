@@ -22,7 +22,7 @@ from hf_finetune.report.references import (
     title,
     without_paths,
 )
-from hf_finetune.report.snippet import predict_snippet, stock_snippet
+from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
 from hf_finetune.report.summary import accuracy_text, memory_text, percent, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
 from hf_finetune.types import Note, RunReport
@@ -73,6 +73,11 @@ def _base_link(report: RunReport) -> str:
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
     whole = merged or report.whole
     text = [f"## Use it\n\n```python\n{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet()}```"]
+    packages = " ".join(f'"{each}"' for each in needed_packages(report, merged=merged))
+    text.append(
+        f'These lines need transformers 5 (`backend="pil"`). Older versions than these were not tried:\n\n'
+        f"```bash\npip install {packages}\n```"
+    )
     if whole and repo:
         text.append(f'Or in one line: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
     if merged and report.recipe["quantization"]["kind"] != "none":
