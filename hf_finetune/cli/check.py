@@ -1,4 +1,4 @@
-"""Validate a recipe, print what it resolves to, and say how its data are read."""
+"""Validate a recipe, print what it resolves to, and say how its data are read; a folder of images does, too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
 
+from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[RECIPE] [section.key=value …] [--schema]"""
-    parser.add_argument("recipe", nargs="?", help="a recipe file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a value of the recipe")
+    """[RECIPE | DATA] [section.key=value …] [--schema]"""
+    add_recipe_arguments(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of recipes, for editors")
 
 
@@ -20,16 +21,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the resolved recipe and, as comments below it, what its data are read as; or the schema."""
     import json
 
-    from hf_finetune.cli.files import recipe_path
-    from hf_finetune.errors import RecipeError
-    from hf_finetune.recipe.recipe import dump_recipe, load_recipe, recipe_schema
+    from hf_finetune.recipe.recipe import dump_recipe, recipe_schema
 
     if options.schema:
         print(json.dumps(recipe_schema(), indent=1))
         return 0
-    if options.recipe is None:
-        raise RecipeError("A recipe file is expected.", "`hf-finetune check RECIPE`, or `check --schema`.")
-    recipe = load_recipe(recipe_path(options.recipe), options.overrides)
+    recipe = recipe_of(options)
     print(dump_recipe(recipe), end="", flush=True)
     for line in _data_text(recipe).splitlines():
         print(f"# {line}".rstrip())

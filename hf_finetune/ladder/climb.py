@@ -206,8 +206,12 @@ class Climber:
         return MachineError(
             f"budget.time: {format_seconds(self._context.recipe.budget.time or 0)} are too short for any rung of "
             f"{', '.join(rungs)}.",
-            "Raise it, or let ladder hold the probe.",
+            f"Raise it{self._would_do(rungs)}, or let ladder hold the probe.",
         )
+
+    def _would_do(self, rungs: tuple[str, ...]) -> str:
+        named = [self._time.would_do[rung] for rung in rungs if rung in self._time.would_do]
+        return f" to {named[0]}" if named else ""
 
 
 def _patches_note(share: float, dropper: TokenDropper | None) -> str:

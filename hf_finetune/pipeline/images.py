@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.model import build_model
 from hf_finetune.plan.context import RunContext
+from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
 from hf_finetune.types import PixelRows, Split
 
@@ -58,18 +59,10 @@ def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
 
 
 def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | None) -> Store:
-    from tqdm import tqdm
-
     from hf_finetune.data.store.store import open_store
 
     data = context.recipe.data
-    off = not context.machine.is_first
-    with tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=off, delay=1) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with Progress("decoding", "image", 0, shown=context.machine.is_first) as bar:
         return open_store(
             context.index,
             context.facts.preprocess,
@@ -80,7 +73,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
             max_bad_share=data.max_bad_share,
             max_pixels=data.max_pixels,
             pool=pool,
-            progress=show,
+            progress=bar.to,
             processor=(context.recipe.model.name, context.facts.commit),
         )
 

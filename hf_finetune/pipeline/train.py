@@ -100,7 +100,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         from hf_finetune.report.understood import render_data
 
         logger.info("%s", render_data(context.index))
-        logger.info("%s", render_plan(context.plan))
+        logger.info("%s", render_plan(context.plan, brief=True))
         return _run(context, folder, clock)
 
 

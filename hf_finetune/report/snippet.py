@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from importlib.metadata import requires
 from typing import Any
 
 from hf_finetune.report.references import is_hub_model, last_component
@@ -11,6 +13,7 @@ from hf_finetune.types import RunReport, ValueRange
 
 PLACE = "ADAPTER_PATH_OR_HUB_ID"
 BASE_PLACE = "PATH_OF_THE_BASE_MODEL"
+_BOUND = re.compile(r"([\w.-]+)(>=[\w.]+)")
 _QUANTIZATION_ARGUMENTS = (
     "load_in_8bit",
     "load_in_4bit",
@@ -93,6 +96,17 @@ def _whole_model(place: str) -> str:
         'model = AutoModelForImageClassification.from_pretrained(model_dir, dtype="float32").eval()\n'
         'processor = AutoImageProcessor.from_pretrained(model_dir, backend="pil")\n'
     )
+
+
+def needed_packages(report: RunReport, *, merged: bool = False) -> list[str]:
+    """What both snippets import, directly or not, with this package's own lower bounds: `transformers>=5.23`."""
+    names = ["transformers", "torch", "pillow"]
+    whole = merged or report.whole
+    names += ["peft"] * (not whole) + ["timm"] * (report.model["library"] == "timm")
+    if not whole and _quantization(report):
+        names += ["bitsandbytes", "accelerate"]
+    bounds = dict(found.groups() for text in requires("hf_finetune") or () if (found := _BOUND.match(text)))
+    return [f"{name}{bounds.get(name, '')}" for name in names]
 
 
 def predict_snippet(value_range: ValueRange | None = None) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import AdapterError, MachineError, ModelError
-from hf_finetune.machine.disk import failed_writes_are_said
+from hf_finetune.machine.disk import failed_writes_are_said, follow_umask
 from hf_finetune.report.value_range import convert_lines, differs_from_stock, range_text
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
@@ -205,6 +205,7 @@ def save_merged(model: PeftModel, folder: Path) -> None:
         )
     with _failed_writes_are_said(folder.parent), quiet():
         merged.save_pretrained(folder, state_dict=state)
+        follow_umask(folder)
 
 
 def _refuse_grouped(model: PeftModel) -> None:

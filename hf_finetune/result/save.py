@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hf_finetune.backbones.checkpoint import builtin_path
+from hf_finetune.machine.disk import follow_umask
 from hf_finetune.preprocess.stock import stock_processor
 from hf_finetune.result.manifest import Manifest, write_manifest
 
@@ -41,6 +42,7 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
     _save_processor(manifest, staged)
     write_manifest(staged, manifest)
     (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+    follow_umask(staged)
 
 
 def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
