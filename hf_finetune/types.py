@@ -201,6 +201,7 @@ class BackboneFacts:
     saved_bytes_per_image: int | None
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
+    outputs: tuple[tuple[str, ...], ...] = ()  # what the checkpoint calls each output of its own head
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ class Plan:
     suffix_blocks: Decision[int] = Decision(0, "no cached rung")
     suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
+    head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
+
 if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
-
-from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,11 @@ def run(options: argparse.Namespace) -> int:
         print(plain_table(rows, terminal_width()))
         count = max(each.images for each in found)
         print(f"\nLeave-one-out on {count:,} images with a closed-form head on frozen features; seconds from cold.")
+        if own := [each.model for each in found if each.own_head]:
+            print(
+                f"With its own head, which answers these labels already and does better: {', '.join(own)}. Images that "
+                "it was trained on flatter it."
+            )
         if found[0].accuracy is not None:
             print(f"\nTrain the first:\n  {train_command(found[0].model, options.data, options.set)}")
     return 0 if any(each.accuracy is not None for each in found) else 2

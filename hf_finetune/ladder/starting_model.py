@@ -1,4 +1,4 @@
-"""The model as it starts, where it starts from another's adapter: its forward pass, and its score before any rung."""
+"""The model as it starts, from the bare base or from another's adapter: its forward pass, its score before any rung."""
 
 from __future__ import annotations
 

@@ -219,6 +219,7 @@ def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
         "whole": manifest.whole,
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
         "start": _start_fields(context),
+        "head": context.base_head.text if context.base_head is not None else None,
     }
 
 

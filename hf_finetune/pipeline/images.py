@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
-from hf_finetune.pipeline.model import build_model
+from hf_finetune.pipeline.model import build_with_head
 from hf_finetune.plan.context import RunContext
 from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
@@ -18,6 +18,7 @@ from hf_finetune.types import PixelRows, Split
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.backbones.own_head import OwnHead
     from hf_finetune.data.store.pool import WorkerPool
     from hf_finetune.data.store.store import Store
     from hf_finetune.data.store.views import Geometry
@@ -128,8 +129,9 @@ def cache_of(context: RunContext) -> Path:
     return cache_root(_cache_dir(context))
 
 
-def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module]:
-    """Images and model, at the same time: rows that cannot be read change counts in the plan, not the model.
+def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, tuple[nn.Module, OwnHead]]:
+    """Images, and the model with what its base's own head answers, at the same time: rows that cannot be read change
+    counts in the plan, not the model.
 
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
@@ -139,14 +141,14 @@ def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module
         with clock.stage("images"):
             return open_images(context, pool)
 
-    def build() -> nn.Module:
+    def build() -> tuple[nn.Module, OwnHead]:
         with clock.stage("model"):
-            return build_model(context)
+            return build_with_head(context)
 
     if context.facts.preprocess.steps is None:
         return open_timed(None), build()
     with ahead(open_timed, context.plan.decode_workers.value) as opened:
-        model = build()
+        built = build()
         import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
 
-        return opened(), model
+        return opened(), built

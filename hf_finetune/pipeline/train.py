@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.finish import assemble_report, publish, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
-from hf_finetune.pipeline.model import describe
+from hf_finetune.pipeline.model import describe, say_head
 from hf_finetune.pipeline.prepare import (
     claim_folder,
     join_processes,
@@ -116,8 +117,9 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     from hf_finetune.machine.process import collect_as_usual
 
     with PeakMemory() as peak:
-        images, model = open_and_build(context, clock)
-        context = settle_plan(context, images.store.rejected)
+        images, (model, head) = open_and_build(context, clock)
+        context = replace(settle_plan(context, images.store.rejected), head=head)
+        say_head(context)
         collect_as_usual()
         with clock.stage("model"):
             manifest = describe(context)

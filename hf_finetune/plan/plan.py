@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.forecast import Forecast, forecast
@@ -61,6 +62,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         suffix_blocks=_suffix_blocks(facts),
         suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
         patches_kept=_patches_kept(recipe),
+        head=_head(recipe, facts, index),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
     )
@@ -177,6 +179,18 @@ def _patches_kept(recipe: Recipe) -> Decision[float]:
     if not recipe.adapter.trains_backbone:
         return Decision(1.0, "the backbone does not train")
     return Decision(PATCHES_KEPT, "in training, where the backbone's blocks allow it: half the work")
+
+
+def _head(recipe: Recipe, facts: BackboneFacts, index: Index) -> Decision[str]:
+    """What the head is before anything is trained; whether the weights are there too is known once they are loaded."""
+    own = match_head(facts.outputs, index.labels.names)
+    if recipe.adapter.kind == "lora" and recipe.adapter.start is not None:
+        return Decision("that of adapter.from", "where it answers these labels; else as without it")
+    if own.answers_all:
+        return Decision("the base's own", f"{own.note}; the first candidate")
+    if own.kept:
+        return Decision("in part the base's own", own.note)
+    return Decision("fresh", own.note)
 
 
 def _eval_batch(wanted: int | str, micro_batch: int, machine: Machine) -> Decision[int]:

@@ -188,6 +188,8 @@ def _training(report: RunReport) -> str:
         facts.append(
             f"- Started from {name}{at}, whose files have the sha256 `{start['digest']}`; head {start['head']}."
         )
+    elif (head := report.model.get("head")) and not head.startswith("fresh"):
+        facts.append(f"- Head: the base model's own, {escape(head)}.")
     if brought := [kind for kind in ("loss", "callbacks", "transform") if kind in report.extensions]:
         facts.append(
             f"- The program that trained it brought its own {', '.join(brought)}; the recipe alone does not repeat it."

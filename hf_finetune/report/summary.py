@@ -164,7 +164,9 @@ def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable
 def rung_text(rung: Candidate, by: str) -> str:
     """`cached 0.918 in 17.9 s`, and whether it was kept."""
     text = f"{rung.rung} {rung.validation[by]:.3f} in {format_seconds(rung.seconds)}"
-    return text if rung.kept else f"{text} (not better)"
+    if rung.kept:
+        return text
+    return f"{text} (not {'clearly ' if 'by no more than chance' in rung.note else ''}better)"
 
 
 def time_text(report: RunReport) -> str:

@@ -189,7 +189,7 @@ def save_merged(model: PeftModel, folder: Path) -> None:
     full.
     """
     from hf_finetune.backbones.load import quiet
-    from hf_finetune.result.save import unshared_state
+    from hf_finetune.training.whole_weights import unshared_state
 
     _refuse_grouped(model)
     try:

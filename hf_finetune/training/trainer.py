@@ -16,11 +16,12 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
 from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
@@ -29,6 +30,7 @@ from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
 from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
+from hf_finetune.training.whole_weights import check_read, save_whole
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +120,18 @@ class UpdateTrainer(Trainer):
         """The Trainer's; where nothing was clipped, the norm that is known already."""
         known = grad_norm if grad_norm is not None or self._is_fsdp else self._norm
         return super()._get_grad_norm(model, grad_norm=known)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """The Trainer's for adapters; a whole model so that `_load_best_model` and a resumed run find all of it."""
+        if not isinstance(self.model, PreTrainedModel):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            save_whole(self.model, Path(output_dir or str(self.args.output_dir)), state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Weights that a checkpoint did not hold are an error, and not a line in the log."""
+        if isinstance(self.model, PreTrainedModel):
+            check_read(self.model, load_result.missing_keys)
 
     def drop_graph(self) -> bool:
         """Give back the memory of what was captured, if anything was; whether so."""

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,9 +22,9 @@ from hf_finetune.ladder.pacing import (
     Turn,
 )
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.training.best import is_better
+from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.pace import Pace
-from hf_finetune.types import Decision, Plan
+from hf_finetune.types import Answers, Decision, Plan
 from hf_finetune.units import parse_seconds
 from tests.training.rows import tiny_plan
 
@@ -254,3 +255,17 @@ def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, upd
     alone = sharing(1e6, plan(("probe", "cached")), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
     assert alone is not None and alone.pace is not None
     assert alone.pace.steps == 2 * updates
+
+
+def test_one_image_more_of_a_few_is_luck() -> None:
+    labels = np.zeros(8, dtype=np.int64)
+
+    def answers(right: int, loss: float = 1.0) -> Answers:
+        top = np.array([[0, 1]] * right + [[1, 0]] * (8 - right))
+        return Answers(top, np.full(8, 0.9), np.full(8, loss) + np.arange(8) / 10)
+
+    assert not is_more_than_luck(answers(8), answers(7), labels, "accuracy")
+    assert is_more_than_luck(answers(8), answers(6), labels, "accuracy")
+    assert not is_more_than_luck(answers(7, 0.5), answers(7), labels, "accuracy")
+    assert is_more_than_luck(answers(7, 0.5), answers(7), labels, "loss")
+    assert not is_more_than_luck(answers(8, 0.9), answers(6, 0.8), labels, "loss")
