@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.plan.context import RunContext
+from hf_finetune.quantizers.checks import skip_patterns
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import Manifest
 
@@ -28,6 +29,7 @@ def describe(context: RunContext) -> Manifest:
         fingerprint=fingerprint(recipe.model),
         adapter=recipe.adapter.model_dump(mode="json"),
         quantization=recipe.quantization.kind,
+        unquantized=tuple(skip_patterns(recipe.quantization.left_out(context.facts), context.facts.linears)),
         dtype=frozen_dtype(context),
         head=context.facts.head,
         labels=context.index.labels.names,
@@ -52,7 +54,8 @@ def build_model(context: RunContext) -> nn.Module:
     if recipe.budget.memory is not None:
         limit_memory(context.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
-    quantization = recipe.quantization.config(facts.head)
+    skipped = skip_patterns(recipe.quantization.left_out(facts), facts.linears)
+    quantization = recipe.quantization.config(facts.head, skipped)
     place = context.machine.place
     model = load_backbone(
         recipe.model,

@@ -25,7 +25,7 @@ class Manifest:
     """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
 
     `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights; `head` the names of the
-    modules that are trained in full.
+    modules that are trained in full; `unquantized` expressions for further layers that quantization left as they are.
     """
 
     base: str
@@ -37,6 +37,7 @@ class Manifest:
     head: tuple[str, ...]
     labels: tuple[str, ...]
     preprocess: Preprocess
+    unquantized: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -80,7 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
             std=tuple(preprocess.pop("std")),
             **preprocess,
         )
-        tuples = {key: tuple(content[key]) for key in ("head", "labels")}
+        content.setdefault("unquantized", [])  # before 2026-11-28
+        tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized")}
         return Manifest(**{**content, **tuples, "preprocess": restored})
     except (TypeError, KeyError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
