@@ -178,8 +178,10 @@ class BackboneFacts:
     """What is known of a backbone without its weights (read on the meta device).
 
     `targets` maps a role (attention, mlp, conv) to the names of the modules that LoRA may adapt; `excluded` maps every
-    other Linear or convolution outside the head to the reason it is left alone. `saved_bytes_per_image` is what
-    autograd keeps for one image in float32 when everything trains (None where it could not be read).
+    other Linear or convolution outside the head to the reason it is left alone. `linears`: (in, out) of each plain
+    nn.Linear outside the head; `fixed_linears`: those that no quantized layer can replace, and why; `mapped_linears`:
+    those that get [B, H, W, C]. `saved_bytes_per_image` is what autograd keeps for one image in float32 when everything
+    trains (None where it could not be read).
     """
 
     name: str
@@ -189,7 +191,6 @@ class BackboneFacts:
     licence: str | None
     parameters: int
     parameters_by_type: Mapping[str, int]
-    quantizable_parameters: int
     head: tuple[str, ...]
     head_in_features: int
     blocks: tuple[str, ...]
@@ -198,6 +199,9 @@ class BackboneFacts:
     targets: Mapping[str, tuple[str, ...]]
     excluded: Mapping[str, str]
     module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
+    linears: Mapping[str, tuple[int, int]]
+    fixed_linears: Mapping[str, str]
+    mapped_linears: frozenset[str]
     saved_bytes_per_image: int | None
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head

@@ -86,10 +86,9 @@ def load_with_head(
     if plain_attention:
         _use_plain_attention(loaded)
     if quantization_config is not None:
-        _check_quantized(model.name, loaded, head)
-        _keep_trainable_layout(loaded)
-        # bitsandbytes 0.50.2 says so at every layer of every step.
-        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_not_the_cast_notice)
+        from hf_finetune.backbones.quantized import settle_quantized
+
+        settle_quantized(model.name, loaded, head)
     own, tensors = _own_head(model, source, head, match_head(outputs, labels.names), len(outputs))
     for name in head:
         _prepare_head(loaded.get_submodule(name), torch.Generator().manual_seed(seed))
@@ -131,19 +130,6 @@ def _use_plain_attention(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(getattr(module, "fused_attn", None), bool):
             setattr(module, "fused_attn", False)  # noqa: B010  timm's switch; nn.Module's type wants a tensor
-
-
-def _keep_trainable_layout(model: nn.Module) -> None:
-    """Keep 4-bit weights as they were quantized.
-
-    In eval mode on CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks them for a faster kernel, for good: after the
-    first evaluation, training would get no gradient through any quantized layer, and no error either.
-    """
-    from bitsandbytes.nn.modules import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _from_pretrained(
@@ -220,20 +206,6 @@ def _check_complete(name: str, report: dict[str, Any], head: tuple[str, ...]) ->
     if unexpected:
         # A text tower or a pooler that the classifier has no place for: normal for CLIP, SigLIP and ViT checkpoints.
         log.info("%s: %d weights of the checkpoint have no place here: %s", name, len(unexpected), _some(unexpected))
-
-
-def _is_not_the_cast_notice(record: logging.LogRecord) -> bool:
-    return "inputs will be cast from" not in record.msg
-
-
-def _check_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
-    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
-
-    converted = [path for path, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt))]
-    wrong = [path for path in converted if path in head or _of_head(path, head)]
-    if wrong or not converted:
-        what = f"its head, {', '.join(wrong)}" if wrong else "nothing"
-        raise ModelError(f"model.name: quantizing {name!r} converted {what}", "set quantization.kind=none")
 
 
 def _some(names: Any) -> str:

@@ -206,7 +206,9 @@ def assemble_report(
 
 def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
     facts = context.facts
-    quantization = context.recipe.quantization.config(facts.head)
+    kind = context.recipe.quantization
+    quantization = kind.config(manifest.head, manifest.unquantized)
+    flattened = kind.kind == "int8" and not facts.mapped_linears <= kind.left_out(facts).keys()
     return {
         "name": context.recipe.model.name,
         "library": facts.library,
@@ -218,6 +220,7 @@ def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
         "builtin": facts.library == "builtin",
         "whole": manifest.whole,
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
+        "quantized_maps": flattened,
         "start": _start_fields(context),
         "head": context.base_head.text if context.base_head is not None else None,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.plan.context import RunContext
+from hf_finetune.quantizers.checks import skip_patterns
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import local_place
@@ -34,6 +35,7 @@ def describe(context: RunContext) -> Manifest:
         fingerprint=fingerprint(recipe.model),
         adapter=recipe.adapter.model_dump(mode="json"),
         quantization=recipe.quantization.kind,
+        unquantized=tuple(skip_patterns(recipe.quantization.left_out(context.facts), context.facts.linears)),
         dtype=frozen_dtype(context),
         head=context.facts.head,
         labels=context.index.labels.names,
@@ -66,7 +68,8 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     if recipe.budget.memory is not None:
         limit_memory(context.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
-    quantization = recipe.quantization.config(facts.head)
+    skipped = skip_patterns(recipe.quantization.left_out(facts), facts.linears)
+    quantization = recipe.quantization.config(facts.head, skipped)
     place = context.machine.place
     model, head = load_with_head(
         recipe.model,

@@ -14,6 +14,7 @@ from hf_finetune.errors import DataError, FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
+from hf_finetune.quantizers.checks import describe_left_out
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.folder import RunFolder, claim
@@ -45,6 +46,9 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     extensions = extensions or Extensions()
     extensions.check(recipe, facts, classes)
     recipe.quantization.check(facts, machine)
+    note = describe_left_out(recipe.quantization.kind, facts, recipe.quantization.left_out(facts))
+    if note is not None:
+        logger.warning("%s", note)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     plan = make_plan(recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):

@@ -30,6 +30,7 @@ class ModelFields(TypedDict):
 
     `whole`: the result is a whole model and no adapter. `start` is None for a run that starts from the base alone.
     `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    `quantized_maps`: whether layers in int8 get [B, H, W, C], which stock bitsandbytes has to be helped with.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelFields(TypedDict):
     builtin: bool
     whole: NotRequired[bool]
     quantization_config: NotRequired[Mapping[str, Any] | None]
+    quantized_maps: NotRequired[bool]
     start: NotRequired[StartFields | None]
 
 

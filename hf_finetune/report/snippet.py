@@ -22,6 +22,12 @@ _QUANTIZATION_ARGUMENTS = (
     "bnb_4bit_compute_dtype",
     "bnb_4bit_use_double_quant",
 )
+# bitsandbytes 0.50.2 takes [N, C] and [B, N, C] into an 8-bit layer: others raise, or end in another shape.
+_FLATTENING = (
+    "for layer in base.modules():  # of this network get [B, H, W, C]; 8 bits take rows",
+    "    if isinstance(layer, Linear8bitLt):",
+    "        layer.forward = lambda x, of=layer.forward: of(x.flatten(0, -2)).unflatten(0, x.shape[:-1])",
+)
 
 
 def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = False) -> str:
@@ -37,7 +43,9 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
         return _whole_model(repo or PLACE.replace("ADAPTER", "MODEL"))
     quantized = _quantization(report)
     imports = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageClassification"]
+    mapped = bool(quantized and report.model.get("quantized_maps"))
     lines = [
+        *["from bitsandbytes.nn import Linear8bitLt"] * mapped,
         f"from transformers import {', '.join(imports + ['BitsAndBytesConfig'] * bool(quantized))}",
         "from peft import PeftModel",
         "",
@@ -47,7 +55,7 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
     if report.model["builtin"]:
         # An id with a folder behind it is no id, and with `subfolder` transformers 5.23 takes the base for the adapter.
         if repo:
-            lines[1:] = ["from huggingface_hub import snapshot_download", *lines[1:-1]]
+            lines[1 + mapped :] = ["from huggingface_hub import snapshot_download", *lines[1 + mapped : -1]]
             lines.append(f'adapter = snapshot_download("{repo}")')
         else:
             lines[-1] += '  # a folder; of the Hub: huggingface_hub.snapshot_download("USER/NAME")'
@@ -62,6 +70,7 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
         "base = AutoModelForImageClassification.from_pretrained(",
         *(f"    {argument}," for argument in [base, *options]),
         ")",
+        *_FLATTENING * mapped,
         "model = PeftModel.from_pretrained(base, adapter).eval()",
         'processor = AutoImageProcessor.from_pretrained(adapter, backend="pil")',
     ]

@@ -47,7 +47,9 @@ def test_parameters_are_those_of_the_model_with_the_asked_number_of_labels(tmp_p
     assert facts.parameters == sum(weight.numel() for weight in loaded.parameters())
     assert sum(facts.parameters_by_type.values()) == facts.parameters
     linear = [module for module in loaded.modules() if isinstance(module, nn.Linear)]
-    assert facts.quantizable_parameters == sum(module.weight.numel() for module in linear) - 3 * 64
+    widths = [wide * out for wide, out in facts.linears.values()]
+    assert sum(widths) == sum(module.weight.numel() for module in linear) - 3 * 64
+    assert (facts.fixed_linears, facts.mapped_linears) == ({}, frozenset())
 
 
 def test_facts_of_a_timm_cnn_count_convolutions_as_lora_does(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_facts_of_a_timm_cnn_count_convolutions_as_lora_does(tmp_path: Path) -> 
     assert facts.library == "timm"
     assert facts.architecture == "test_resnet"
     assert facts.head == ("timm_model.fc",)
-    assert facts.quantizable_parameters == 0
+    assert facts.linears == {}
     assert set(facts.targets) == {"conv"}
     kernel = next(name for name in facts.targets["conv"] if name.endswith("layer1.0.conv2"))
     assert facts.module_shapes[kernel][0] % 9 == 0

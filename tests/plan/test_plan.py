@@ -24,7 +24,6 @@ FACTS = BackboneFacts(
     licence=None,
     parameters=86_000_000,
     parameters_by_type={"Linear": 85_000_000},
-    quantizable_parameters=85_000_000,
     head=("classifier",),
     head_in_features=768,
     blocks=tuple(f"layer.{number}" for number in range(12)),
@@ -33,6 +32,9 @@ FACTS = BackboneFacts(
     targets={"attention": QKV},
     excluded={},
     module_shapes=dict.fromkeys(QKV, (768, 2304)),
+    linears=dict.fromkeys((f"layer.{number}" for number in range(48)), (768, 2304)),
+    fixed_linears={},
+    mapped_linears=frozenset(),
     saved_bytes_per_image=150_000_000,
 )
 CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, "Linux")
