@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -324,31 +324,3 @@ class Candidate:
     note: str = ""
     at_s: float = 0.0
     images: int = 0
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
-
-    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
-    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
-    """
-
-    recipe: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    versions: Mapping[str, str]
-    machine: Mapping[str, Any]
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    rungs: tuple[Candidate, ...]
-    validation: Mapping[str, Any]
-    test: Mapping[str, Any]
-    seconds: Mapping[str, float]
-    peak_bytes: Mapping[str, int]
-    files: Mapping[str, str] = field(default_factory=dict)
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def whole(self) -> bool:
-        """True where the result is a whole model and not an adapter (run.json says so itself since 2026-11-28)."""
-        return self.model.get("whole", self.recipe["adapter"]["kind"] == "full")

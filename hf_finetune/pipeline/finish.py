@@ -18,11 +18,12 @@ import numpy as np
 
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.recipe.recipe import dump_recipe
+from hf_finetune.report.fields import RunReport
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
-from hf_finetune.types import Answers, PixelRows, RunReport, Split
+from hf_finetune.types import Answers, PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hf_finetune.report.card_mark import marked
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.front_matter import front_matter
 from hf_finetune.report.references import (
     base_name,
@@ -26,7 +27,7 @@ from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_s
 from hf_finetune.report.summary import accuracy_text, memory_text, percent, precision_text, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
-from hf_finetune.types import Note, RunReport
+from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
 _MOST_LABELS = 50

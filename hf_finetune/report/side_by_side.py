@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.summary import percent
 from hf_finetune.report.tables import plain_table, terminal_width
-from hf_finetune.types import RunReport
 from hf_finetune.units import format_bytes, format_seconds
 
 Predictions = Sequence[Mapping[str, str]]

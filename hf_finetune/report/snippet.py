@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from importlib.metadata import requires
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import is_hub_model, last_component
 from hf_finetune.report.value_range import convert_lines
-from hf_finetune.types import RunReport, ValueRange
+from hf_finetune.types import ValueRange
 
 PLACE = "ADAPTER_PATH_OR_HUB_ID"
 BASE_PLACE = "PATH_OF_THE_BASE_MODEL"

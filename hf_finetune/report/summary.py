@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width, wrapped
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
-from hf_finetune.types import Candidate, Decision, Plan, RunReport
+from hf_finetune.types import Candidate, Decision, Plan
 from hf_finetune.units import format_bytes, format_seconds
 
 # What a run shows of its plan before it begins; the rest is in plan.json, and `hf-finetune plan` shows it.
