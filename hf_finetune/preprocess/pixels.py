@@ -161,13 +161,13 @@ def upright_rgb(image: Image.Image, value_range: ValueRange | None = None) -> tu
     return (rgb.transpose(turn) if turn is not None else rgb), clipped
 
 
-def mode_of(data: bytes | Path) -> str:
-    """The Pillow mode by the file's header, nothing decoded; empty where it is no image."""
+def read_header(data: bytes | Path) -> tuple[str, int]:
+    """The Pillow mode and the number of pixels, nothing decoded; `("", 0)` where it is no image."""
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
-            return image.mode
+            return image.mode, image.width * image.height
     except DECODE_ERRORS:
-        return ""
+        return "", 0
 
 
 def _decoded(data: bytes, max_pixels: int, draft_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
