@@ -18,17 +18,22 @@ from hf_finetune.data.sources.source import count
 from hf_finetune.data.store.open_views import Options, open_views
 from hf_finetune.data.store.views import Values, seen_of
 from hf_finetune.errors import DataError
-from hf_finetune.preprocess.pixels import mode_of, quiet_pillow
+from hf_finetune.preprocess.pixels import Header, quiet_pillow, read_header
 from hf_finetune.preprocess.value_range import Seen, choose, is_high_bit
 from hf_finetune.report.value_range import differs_from_stock, range_text
 from hf_finetune.types import Index, Note, Row, ValueRange
 
-# Headers that are read at most: of files 15 to 60 µs each; bytes within a table are read whole.
-_FILES, _EMBEDDED = 20_000, 1_000
-# Images whose values are read at most. All of them in most data sets, and seconds in the largest.
-_SAMPLED = 256
+# Headers that are read at most. A file's takes 0.2 ms (PNG) to 1.2 ms (TIFF), two cores busy with nine processes
+# (Intel Xeon, 2026-11-28); bytes within a table are read whole.
+_FILES, _EMBEDDED = 10_000, 1_000
+# Images whose values are read at most: all of them in most data sets, and some seconds of decoding in any.
+_SAMPLED, _LEAST, _SAMPLED_PIXELS = 256, 16, 400_000_000
 # What these formats hold is 8-bit grey or colour.
 _EIGHT_BIT = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif"))
+DEEP_COLOUR = Note(
+    "16-bit colour images: of each value the high byte is taken, as stock code does, so that values which fill fewer "
+    "than 16 bits come out dark; convert such images to 8 bits"
+)
 
 
 def settle_value_range(index: Index, config: Data, workers: int) -> tuple[ValueRange | None, tuple[Note, ...]]:
@@ -39,16 +44,15 @@ def settle_value_range(index: Index, config: Data, workers: int) -> tuple[ValueR
     """
     cache = Path(config.cache_dir).expanduser() if config.cache_dir else None
     options = Options(workers, cache, None, config.max_pixels)
-    rows = high_bit_rows(index)
+    rows, deep_colour = high_bit_rows(index, config.max_pixels)
+    colour = (DEEP_COLOUR,) if deep_colour else ()
     if config.value_range is not None:
-        if not rows:
-            return config.value_range, (Note("data.value_range is for 16-bit, 32-bit and float grey: none was found"),)
-        return config.value_range, _notes(config.value_range, "as data.value_range says")
-    if not rows:
-        return None, ()
-    seen = _values(index, rows, options)
-    if not seen:  # none of them can be read: the store says so of each
-        return None, ()
+        unused = Note("data.value_range is for 16-bit, 32-bit and float grey: none was found")
+        notes = _notes(config.value_range, "as data.value_range says") if rows else (unused,)
+        return config.value_range, (*notes, *colour)
+    seen = _values(index, rows, options) if rows else []
+    if not seen:  # or none of them can be read: the store says so of each
+        return None, colour
     if len({each.is_float for each in seen}) > 1:
         raise DataError(
             f"data.value_range: grey images of one kind are expected, found whole numbers "
@@ -57,31 +61,47 @@ def settle_value_range(index: Index, config: Data, workers: int) -> tuple[ValueR
             "set data.value_range to [black, white] for all of them, or convert them to one type",
         )
     value_range, why = choose(seen)
-    return value_range, _notes(value_range, f"from the values of {count(len(seen), 'training image')}: {why}")
+    return value_range, (
+        *_notes(value_range, f"from the values of {count(len(seen), 'training image')}: {why}"),
+        *colour,
+    )
 
 
-def high_bit_rows(index: Index) -> list[Row]:
-    """The training rows that are high-bit grey by their headers, in an order drawn from their names."""
+def high_bit_rows(index: Index, max_pixels: int) -> tuple[list[Row], bool]:
+    """Training rows that are high-bit grey by their headers, in an order drawn from their names: enough to look at.
+
+    And whether a row that was looked at is colour of 16 bits.
+    """
     rows = sorted(index.splits["train"], key=lambda row: blake2b(row.name.encode(), digest_size=8).digest())
     files = [row for row in rows if isinstance(row.locator, str) and Path(row.locator).suffix.lower() not in _EIGHT_BIT]
     embedded = [row for row in rows if not isinstance(row.locator, str)]
+    found: list[Row] = []
+    held, deep_colour = 0, False
     with quiet_pillow():
-        return [row for row in (*files[:_FILES], *embedded[:_EMBEDDED]) if is_high_bit(_mode(index, row))]
+        for row in (*files[:_FILES], *embedded[:_EMBEDDED]):
+            header = _header(index, row)
+            deep_colour |= header.deep_colour
+            if is_high_bit(header.mode) and header.pixels <= max_pixels:
+                found.append(row)
+                held += header.pixels
+            if len(found) >= _SAMPLED or (len(found) >= _LEAST and held > _SAMPLED_PIXELS):
+                break
+    return found, deep_colour
 
 
-def _mode(index: Index, row: Row) -> str:
-    """The mode of one row; empty where it cannot be read, which the store will say of it."""
+def _header(index: Index, row: Row) -> Header:
+    """The header of one row; an empty one where it cannot be read, which the store will say of it."""
     try:
         if isinstance(row.locator, str) and Path(row.locator).is_file():
-            return mode_of(Path(row.locator))
-        return mode_of(index.reader.read(row.locator))
+            return read_header(Path(row.locator))
+        return read_header(index.reader.read(row.locator))
     except (OSError, ValueError, LookupError):
-        return ""
+        return Header()
 
 
 def _values(index: Index, rows: Sequence[Row], options: Options) -> list[Seen]:
     """Read by worker processes, as any image is, and kept in the image store."""
-    sample = replace(index, splits={"train": tuple(rows[:_SAMPLED])})
+    sample = replace(index, splits={"train": tuple(rows)})
     (view,) = open_views(sample, [("train", Values())], options)
     return seen_of(view.rows.gather(np.arange(len(view.rows)))) if len(view.rows) else []
 

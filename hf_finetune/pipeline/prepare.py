@@ -71,8 +71,6 @@ def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: i
     from hf_finetune.data.value_range import settle_value_range
 
     value_range, notes = settle_value_range(index, recipe.data, workers)
-    if value_range is None:
-        return index, facts
     preprocess = replace(facts.preprocess, value_range=value_range)
     return replace(index, notes=(*index.notes, *notes)), replace(facts, preprocess=preprocess)
 

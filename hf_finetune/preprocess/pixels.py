@@ -161,13 +161,22 @@ def upright_rgb(image: Image.Image, value_range: ValueRange | None = None) -> tu
     return (rgb.transpose(turn) if turn is not None else rgb), clipped
 
 
-def mode_of(data: bytes | Path) -> str:
-    """The Pillow mode by the file's header, nothing decoded; empty where it is no image."""
+class Header(NamedTuple):
+    """The Pillow mode, the number of pixels, and whether it is 16-bit colour, of which Pillow gives the high byte."""
+
+    mode: str = ""
+    pixels: int = 0
+    deep_colour: bool = False
+
+
+def read_header(data: bytes | Path) -> Header:
+    """What an image's header says, nothing decoded; an empty one where it is no image."""
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
-            return image.mode
+            deep = not is_high_bit(image.mode) and any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+            return Header(image.mode, image.width * image.height, deep)
     except DECODE_ERRORS:
-        return ""
+        return Header()
 
 
 def _decoded(data: bytes, max_pixels: int, draft_side: int | None) -> tuple[Image.Image, tuple[int, int]]:

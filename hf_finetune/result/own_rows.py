@@ -85,13 +85,13 @@ def _recorded(record: SplitRecord, data: Data, split: Split) -> OwnRows:
         )
     notes = []
     if gone:
-        notes.append(f"{len(gone):,} of the {len(wanted):,} images that the run had are no longer there: {_some(gone)}")
+        notes.append(f"no longer there: {len(gone):,} of the {len(wanted):,} images that the run had ({_some(gone)})")
     if new and was_cut:
         notes.append(f"{count(len(new), 'image')} added since the run, and not scored: {split} was cut before")
     elif new:
         notes.append(f"{count(len(new), 'image')} added since the run")
     if out:
-        notes.append(f"{count(len(out), 'image')} not scored, since the run had them in another split: {_some(out)}")
+        notes.append(f"{count(len(out), 'image')} not scored, since in another split of the run: {_some(out)}")
     return OwnRows(index, tuple(notes), same=found == ours)
 
 

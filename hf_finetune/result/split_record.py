@@ -31,7 +31,7 @@ class SplitRecord:
 
 def write_record(folder: Path, index: Index, data_name: str) -> None:
     """Write `index`, as it was before anything was decoded, into a run folder; `data_name` is the recipe's."""
-    names = {split: [row.name for row in rows] for split, rows in index.splits.items()}
+    names: dict[Split, list[str]] = {split: [row.name for row in rows] for split, rows in index.splits.items()}
     record = SplitRecord(local_place(data_name), index.revision, index.cut, names)
     partial = folder / f"{FILE}.{os.getpid()}.partial"
     partial.write_text(json.dumps(asdict(record)), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from hf_finetune.data.sources.readers import BytesReader
 from hf_finetune.data.store.open_views import Options, open_views
 from hf_finetune.data.store.store import squashed
 from hf_finetune.data.store.views import Exact
-from hf_finetune.data.value_range import high_bit_rows, settle_value_range
+from hf_finetune.data.value_range import DEEP_COLOUR, high_bit_rows, settle_value_range
 from hf_finetune.errors import DataError
 from hf_finetune.preprocess.pixels import open_rgb, render
 from hf_finetune.types import Index, Row
 from tests.data.store.samples import MAX_PIXELS, PREPROCESS, encode
+from tests.preprocess.test_pixels import chunk
 
 pytestmark = pytest.mark.e2e
 
@@ -89,6 +92,11 @@ def test_a_recipe_may_set_the_scale_and_two_types_of_grey_are_a_question(tmp_pat
     assert settled(tmp_path / "y", value_range=[0, 9])[1] == [
         "data.value_range is for 16-bit, 32-bit and float grey: none was found"
     ]
+    # 16-bit colour: Pillow gives the high byte, and nobody can tell how many bits are meant
+    header = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress((b"\0" + b"\x0f\xff" * 12) * 4)) + chunk(b"IEND", b"")
+    (tmp_path / "y" / "train" / "a" / "deep.png").write_bytes(header + body)
+    assert settled(tmp_path / "y") == (None, [DEEP_COLOUR.text])
     with pytest.raises(ValueError, match="expected \\[black, white\\] with black below white"):
         Data(value_range=(5, 5))
 
@@ -98,10 +106,10 @@ def test_the_rows_that_are_looked_at_depend_on_names_alone(tmp_path: Path) -> No
     (tmp_path / "x" / "train" / "a" / "cut.png").write_bytes(b"\x89PNG\r\n")
     Image.new("L", (9, 9)).save(tmp_path / "x" / "train" / "a" / "eight.png")
     index = scan(data(tmp_path / "x"), seed=0)
-    names = [row.name for row in high_bit_rows(index)]
+    names = [row.name for row in high_bit_rows(index, MAX_PIXELS)[0]]
     assert len(names) == 12 and names != sorted(names)
     turned = replace(index, splits={**index.splits, "train": index.splits["train"][::-1]})
-    assert [row.name for row in high_bit_rows(turned)] == names
+    assert [row.name for row in high_bit_rows(turned, MAX_PIXELS)[0]] == names
     # images within a table are found, too
     images = tuple(encode(Image.fromarray(np.full((4, 4), 100 * n, np.uint16)), "PNG") for n in range(1, 5))
     embedded: Index = replace(

@@ -51,8 +51,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(20):
             values = np.clip((0.2, 0.8, 0.5)[level] + random.normal(0, 0.1, (30, 40)), 0, 1) * 4095
             Image.fromarray(values.astype(np.uint16)).save(folder / "photos" / name / f"{number}.png")
-    settings = (f"data.name={folder / 'photos'}", f"output.dir={folder / 'run'}", "train.decode_workers=1")
-    assert main(["train", "quickstart", "ladder=[probe]", *settings]) == 0
+    settings = (f"data.name={folder / 'photos'}", f"output.dir={folder / 'run'}", "data.max_pixels=60000000")
+    assert main(["train", "quickstart", "ladder=[probe]", "train.decode_workers=1", *settings]) == 0
     return folder / "run"
 
 
@@ -61,7 +61,8 @@ def test_training_says_its_scale_and_every_verb_uses_it(run: Path, capsys: pytes
     assert report["data"]["value_range"] == [0, 4095]
     assert report["test"]["accuracy"] > 0.9
     assert any("sees other pixels" in note["text"] for note in report["data"]["notes"])
-    assert read_manifest(run / "adapter").preprocess.value_range == (0.0, 4095.0)
+    manifest = read_manifest(run / "adapter")
+    assert (manifest.preprocess.value_range, manifest.max_pixels) == ((0.0, 4095.0), 60_000_000)
     assert main(["evaluate", str(run), "--json"]) == 0
     score = json.loads(capsys.readouterr().out)
     assert score["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=1e-6)
