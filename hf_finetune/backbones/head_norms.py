@@ -69,8 +69,8 @@ def _order(model: nn.Module, height: int, width: int) -> list[str]:
 def begun(model: nn.Module, name: str, norms: Sequence[str]) -> tuple[str, ...]:
     """Those of the norms that the library has begun with constants, said in the log; `name` is the checkpoint's.
 
-    They stay as the library begins them, nearly always ones and zeros (transformers' Hiera: ones and 0.02), since stock code
-    that puts an adapter on the base will begin them so too.
+    They stay as the library begins them, nearly always ones and zeros (transformers' Hiera: ones and 0.02), since stock
+    code that puts an adapter on the base will begin them so too.
     """
     taken = []
     for each in norms:

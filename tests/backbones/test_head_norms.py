@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -52,7 +51,7 @@ CASES = {
 }
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path) -> Any:
     return load_backbone(Model(name=str(folder)), Labels(("a", "b")), dtype=torch.float32, seed=0)
 
 

@@ -185,13 +185,15 @@ def test_every_memory_gives_pieces_that_fit(rows: int) -> None:
 
 
 def test_batch_norms_that_train_never_see_one_image() -> None:
-    facts, full = replace(FACTS, batch_norms=12), {"adapter": {"kind": "full"}}
+    facts = replace(FACTS, batch_norms=12)
+    full: dict[str, object] = {"adapter": {"kind": "full"}}
     tight = replace(GPU, device_memory_bytes=int(1.9e9))
     sizes = [plan_of(full, tight, each, rows=47).micro_batch.value for each in (FACTS, facts)]
     assert sizes[0] >= 1 and sizes[1] >= 2
     with pytest.raises(MachineError, match="Even 2 images at a time, for its batch norms, need about"):
         plan_of(full, replace(GPU, device_memory_bytes=10**9), facts)
-    for recipe in ({"train": {"micro_batch": 1}}, {"train": {"effective_batch_size": 1}}):
+    few: list[dict[str, object]] = [{"train": {"micro_batch": 1}}, {"train": {"effective_batch_size": 1}}]
+    for recipe in few:
         with pytest.raises(MachineError, match=r"adapter\.kind full trains the 12 batch norms of ViT"):
             plan_of({**full, **recipe}, GPU, facts)
         assert plan_of(recipe, GPU, facts).micro_batch.value == 1  # LoRA leaves them as they are

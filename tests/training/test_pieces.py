@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_an_update_of_a_prime_number_has_the_whole_ones_gradient(tmp_path: Path)
 @pytest.mark.parametrize(("batch", "micro"), [(33, 16), (7, 2)])
 def test_a_batch_norm_that_trains_sees_several_images(tmp_path: Path, batch: int, micro: int) -> None:
     recipe = tiny_recipe(save_tiny_vit(tmp_path / "base"), adapter={"kind": "full"})
-    model, _ = adapted(recipe)
+    model: Any = adapted(recipe)[0]
     model.vit.layers[1] = Normed(model.vit.layers[1], 64)
     seen: set[int] = set()
 
@@ -72,8 +73,8 @@ def test_a_batch_norm_that_trains_sees_several_images(tmp_path: Path, batch: int
 @pytest.mark.e2e
 def test_a_lack_of_memory_ends_before_pieces_of_one_image(tmp_path: Path) -> None:
     recipe = tiny_recipe(save_tiny_vit(tmp_path / "base"))
-    model, _ = adapted(recipe)
-    layers = model.get_base_model().vit.layers  # pyright: ignore[reportCallIssue]
+    model: Any = adapted(recipe)[0]
+    layers = model.get_base_model().vit.layers
     layers[1] = Normed(layers[1], 64)
     limited(model, 1)
     with pytest.raises(MachineError, match="Out of memory with two images at a time, and batch norms need two"):
