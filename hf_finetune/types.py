@@ -206,6 +206,7 @@ class BackboneFacts:
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
     outputs: tuple[tuple[str, ...], ...] = ()  # what the checkpoint calls each output of its own head
+    batch_norms: int = 0  # modules with running statistics
 
 
 @dataclass(frozen=True)

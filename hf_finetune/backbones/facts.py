@@ -62,11 +62,16 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         num_labels=num_labels,
         head_parameters_per_label=_count(wider) - _count(empty),
         outputs=output_names(source, config),
+        batch_norms=_batch_norms(empty),
     )
 
 
 def _count(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
+
+
+def _batch_norms(model: nn.Module) -> int:
+    return sum(any(name == "running_mean" for name, _ in each.named_buffers(recurse=False)) for each in model.modules())
 
 
 def _by_type(model: nn.Module) -> dict[str, int]:

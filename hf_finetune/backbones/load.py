@@ -20,11 +20,13 @@ from hf_finetune.backbones.anatomy import find_head
 from hf_finetune.backbones.build import build_empty, read_config
 from hf_finetune.backbones.checkpoint import Checkpoint, find
 from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.head_norms import begun, head_norms
 from hf_finetune.backbones.own_head import OwnHead, match_head, output_names, read_head
 from hf_finetune.backbones.renamed_modules import module_names
 from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import CHECK_NETWORK
 from hf_finetune.network.patience import http_errors
+from hf_finetune.preprocess.describe import read_preprocess
 from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def load_with_head(
     config = read_config(source, labels.id2label)
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
     loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
-    _check_complete(model.name, report, head)
+    norms = begun(loaded, model.name, _norms_of_the_head(source, config, report, head))
+    _check_complete(model.name, report, (*head, *norms))
     if plain_attention:
         _use_plain_attention(loaded)
     if quantization_config is not None:
@@ -97,6 +100,17 @@ def load_with_head(
     for entrance in {loaded, loaded.base_model}:
         entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
     return loaded.eval(), own
+
+
+def _norms_of_the_head(
+    source: Checkpoint, config: PreTrainedConfig, report: dict[str, Any], head: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Norms that the checkpoint lacks and that the head alone reads."""
+    missing = [key for key in report["missing_keys"] if not _of_head(key, head)]
+    if all(key.endswith("num_batches_tracked") for key in missing):
+        return ()
+    seen = read_preprocess(source.location, source.commit or source.revision)
+    return head_norms(build_empty(config, 2), missing, head, seen.height, seen.width)
 
 
 def _own_head(

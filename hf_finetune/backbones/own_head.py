@@ -69,7 +69,7 @@ def _timm_names(raw: dict[str, Any], outputs: int) -> list[list[str]]:
     about = {**raw.get("pretrained_cfg", {}), **raw}
     named, described = about.get("label_names"), about.get("label_descriptions") or {}
     if not named:
-        from timm.data import ImageNetInfo, infer_imagenet_subset
+        from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
         subset = infer_imagenet_subset({"num_classes": outputs})
         named = ImageNetInfo(subset).label_names() if subset else ()

@@ -150,6 +150,11 @@ class UpdateTrainer(Trainer):
         if self._cuda_graphs and not self._is_fsdp and self._captured is None:
             self._captured = CapturedPieces(functools.partial(self._loss, model), model)
 
+    @property
+    def _least_piece(self) -> int:
+        """Images in a piece: the statistics of a single one say nothing to a batch norm that trains."""
+        return 2 if self._batch_norms else 1
+
     def _gradients(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self._parameters if weight.grad is not None]
 
@@ -165,7 +170,7 @@ class UpdateTrainer(Trainer):
             self._captured.begin_update()
         statistics = self._running_statistics()
         try:
-            for piece in cut(inputs, self.micro_batch):
+            for piece in cut(inputs, self.micro_batch, self._least_piece):
                 total += self._take(model, piece, normaliser)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._is_fsdp:
@@ -196,13 +201,15 @@ class UpdateTrainer(Trainer):
         return [(buffer, buffer.clone()) for norm in self._batch_norms for buffer in norm.buffers(recurse=False)]
 
     def _shrink(self) -> None:
-        if self.micro_batch == 1:
+        least = self._least_piece
+        if self.micro_batch <= least:
+            images = "one image" if least == 1 else "two images"
             raise MachineError(
-                "Out of memory with one image at a time.",
+                f"Out of memory with {images} at a time{', and batch norms need two' * (least > 1)}.",
                 "Take a smaller backbone, adapter.kind head_only, train.checkpointing true, or close other programs.",
             )
         self.drop_graph()
-        self.micro_batch = max(1, self.micro_batch // 2)
+        self.micro_batch = max(least, self.micro_batch // 2)
         self.replays += 1
         logger.warning(
             "Out of memory: the update is replayed from its rows with micro-batch %d (effective batch unchanged).",

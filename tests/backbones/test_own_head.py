@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from transformers import AutoModelForImageClassification, ViTModel
 
 from hf_finetune.backbones.config import Model
@@ -50,7 +50,7 @@ def test_names_that_nobody_gave_match_nothing(tmp_path: Path) -> None:
     assert loaded(folder, ("LABEL_0", "LABEL_1", "LABEL_2"))[1].kept == 0
 
 
-def loaded(folder: Path, labels: tuple[str, ...]) -> tuple[nn.Module, OwnHead]:
+def loaded(folder: Path, labels: tuple[str, ...]) -> tuple[Any, OwnHead]:
     return load_with_head(Model(name=str(folder)), Labels(labels), dtype=torch.bfloat16, seed=0)
 
 
@@ -64,7 +64,7 @@ def test_its_weights_are_kept_in_the_runs_order(tmp_path: Path, library: str, la
     else:
         folder = write_vit(tmp_path, names=there)
     name = "timm_model.head" if library == "timm" else "classifier"
-    stock = AutoModelForImageClassification.from_pretrained(folder).get_submodule(name)
+    stock: Any = AutoModelForImageClassification.from_pretrained(folder).get_submodule(name)
     if library == "pickle":
         model = AutoModelForImageClassification.from_pretrained(folder)
         (folder / "model.safetensors").unlink()

@@ -167,3 +167,35 @@ def test_fp16_without_cuda_and_checkpointing_without_support_are_refused() -> No
 def test_planning_imports_no_torch() -> None:
     code = "import sys, hf_finetune.plan.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("rows", "micro", "pieces"), [(47, 24, 2), (31, 31, 1), (33, 17, 2), (60, 30, 2), (53, 27, 2)])
+def test_pieces_need_not_divide_the_update(rows: int, micro: int, pieces: int) -> None:
+    plan = plan_of({"train": {"effective_batch_size": 64}}, rows=rows)
+    assert (plan.effective_batch.value, plan.micro_batch.value, plan.accumulation.value) == (rows, micro, pieces)
+
+
+@pytest.mark.parametrize("rows", [32, 47, 48, 64])
+def test_every_memory_gives_pieces_that_fit(rows: int) -> None:
+    for megabytes in range(400, 16_000, 300):
+        machine = replace(GPU, device_memory_bytes=megabytes * 10**6)
+        plan = plan_of({"train": {"effective_batch_size": 64, "checkpointing": False}}, machine, rows=rows)
+        assert sum(plan.memory_bytes.values()) <= megabytes * 10**6
+        assert (plan.accumulation.value - 1) * plan.micro_batch.value < rows
+        if rows in (32, 64):  # all alike
+            assert rows % plan.micro_batch.value == 0
+
+
+def test_batch_norms_that_train_never_see_one_image() -> None:
+    facts = replace(FACTS, batch_norms=12)
+    full: dict[str, object] = {"adapter": {"kind": "full"}}
+    tight = replace(GPU, device_memory_bytes=int(1.9e9))
+    sizes = [plan_of(full, tight, each, rows=47).micro_batch.value for each in (FACTS, facts)]
+    assert sizes[0] >= 1 and sizes[1] >= 2
+    with pytest.raises(MachineError, match="Even 2 images at a time, for its batch norms, need about"):
+        plan_of(full, replace(GPU, device_memory_bytes=10**9), facts)
+    few: list[dict[str, object]] = [{"train": {"micro_batch": 1}}, {"train": {"effective_batch_size": 1}}]
+    for recipe in few:
+        with pytest.raises(MachineError, match=r"adapter\.kind full trains the 12 batch norms of ViT"):
+            plan_of({**full, **recipe}, GPU, facts)
+        assert plan_of(recipe, GPU, facts).micro_batch.value == 1  # LoRA leaves them as they are
