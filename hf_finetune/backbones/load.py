@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_finetune.backbones.anatomy import find_head
 from hf_finetune.backbones.build import build_empty, read_config
-from hf_finetune.backbones.checkpoint import Checkpoint, find
+from hf_finetune.backbones.checkpoint import Checkpoint, find, is_quantized, scales_among
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import CHECK_NETWORK
@@ -57,6 +57,8 @@ def load_backbone(
     config = read_config(source, labels.id2label)
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
     loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
+    if scales_among(report["unexpected_keys"]):
+        raise is_quantized(source, "bitsandbytes")  # fetched from the Hub, with a config that does not say so
     _check_complete(model.name, report, head)
     if plain_attention:
         _use_plain_attention(loaded)
