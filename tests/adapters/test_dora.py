@@ -18,6 +18,7 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.cli import main
 from hf_finetune.errors import ModelError
+from hf_finetune.quantizers import Int8
 from hf_finetune.types import BackboneFacts, Labels
 from tests.backbones.small import write_timm, write_vit
 
@@ -103,6 +104,16 @@ def test_with_the_low_rank_off_a_model_answers_as_its_base_but_for_the_trained_h
     assert torch.equal(logits(adapted), on)
     assert float((on - plain - 1).abs().max()) > 1e-3
     assert {name for name, weight in adapted.named_parameters() if weight.requires_grad} == trains
+
+
+def test_int8_layers_keep_their_scales_from_one_pass_to_the_next(tmp_path: Path) -> None:
+    """A result from a GPU is predicted with on a CPU, where peft makes each weight anew."""
+    model = Model(name=str(write_vit(tmp_path)))
+    facts = read_facts(model, 2)
+    config = Int8().config(facts.head)
+    base = load_backbone(model, LABELS, dtype=torch.float32, seed=0, quantization_config=config, device_map={"": "cpu"})
+    adapted = Lora(rank=2, dora=True).apply(base, facts).eval()
+    assert torch.equal(logits(adapted), logits(adapted))
 
 
 @pytest.mark.e2e
