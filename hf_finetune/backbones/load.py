@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_finetune.backbones.anatomy import find_head
 from hf_finetune.backbones.build import build_empty, read_config
-from hf_finetune.backbones.checkpoint import Checkpoint, find
+from hf_finetune.backbones.checkpoint import Checkpoint, find, is_quantized, scales_among
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.head_norms import begun, head_norms
 from hf_finetune.backbones.own_head import OwnHead, match_head, output_names, read_head
@@ -84,6 +84,8 @@ def load_with_head(
     config = read_config(source, labels.id2label)
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
     loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
+    if scales_among(report["unexpected_keys"]):
+        raise is_quantized(source, "bitsandbytes")  # fetched from the Hub, with a config that does not say so
     norms = begun(loaded, model.name, _norms_of_the_head(source, config, report, head))
     _check_complete(model.name, report, (*head, *norms))
     if plain_attention:

@@ -24,6 +24,12 @@ class Linear8bitLt(bitsandbytes.Linear8bitLt):
             return super().forward(x)
         return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
+    def init_8bit_state(self) -> None:
+        """As theirs, with the scales that are known where peft's DoRA has made the weight anew without them."""
+        if self.weight.SCB is None:
+            self.weight.SCB = self.state.SCB
+        super().init_8bit_state()
+
 
 def settle_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
     """Make `model`, fresh from `from_pretrained`, fit to train; `name` is the base's.

@@ -113,12 +113,13 @@ def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) 
         return recipe, None
     from hf_finetune.adapters.starting.fetch import fetch_adapter
     from hf_finetune.adapters.starting.start import follow, read_start
+    from hf_finetune.backbones.checkpoint import unquantized_origin
     from hf_finetune.backbones.renamed_modules import module_names
 
     fetched = fetch_adapter(lora.start)
     ours = (fetched.folder / FILE).is_file()
     base = read_manifest(fetched.folder).fingerprint if ours else None
-    start = read_start(fetched, facts, module_names(recipe.model), labels, base)
+    start = read_start(fetched, facts, module_names(recipe.model), labels, base, unquantized_origin)
     return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
 
 

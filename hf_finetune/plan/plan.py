@@ -30,6 +30,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
 
     Raises MachineError where the recipe cannot fit the machine at any setting.
     """
+    _check_dora(recipe, machine)
     train = recipe.train
     trainable = recipe.adapter.trainable_parameters(facts, len(index.labels.names))
     rows = len(index.splits["train"])
@@ -66,6 +67,17 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
     )
+
+
+def _check_dora(recipe: Recipe, machine: Machine) -> None:
+    # peft 0.21.2 puts an int8 weight back on the CPU after each pass, and its scales are lost (bitsandbytes 0.50.2). We
+    # keep them (backbones/quantized.py); stock code would predict for one batch, and raise at the next.
+    adapter = recipe.adapter
+    if machine.device == "cpu" and recipe.quantization.kind == "int8" and adapter.kind == "lora" and adapter.dora:
+        raise MachineError(
+            "adapter.dora: on CPUs stock peft and bitsandbytes cannot compute DoRA on int8 layers a second time.",
+            "Set quantization.kind to nf4 or none, or adapter.dora to false.",
+        )
 
 
 def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:

@@ -87,6 +87,16 @@ def test_what_cannot_fit_is_refused_with_remedies() -> None:
     assert "quantization.kind int8 or nf4" in str(caught.value)
 
 
+def test_dora_on_int8_is_refused_on_cpus_alone() -> None:
+    recipe = {"adapter": {"dora": True}, "quantization": {"kind": "int8"}}
+    with pytest.raises(MachineError) as caught:
+        plan_of(recipe)
+    assert "cannot compute DoRA on int8 layers a second time" in str(caught.value)
+    plan_of(recipe, GPU)
+    for other in ({"quantization": {"kind": "nf4"}}, {"adapter": {"dora": False}}):
+        plan_of({**recipe, **other})
+
+
 def test_quantized_weights_count_less() -> None:
     frozen = [
         plan_of({"quantization": {"kind": kind}}, GPU).memory_bytes["frozen weights"]
