@@ -14,10 +14,11 @@ from hf_finetune.errors import FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
-from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
+from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
-from hf_finetune.types import BackboneFacts, Machine, Rejected
+from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -99,13 +100,17 @@ def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) 
     return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
 
 
-def claim_folder(recipe: Recipe) -> RunFolder:
-    """The run folder, which rank 0 makes before the others look. Raises RunFolderError, on every rank the same."""
+def claim_folder(recipe: Recipe, existing: Existing, index: Index) -> RunFolder:
+    """The run folder, which rank 0 makes, or makes way in, before the others look.
+
+    Raises RunFolderError, on every rank the same.
+    """
     from hf_finetune.machine import processes
 
     problem = None
     try:
         if processes.is_first():
+            make_way(recipe, existing, index)
             claim(recipe)
     except FinetuneError as error:
         problem = error

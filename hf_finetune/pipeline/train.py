@@ -6,6 +6,7 @@ Owns the order of things and nothing else; every step is a function of the compo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.run.clock import Clock
+from hf_finetune.run.existing import settle_existing
 from hf_finetune.run.folder import (
     RunFolder,
     claim,
@@ -65,7 +67,8 @@ def train(
 
 def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | None) -> Run:
     """Up to the plan, and who may go on with which folder."""
-    if data is None and RunFolder(recipe.output.folder).is_finished():
+    recipe, existing = settle_existing(recipe, int(os.environ.get("WORLD_SIZE", 1)))
+    if data is None and existing == "resume" and RunFolder(recipe.output.folder).is_finished():
         folder = claim(recipe, write=False)
         refuse_other_extensions(folder, extensions.described())
         return _already_finished(folder)
@@ -75,7 +78,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         context = prepare_run(recipe, data, extensions)
         join_processes(context.machine)
         context = settle_plan(context)
-    folder = claim_folder(context.written)
+    folder = claim_folder(context.written, existing, context.index)
     refuse_other_extensions(folder, extensions.described())
     if folder.is_finished():
         if data is not None:  # a name such as "a dataset in memory" does not tell one from another
@@ -94,7 +97,8 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
 
 
 def _already_finished(folder: RunFolder) -> Run:
-    logger.info("%s is finished; nothing to do. Another output.dir starts a new run.", folder.path)
+    ways = "--extend trains on, --overwrite begins anew, --number takes the next free name"
+    logger.info("%s is finished; nothing to do. %s (in a recipe: output.existing).", folder.path, ways)
     return read_run(folder)
 
 
