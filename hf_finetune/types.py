@@ -194,6 +194,7 @@ class BackboneFacts:
     saved_bytes_per_image: int | None
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
+    forward_flops: float | None = None  # of a forward pass over one image, both additions and multiplications
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,9 @@ class Plan:
     patches_kept: Decision[float] = Decision(1.0, "all")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`
+    seconds_note: str = ""
+    seconds_limit: float | None = None  # budget.time
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     from hf_finetune.backbones.anatomy import find_blocks, find_head
     from hf_finetune.backbones.build import build_checked, build_empty, read_config
     from hf_finetune.backbones.checkpoint import find
-    from hf_finetune.backbones.measure import saved_bytes_per_image
+    from hf_finetune.backbones.measure import forward_flops, saved_bytes_per_image
     from hf_finetune.backbones.targets import find_targets, one_image
     from hf_finetune.preprocess.describe import read_preprocess
 
@@ -57,6 +57,7 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         saved_bytes_per_image=saved_bytes_per_image(empty, *size),
         num_labels=num_labels,
         head_parameters_per_label=_count(wider) - _count(empty),
+        forward_flops=forward_flops(empty, *size),
     )
 
 

@@ -47,7 +47,9 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     extensions.check(recipe, facts, classes)
     recipe.quantization.check(facts, machine)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
-    plan = make_plan(recipe, machine, facts, index)
+    from hf_finetune.ladder.forecast import with_seconds
+
+    plan = with_seconds(make_plan(recipe, machine, facts, index), recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
@@ -78,7 +80,12 @@ def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> Run
         }
         logger.warning("%d unreadable images are left out, such as %s.", len(gone), unreadable[0].name)
         index = replace(context.index, splits=splits)
-        plan = make_plan(context.recipe, context.machine, context.facts, index)
+        plan = replace(
+            make_plan(context.recipe, context.machine, context.facts, index),
+            seconds=context.plan.seconds,
+            seconds_note=context.plan.seconds_note,
+            seconds_limit=context.plan.seconds_limit,
+        )
         context = replace(context, index=index, plan=plan)
     plans = processes.gather(context.plan)
     return replace(context, plan=min(plans, key=lambda each: (not each.checkpointing.value, each.micro_batch.value)))

@@ -32,6 +32,7 @@ from hf_finetune.run.folder import (
     refuse_other_extensions,
     write_plan,
 )
+from hf_finetune.types import RunReport
 
 logger = logging.getLogger(__name__)
 
@@ -124,5 +125,17 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     if context.machine.is_first:
         report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
         publish(saved, report, folder, results, images.rows)
+        _keep_speeds(context, report)
     processes.wait()
     return read_run(folder)
+
+
+def _keep_speeds(context: RunContext, report: RunReport) -> None:
+    """For the next plan on this machine."""
+    from hf_finetune.ladder.forecast import speeds_of
+    from hf_finetune.run.speeds import keep_speeds
+
+    counts = report.data["counts"]
+    rows = counts["train"] + counts["validation"]
+    args = (context.plan, context.recipe, context.machine, context.facts)
+    keep_speeds(speeds_of(*args, rows, report.rungs, report.seconds["total"]))

@@ -226,10 +226,14 @@ def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None, e
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:
-    """name → {value, reason}, and the memory forecast."""
+    """name → {value, reason}, and the forecasts of memory and seconds."""
     decisions = {
         name: {"value": decision.value, "reason": decision.reason}
         for name, decision in vars(plan).items()
-        if name not in ("memory_bytes", "memory_note")
+        if name not in ("memory_bytes", "memory_note", "seconds", "seconds_note", "seconds_limit")
     }
-    return {**decisions, "memory": {"bytes": dict(plan.memory_bytes), "note": plan.memory_note}}
+    return {
+        **decisions,
+        "memory": {"bytes": dict(plan.memory_bytes), "note": plan.memory_note},
+        "seconds": {"by_rung": dict(plan.seconds), "note": plan.seconds_note},
+    }
