@@ -2,7 +2,7 @@
 
     import hf_finetune
     run = hf_finetune.train({"model": {"name": "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"}}, data="photos/")
-    run.model.predict(["photo.jpg"])
+    run.model.predict("photo.jpg")
     hf_finetune.load("runs/default").predict(["photo.jpg"])
 
 Importing this package imports no torch; the functions do when called.

@@ -207,6 +207,7 @@ class BackboneFacts:
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
     outputs: tuple[tuple[str, ...], ...] = ()  # what the checkpoint calls each output of its own head
     batch_norms: int = 0  # modules with running statistics
+    forward_flops: float | None = None  # of a forward pass over one image, both additions and multiplications
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,9 @@ class Plan:
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`
+    seconds_note: str = ""
+    seconds_limit: float | None = None  # budget.time
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
 
 
+_EXISTING = {
+    "extend": "go on from its adapter, with the budget and the train section of now",
+    "overwrite": "begin anew there",
+    "number": "take the next free name, output.dir-2 and so on",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[RECIPE | DATA] [section.key=value …] [--no-cache]"""
+    """[RECIPE | DATA] [section.key=value …] [--extend | --overwrite | --number] [--no-cache]"""
     add_recipe_arguments(parser)
+    existing = parser.add_mutually_exclusive_group()
+    for name, what in _EXISTING.items():
+        existing.add_argument(f"--{name}", action="store_true", help=f"where output.dir holds a run: {what}")
     parser.add_argument(
         "--no-cache", action="store_true", help="reuse no decoded images or features, and leave none behind"
     )
@@ -62,6 +72,9 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.train import train
     from hf_finetune.run.clock import process_start
 
+    for name in _EXISTING:
+        if getattr(options, name):
+            options.overrides = [*options.overrides, f"output.existing={name}"]
     recipe = recipe_of(options)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
     try:

@@ -11,6 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hf_finetune.ladder.lengths import (
+    CACHED_EPOCHS,
+    CACHED_EVALUATIONS,
+    CACHED_IMAGES,
+    FEWEST_UPDATES,
+    LARGEST_EPOCHS,
+)
 from hf_finetune.machine import processes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.pace import Pace
@@ -37,19 +44,11 @@ SPARE = 4 / 3
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
 LEAST_EPOCHS_AFTER_CACHED = 3.0
-# Passes after which the cached rung levels off, more where images are few: so many images in all, in at most so many
-# passes. On held-out photos (docs/experiments.md, "The cached rung on few photos"): 100 images, 4 passes .750, 12 .760,
-# 30 .775 (the probe .766); 500, 6 passes .898, 12 .917 (the probe .886).
-CACHED_EPOCHS = 4.0
-CACHED_IMAGES = 6_000
-LARGEST_EPOCHS = 30.0
 ALONE = 2.0  # times as many of the cached rung alone
-CACHED_EVALUATIONS = 3
 # Shorter rungs lose against what they start from (docs/experiments.md, "The shortest cached rung"): of 65 runs of at
 # most 60 updates 18 were kept, and validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and
 # it rose by .3 to 2.7.
 LEAST_UPDATES = 60
-FEWEST_UPDATES = 10  # of any rung: without a probe there is nothing to lose
 # Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
 # (same runs, 22 s of full: a quarter .893, half .875).
 FEW_EPOCHS = 3.0

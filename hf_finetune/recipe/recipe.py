@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,11 +27,18 @@ from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task
 from hf_finetune.training.config import Budget, Train
 
+Existing = Literal["resume", "number", "overwrite", "extend"]
+
 
 class Output(Section):
     """Where the run is kept."""
 
     dir: str = Field(default="runs/default", min_length=1, description="run folder; the same recipe resumes in it")
+    existing: Existing = Field(
+        default="resume",
+        description="where dir holds a run: resume (the same recipe goes on, another is refused), number (dir-2, …), "
+        "overwrite, or extend (go on from its adapter, with another budget or another train section)",
+    )
 
     @property
     def folder(self) -> Path:

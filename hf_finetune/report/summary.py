@@ -12,10 +12,10 @@ from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width, wrapped
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
 from hf_finetune.types import Candidate, Decision, Plan
-from hf_finetune.units import format_bytes, format_seconds
+from hf_finetune.units import about_seconds, format_bytes, format_seconds
 
 # What a run shows of its plan before it begins; the rest is in plan.json, and `hf-finetune plan` shows it.
-BRIEF = ("device", "rungs", "micro_batch", "learning_rate")
+BRIEF = ("device", "rungs", "learning_rate")
 
 
 def render_plan(plan: Plan, *, width: int | None = None, brief: bool = False) -> str:
@@ -29,8 +29,18 @@ def render_plan(plan: Plan, *, width: int | None = None, brief: bool = False) ->
     rows += [(name, show(each.value), each.reason) for name, each in decisions.items() if not brief or name in BRIEF]
     if plan.memory_bytes:
         rows.append(("memory", format_bytes(sum(plan.memory_bytes.values())), _memory_reason(plan, brief)))
+    if plan.seconds:
+        parts = ", ".join(f"{rung} {about_seconds(each)}" for rung, each in plan.seconds.items())
+        rows.append(("time", _time_text(plan), f"{parts}; {plan.seconds_note}"))
     more = f"{len(decisions) - len(BRIEF)} more settings: `hf-finetune plan`, or plan.json in the run folder.\n"
     return f"{plain_table(rows, width)}\n{wrapped(more, width) if brief else ''}"
+
+
+def _time_text(plan: Plan) -> str:
+    total = sum(plan.seconds.values())
+    if plan.seconds_limit is not None and total > plan.seconds_limit:
+        return f"{about_seconds(plan.seconds_limit)} of {about_seconds(total)}"
+    return f"about {about_seconds(total)}"
 
 
 def _memory_reason(plan: Plan, brief: bool) -> str:

@@ -195,3 +195,28 @@ def test_facts_of_the_real_checkpoints(shared_data: Path, name: str, targets: di
     assert {role: len(names) for role, names in facts.targets.items()} == targets
     assert len(facts.blocks) == blocks
     assert facts.parameters == {"mobilenetv2_timm": 3_504_872}.get(name, 5_717_416)
+
+
+def test_the_operations_of_a_forward_pass_are_counted_without_weights() -> None:
+    from hf_finetune.backbones.measure import forward_flops
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, stride=4)
+            self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return self.head(self.grouped(self.patches(pixel_values)).flatten(2).mean(-1))
+
+    class Odd(Net):
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return pixel_values.numpy()
+
+    with torch.device("meta"):
+        net, odd = Net(), Odd()
+    convolutions = 2 * (8 * 3 * 4 * 4) * 49 + 2 * (8 * 3 * 3) * 49  # on 28 px
+    assert forward_flops(net, 28, 28) == convolutions + 2 * 8 * 5
+    assert forward_flops(odd, 28, 28) is None
+    assert net.training and not net.head._forward_hooks

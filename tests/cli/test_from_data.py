@@ -130,7 +130,8 @@ def test_a_run_on_the_same_data_keeps_its_backbone_and_its_folder_is_a_recipe(
     monkeypatch.chdir(tmp_path)
     place = f"runs/{photos.name}"
     recipe = {"model": {"name": "builtin:starter"}, "budget": {"time": 0}, "data": {"name": str(photos)}}
-    hf_finetune.train({**recipe, "output": {"dir": place}})
+    run = hf_finetune.train({**recipe, "output": {"dir": place}})
+    assert repr(run).startswith(f"<Run in {place}: 3 classes, test accuracy 0.") or "accuracy 1.000>" in repr(run)
     code, _, err = cli("train", place)
     assert (code, "is finished" in err) == (0, True)
     assert yaml.safe_load(cli("check", photos)[1])["model"]["name"] == "builtin:starter"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
+from hf_finetune.ladder.forecast import CACHED_NOTE
 from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
 from hf_finetune.ladder.probe.logistic import Kept
@@ -89,7 +90,7 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
     def probed(head: Head, how: str) -> Probed:
         answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
         note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
-        note += ", features from the cache" if passed.found else ""
+        note += f", {CACHED_NOTE}" if passed.found else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
 
     best = probed(fitted.closed_form(), "")
