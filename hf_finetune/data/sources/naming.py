@@ -13,7 +13,23 @@ from hf_finetune.errors import DataError
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".avif",
+        ".heic",
+        ".heif",
+    )
 )
 TABLE_FIELDS = ("image_column", "label_column", "split_column", "image_folder")  # of the section `data`
 IN_MEMORY = "a dataset in memory"  # as a source's name; LIST_IN_MEMORY likewise
