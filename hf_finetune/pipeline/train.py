@@ -27,6 +27,7 @@ from hf_finetune.pipeline.prepare import (
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
+from hf_finetune.report.fields import RunReport
 from hf_finetune.result.split_record import write_record
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.existing import settle_existing
@@ -40,7 +41,6 @@ from hf_finetune.run.folder import (
     refuse_other_extensions,
     write_plan,
 )
-from hf_finetune.types import RunReport
 
 logger = logging.getLogger(__name__)
 

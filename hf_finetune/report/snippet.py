@@ -115,7 +115,8 @@ def needed_packages(report: RunReport, *, merged: bool = False) -> list[str]:
     names += ["peft"] * (not whole) + ["timm"] * (report.model["library"] == "timm")
     if not whole and _quantization(report):
         names += ["bitsandbytes", "accelerate"]
-    bounds = dict(found.groups() for text in requires("hf_finetune") or () if (found := _BOUND.match(text)))
+    found = [_BOUND.match(text) for text in requires("hf_finetune") or ()]
+    bounds = {match[1]: match[2] for match in found if match is not None}
     return [f"{name}{bounds.get(name, '')}" for name in names]
 
 

@@ -96,7 +96,7 @@ def _joined(found: Found, source: Source) -> tuple[dict[Split, list[SourceRow]],
     chosen: dict[str, str] = {}
     for name, _ in sizes.most_common():
         chosen.setdefault(_folded(name), name)
-    rows = {
+    rows: dict[Split, list[SourceRow]] = {
         split: [
             replace(row, label=chosen[_folded(plain(row.label))])
             if isinstance(row.label, str) and not is_missing(row.label)
@@ -113,7 +113,7 @@ def _joined_ids(found: Found, names: Sequence[str]) -> tuple[dict[Split, list[So
     first: dict[str, int] = {}
     for number, name in enumerate(names):
         first.setdefault(_folded(name), number)
-    rows = {
+    rows: dict[Split, list[SourceRow]] = {
         split: [
             replace(row, label=first[_folded(names[row.label])])
             if isinstance(row.label, int) and 0 <= row.label < len(names)

@@ -71,7 +71,7 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
             f"{_described(kinds)}",
             "set data.image_column to the column that holds them",
         )
-    free = {name: kind for name, kind in kinds.items() if name not in (image, split)}
+    free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split)}
     if not needs_label and not any(kind in ("class", "text", "whole", "number") for kind in free.values()):
         return Columns(image, None, split, notes)
     label = _named("label_column", config.label_column, kinds, source) or _label(kinds, free, source)

@@ -38,7 +38,7 @@ def read_splits(names: Iterable[str]) -> dict[str, Split]:
     like a split.
     """
     listed = list(dict.fromkeys(names))
-    found = {name: split for name in listed if (split := split_of(name)) is not None}
+    found: dict[str, Split] = {name: split for name in listed if (split := split_of(name)) is not None}
     usual = set(found.values())
     parts = {name: each for name in listed if name not in found and (each := _parts(name)) is not None}
     shared = Counter(rest for _, rest in parts.values())
@@ -70,9 +70,11 @@ def gives_training(splits: Mapping[str, Split]) -> bool:
 
 def _parts(name: str) -> tuple[Split, tuple[str, ...]] | None:
     """The one split that a name contains, and its other words in order; None where it contains none or several."""
-    words = [word.casefold() for word in _WORD.findall(name)]
-    words = [part for word in words for part in (_GLUED.fullmatch(word) or re.fullmatch("(.*)", word)).groups()]  # type: ignore[union-attr]
-    splits = {split for word in words if (split := split_of(word)) is not None}
+    words: list[str] = []
+    for word in map(str.casefold, _WORD.findall(name)):
+        glued = _GLUED.fullmatch(word)
+        words += [word] if glued is None else [glued[1], glued[2]]
+    splits: set[Split] = {split for word in words if (split := split_of(word)) is not None}
     if len(splits) != 1:
         return None
     return splits.pop(), tuple(word for word in words if split_of(word) is None and word not in _SAYS_NOTHING)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.folders.walk import walk
-from hf_finetune.data.sources.naming import TABLE_SUFFIXES, refuse_unused, split_of
+from hf_finetune.data.sources.naming import TABLE_SUFFIXES, refuse_unused
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, plain
+from hf_finetune.data.sources.split_names import split_of
 from hf_finetune.errors import DataError
 
 
