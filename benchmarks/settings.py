@@ -83,7 +83,7 @@ class Bench:
                 cache_of(self._context), identity_of(describe(self._context), self._context.plan, None)
             )
             usage, rows, seen = Usage(time.monotonic, peak), self._images.rows, self._images.probe_rows
-            candidates = Candidates(self._model, "accuracy", "cpu", usage)
+            candidates = Candidates(self._model, "accuracy", "cpu", usage, rows["validation"].labels)
             given = Given(rows, seen, place, self._folders, None, usage)
             climber = Climber(self._model, self._context, given, candidates)
             for taken in ("probe", "cached") if options.start == "cached" else ("probe",):

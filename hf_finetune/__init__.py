@@ -2,7 +2,7 @@
 
     import hf_finetune
     run = hf_finetune.train({"model": {"name": "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"}}, data="photos/")
-    run.model.predict(["photo.jpg"])
+    run.model.predict("photo.jpg")
     hf_finetune.load("runs/default").predict(["photo.jpg"])
 
 Importing this package imports no torch; the functions do when called.
@@ -29,7 +29,7 @@ __all__ = ["load", "train"]
 
 
 def train(
-    recipe: Recipe | str | Path | Mapping[str, Any],
+    recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
     *,
     data: Any = None,
     loss: RowLoss | None = None,
@@ -38,6 +38,9 @@ def train(
     transform: Transform | None = None,
 ) -> Run:
     """Run a recipe (a file, a mapping or a Recipe) and return the finished run.
+
+    Without a recipe, `data` is a folder or a table file, and everything is planned, the backbone too, as
+    `hf-finetune train photos/` does.
 
     `data` replaces `recipe.data.name`: a datasets.Dataset or DatasetDict, a torch.utils.data.Dataset of (image, label),
     a mapping of split names to such, a folder, or a list of (path, label). The run has `.model` (a Classifier),
@@ -62,6 +65,10 @@ def train(
     from hf_finetune.pipeline.train import train as run_recipe
     from hf_finetune.plan.extensions import Extensions
 
+    if recipe is None:
+        from hf_finetune.pipeline.from_data import recipe_of_data
+
+        recipe, data = recipe_of_data(data), None
     extensions = Extensions(loss, {} if metrics is None else metrics, callbacks, transform)
     return run_recipe(recipe, data=data, extensions=extensions)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -86,7 +86,8 @@ class Index:
     """Every row of the dataset by split; nothing decoded.
 
     `revision` changes when any row, label or byte may have changed (a Hub commit, or a hash over names, sizes and
-    modification times); `commit` is the Hub's sha or None. `cut` names the splits that were cut from train here.
+    modification times); `commit` is the Hub's sha or None. `cut` names the splits that were cut from train here;
+    `own_names` are the dataset's own names of those that it gives. `layout` says how it was read, for people.
     """
 
     source: str
@@ -99,6 +100,8 @@ class Index:
     rejected: tuple[Rejected, ...]
     notes: tuple[Note, ...]
     reader: Reader
+    layout: str = ""
+    own_names: Mapping[Split, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,10 @@ class BackboneFacts:
     """What is known of a backbone without its weights (read on the meta device).
 
     `targets` maps a role (attention, mlp, conv) to the names of the modules that LoRA may adapt; `excluded` maps every
-    other Linear or convolution outside the head to the reason it is left alone. `saved_bytes_per_image` is what
-    autograd keeps for one image in float32 when everything trains (None where it could not be read).
+    other Linear or convolution outside the head to the reason it is left alone. `linears`: (in, out) of each plain
+    nn.Linear outside the head; `fixed_linears`: those that no quantized layer can replace, and why; `mapped_linears`:
+    those that get [B, H, W, C]. `saved_bytes_per_image` is what autograd keeps for one image in float32 when everything
+    trains (None where it could not be read).
     """
 
     name: str
@@ -186,7 +191,6 @@ class BackboneFacts:
     licence: str | None
     parameters: int
     parameters_by_type: Mapping[str, int]
-    quantizable_parameters: int
     head: tuple[str, ...]
     head_in_features: int
     blocks: tuple[str, ...]
@@ -195,9 +199,15 @@ class BackboneFacts:
     targets: Mapping[str, tuple[str, ...]]
     excluded: Mapping[str, str]
     module_shapes: Mapping[str, tuple[int, int]]  # target name -> (in, out) as LoRA counts them
+    linears: Mapping[str, tuple[int, int]]
+    fixed_linears: Mapping[str, str]
+    mapped_linears: frozenset[str]
     saved_bytes_per_image: int | None
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
+    outputs: tuple[tuple[str, ...], ...] = ()  # what the checkpoint calls each output of its own head
+    batch_norms: int = 0  # modules with running statistics
+    forward_flops: float | None = None  # of a forward pass over one image, both additions and multiplications
 
 
 @dataclass(frozen=True)
@@ -261,8 +271,12 @@ class Plan:
     suffix_blocks: Decision[int] = Decision(0, "no cached rung")
     suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
+    head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`
+    seconds_note: str = ""
+    seconds_limit: float | None = None  # budget.time
 
 
 @dataclass(frozen=True)
@@ -315,31 +329,3 @@ class Candidate:
     note: str = ""
     at_s: float = 0.0
     images: int = 0
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
-
-    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
-    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
-    """
-
-    recipe: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    versions: Mapping[str, str]
-    machine: Mapping[str, Any]
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    rungs: tuple[Candidate, ...]
-    validation: Mapping[str, Any]
-    test: Mapping[str, Any]
-    seconds: Mapping[str, float]
-    peak_bytes: Mapping[str, int]
-    files: Mapping[str, str] = field(default_factory=dict)
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def whole(self) -> bool:
-        """True where the result is a whole model and not an adapter (run.json says so itself since 2026-11-28)."""
-        return self.model.get("whole", self.recipe["adapter"]["kind"] == "full")

@@ -50,3 +50,14 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def about_seconds(seconds: float) -> str:
+    """A forecast, without digits that it does not have: `4 s`, `35 s`, `3 min`, `1 h 10 min`."""
+    if seconds < 57.5:
+        return f"{max(1, round(seconds))} s" if seconds < 10 else f"{5 * round(seconds / 5)} s"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(10 * round(minutes / 10), 60)
+    return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"

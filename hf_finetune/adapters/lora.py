@@ -75,15 +75,19 @@ class Lora(Section):
         """Wrap `model` so that exactly the low-rank factors and the head train, in float32.
 
         The factors are fresh; start.py puts those of `from` on. Raises ModelError for a target that the backbone does
-        not have, or where nothing can be adapted.
+        not have, or where nothing can be adapted. With DoRA, modules with a filter of zeros are left out, unless `from`
+        adapts them.
         """
         from peft import LoraConfig
 
+        from hf_finetune.adapters.dora import without_zero_filters
         from hf_finetune.adapters.resolve import resolve_targets
         from hf_finetune.adapters.trained import check_lora, wrap
 
         rank, wanted = self._known()
         targets = resolve_targets(wanted, facts)
+        if self.dora and self.start is None:
+            targets = without_zero_filters(model, targets)
         config = LoraConfig(
             r=rank,
             lora_alpha=2 * rank if self.alpha is None else self.alpha,  # pyright: ignore[reportArgumentType]

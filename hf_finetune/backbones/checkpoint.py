@@ -6,6 +6,7 @@ Owns finding `config.json`, the resolved commit and the licence. Reads no weight
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +42,8 @@ class Checkpoint:
         """The licence that config.json (timm's do) or the model card states, else None; a built-in one has ours."""
         if self.library == "builtin":
             return "apache-2.0"
-        stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license") or _card_licence(self)
+        stated = self.raw.get("license") or self.raw.get("pretrained_cfg", {}).get("license")
+        stated = stated or card_data(self).get("license")
         return stated if isinstance(stated, str) else None
 
 
@@ -57,8 +59,16 @@ def builtin_path(name: str) -> Path:
 def find(model: Model) -> Checkpoint:
     """Find the backbone's config.json, in a folder or on the Hub (its cache first when offline).
 
-    Raises ModelError where it is absent, gated, an adapter, or needs code from the Hub.
+    Raises ModelError where it is absent, gated, an adapter, quantized already, or needs code from the Hub.
     """
+    source = _found(model)
+    kind = quantized_kind(source)
+    if kind is not None:
+        raise is_quantized(source, kind)
+    return source
+
+
+def _found(model: Model) -> Checkpoint:
     if is_builtin(model.name):
         folder = builtin_path(model.name)
         return _in_folder(model, folder, "builtin")
@@ -68,6 +78,19 @@ def find(model: Model) -> Checkpoint:
     if _looks_like_a_path(model.name):
         raise ModelError(f"model.name: there is no folder {model.name!r}", _LOOK)
     return _on_hub(model)
+
+
+def unquantized_origin(name: str) -> tuple[bool, str | None]:
+    """Whether the model `name` is quantized already, and what it then says that it was made from, as far as known.
+
+    (False, None) where it cannot be found.
+    """
+    try:
+        source = _found(Model(name=name))
+    except ModelError:
+        return False, None
+    quantized = quantized_kind(source) is not None
+    return quantized, origin(source) if quantized else None
 
 
 def _looks_like_a_path(name: str) -> bool:
@@ -140,8 +163,68 @@ def _is_adapter(name: str) -> ModelError:
     )
 
 
-def _card_licence(source: Checkpoint) -> str | None:
-    """`license:` of the YAML block that opens README.md; None where there is none, or it cannot be fetched."""
+# Endings of tensors that bitsandbytes saves beside a quantized weight.
+_SCALES = (".SCB", ".weight_format", ".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4")
+
+
+def quantized_kind(source: Checkpoint) -> str | None:
+    """`bitsandbytes, int8`, `gptq`, … where the checkpoint's weights are quantized already, else None.
+
+    Its config says so; a folder's own tensors do, where the config has lost it.
+    """
+    about = source.raw.get("quantization_config") or source.raw.get("compression_config")
+    if isinstance(about, dict):
+        method = str(about.get("quant_method") or "bitsandbytes")
+        bits = {"load_in_8bit": "int8", "load_in_4bit": str(about.get("bnb_4bit_quant_type", "4 bits"))}
+        known = [name for key, name in bits.items() if about.get(key) or about.get(f"_{key}")]
+        return ", ".join([method, *known[:1]])
+    return "bitsandbytes" if scales_among(_tensor_names(Path(source.location))) else None
+
+
+def scales_among(names: Iterable[str]) -> list[str]:
+    """Those tensors that only a checkpoint quantized by bitsandbytes holds."""
+    return [name for name in names if name.endswith(_SCALES)]
+
+
+def _tensor_names(folder: Path) -> list[str]:
+    """From the header of a folder's safetensors; nothing for what is not on this machine, or no safetensors."""
+    try:
+        index = folder / _WEIGHTS[1]
+        if index.is_file():
+            return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        with (folder / _WEIGHTS[0]).open("rb") as file:
+            return list(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
+    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
+        return []  # a damaged file is reported when it is read
+
+
+def origin(source: Checkpoint) -> str | None:
+    """The model that a quantized one was made from, as its config or its card says, unless that is itself."""
+    stated = [source.raw.get("_name_or_path"), source.raw.get("base_model_name_or_path")]
+    stated = [name for name in stated if isinstance(name, str) and name]
+    if not stated:
+        of_card = card_data(source).get("base_model")
+        stated = of_card if isinstance(of_card, list) else [of_card]
+    own = {source.name.casefold(), source.location.casefold()}
+    return next((name for name in stated if isinstance(name, str) and name and name.casefold() not in own), None)
+
+
+def is_quantized(source: Checkpoint, kind: str) -> ModelError:
+    """The refusal of a checkpoint that is quantized already."""
+    made_from = origin(source)
+    named = f"the unquantized {made_from}" if made_from else "the unquantized model that it was made from"
+    if made_from and _looks_like_a_path(made_from) and not Path(made_from).is_dir():
+        named += ", which is no folder on this machine"
+    wanted = "int8" if "int8" in kind else "nf4" if "4" in kind else "int8 or nf4"
+    return ModelError(
+        f"model.name: {source.name!r} is quantized already ({kind}): it cannot be trained on, predicted with or merged "
+        "into as a base model",
+        f"give {named}, as the base model; quantization.kind={wanted} then keeps it as small",
+    )
+
+
+def card_data(source: Checkpoint) -> dict[str, Any]:
+    """The YAML block that opens README.md; empty where there is none, or it cannot be fetched."""
     from huggingface_hub import ModelCard, errors, hf_hub_download
 
     card = Path(source.location) / "README.md"
@@ -149,13 +232,13 @@ def _card_licence(source: Checkpoint) -> str | None:
         try:
             card = Path(hf_hub_download(source.location, "README.md", revision=source.commit or source.revision))
         except (errors.EntryNotFoundError, errors.HfHubHTTPError, OSError):
-            return None
+            return {}
     if not card.is_file():
-        return None
+        return {}
     try:
-        return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license")
+        return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
     except (ValueError, OSError):
-        return None
+        return {}
 
 
 def _read_config(name: str, path: Path) -> dict[str, Any]:

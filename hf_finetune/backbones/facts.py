@@ -24,7 +24,8 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     from hf_finetune.backbones.anatomy import find_blocks, find_head
     from hf_finetune.backbones.build import build_checked, build_empty, read_config
     from hf_finetune.backbones.checkpoint import find
-    from hf_finetune.backbones.measure import saved_bytes_per_image
+    from hf_finetune.backbones.measure import forward_flops, saved_bytes_per_image
+    from hf_finetune.backbones.own_head import output_names
     from hf_finetune.backbones.targets import find_targets, one_image
     from hf_finetune.preprocess.describe import read_preprocess
 
@@ -35,7 +36,8 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     empty = build_checked(config, model.name, num_labels, *size)
     wider = build_empty(config, num_labels + 1, next(empty.parameters()).device.type)
     head = find_head(empty, wider)
-    targets = find_targets(empty, head.names, one_image(empty, *size))
+    # The one that has run no image yet: ConViT reads a weight's type in its first forward alone.
+    targets = find_targets(wider, head.names, one_image(wider.eval(), *size))
     timm = source.is_timm
     return BackboneFacts(
         name=model.name,
@@ -45,7 +47,6 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         licence=source.licence,
         parameters=_count(empty),
         parameters_by_type=_by_type(empty),
-        quantizable_parameters=_quantizable(empty, head.names),
         head=head.names,
         head_in_features=head.in_features,
         blocks=find_blocks(empty, head.names),
@@ -54,14 +55,24 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         targets=targets.by_role,
         excluded=targets.excluded,
         module_shapes=targets.shapes,
+        linears=targets.linears,
+        fixed_linears=targets.fixed,
+        mapped_linears=targets.mapped,
         saved_bytes_per_image=saved_bytes_per_image(empty, *size),
         num_labels=num_labels,
         head_parameters_per_label=_count(wider) - _count(empty),
+        outputs=output_names(source, config),
+        batch_norms=_batch_norms(empty),
+        forward_flops=forward_flops(empty, *size),
     )
 
 
 def _count(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
+
+
+def _batch_norms(model: nn.Module) -> int:
+    return sum(any(name == "running_mean" for name, _ in each.named_buffers(recurse=False)) for each in model.modules())
 
 
 def _by_type(model: nn.Module) -> dict[str, int]:
@@ -73,14 +84,3 @@ def _by_type(model: nn.Module) -> dict[str, int]:
                 seen.add(id(weight))
                 counts[type(module).__name__] += weight.numel()
     return dict(counts.most_common())
-
-
-def _quantizable(model: nn.Module, head: tuple[str, ...]) -> int:
-    """Weights that bitsandbytes would convert: those of modules that are exactly nn.Linear (transformers 5.23)."""
-    from torch import nn
-
-    return sum(
-        module.weight.numel()
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and not any(name == each or name.startswith(f"{each}.") for each in head)
-    )

@@ -17,7 +17,7 @@ def fingerprint(model: Model) -> str:
     Sharding, metadata and the order inside safetensors files do not change it; a pickle checkpoint is hashed as bytes.
     Raises ModelError where the weights are not on this machine.
     """
-    files = _weight_files(find(model))
+    files = weight_files(find(model))
     digest = hashlib.sha256()
     if all(path.suffix == ".safetensors" for path in files):
         for name, kind, shape, file, start, end in sorted(entry for path in files for entry in _entries(path)):
@@ -58,7 +58,8 @@ def _hash_range(digest: hashlib._Hash, path: Path, start: int, end: int) -> None
             start += len(block)
 
 
-def _weight_files(source: Checkpoint) -> list[Path]:
+def weight_files(source: Checkpoint) -> list[Path]:
+    """The checkpoint's files of weights on this machine, shards in order. Raises ModelError where there are none."""
     folder = Path(source.location)
     for index, single in (
         ("model.safetensors.index.json", "model.safetensors"),

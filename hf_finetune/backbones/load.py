@@ -1,4 +1,4 @@
-"""Load a backbone with a fresh head; never with a weight that the checkpoint did not hold.
+"""Load a backbone with a head for the run's labels; never with a weight that the checkpoint did not hold.
 
 Owns the head's initial values and precision, and block checkpointing. What is trained is decided in adapters.
 """
@@ -6,7 +6,7 @@ Owns the head's initial values and precision, and block checkpointing. What is t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,15 @@ from transformers.utils import logging as transformers_logging
 
 from hf_finetune.backbones.anatomy import find_head
 from hf_finetune.backbones.build import build_empty, read_config
-from hf_finetune.backbones.checkpoint import Checkpoint, find
+from hf_finetune.backbones.checkpoint import Checkpoint, find, is_quantized, scales_among
 from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.head_norms import begun, head_norms
+from hf_finetune.backbones.own_head import OwnHead, match_head, output_names, read_head
+from hf_finetune.backbones.renamed_modules import module_names
 from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import CHECK_NETWORK
 from hf_finetune.network.patience import http_errors
+from hf_finetune.preprocess.describe import read_preprocess
 from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
@@ -45,35 +49,93 @@ def load_backbone(
 ) -> PreTrainedModel:
     """The pretrained backbone in `dtype`, in eval mode, with a float32 head of one output per label.
 
-    The head is new (normal with standard deviation 0.02 from `seed`, biases zero), unless the checkpoint's label names
-    are these very labels in this order: then its head is kept. Images and the head's input are cast where they enter,
-    so that a bfloat16 backbone runs with and without autocast. `plain_attention`: matrix products and a softmax instead
-    of torch's fused attention, whose backward is slow on CPUs.
+    An output whose label the checkpoint's own head answers, by its name, has that head's weights; the others are new
+    (normal with standard deviation 0.02 from `seed`, biases zero). Images and the head's input are cast where they
+    enter, so that a bfloat16 backbone runs with and without autocast. `plain_attention`: matrix products and a softmax
+    instead of torch's fused attention, whose backward is slow on CPUs.
 
     Raises ModelError where the checkpoint lacks any weight of the backbone, or holds one of another shape.
     """
+    loaded, _ = load_with_head(
+        model,
+        labels,
+        dtype=dtype,
+        quantization_config=quantization_config,
+        device_map=device_map,
+        seed=seed,
+        plain_attention=plain_attention,
+    )
+    return loaded
+
+
+def load_with_head(
+    model: Model,
+    labels: Labels,
+    *,
+    dtype: torch.dtype,
+    quantization_config: BitsAndBytesConfig | None = None,
+    device_map: dict[str, Any] | None = None,
+    seed: int,
+    plain_attention: bool = False,
+) -> tuple[PreTrainedModel, OwnHead]:
+    """As `load_backbone`, and which of the labels the checkpoint's own head answers."""
     source = find(model)
-    checkpoint = read_config(source)
+    outputs = output_names(source, read_config(source))
     config = read_config(source, labels.id2label)
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
     loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
-    _check_complete(model.name, report, head)
+    if scales_among(report["unexpected_keys"]):
+        raise is_quantized(source, "bitsandbytes")  # fetched from the Hub, with a config that does not say so
+    norms = begun(loaded, model.name, _norms_of_the_head(source, config, report, head))
+    _check_complete(model.name, report, (*head, *norms))
     if plain_attention:
         _use_plain_attention(loaded)
-    known = tuple(name for _, name in sorted((checkpoint.id2label or {}).items()))
     if quantization_config is not None:
-        _check_quantized(model.name, loaded, head)
-        _keep_trainable_layout(loaded)
-        # bitsandbytes 0.50.2 says so at every layer of every step.
-        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_not_the_cast_notice)
-    lost = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
-    kept = known == labels.names and not any(_of_head(name, head) for name in lost)
+        from hf_finetune.backbones.quantized import settle_quantized
+
+        settle_quantized(model.name, loaded, head)
+    own, tensors = _own_head(model, source, head, match_head(outputs, labels.names), len(outputs))
     for name in head:
-        _prepare_head(loaded.get_submodule(name), None if kept else torch.Generator().manual_seed(seed))
+        _prepare_head(loaded.get_submodule(name), torch.Generator().manual_seed(seed))
+        _keep_rows(loaded.get_submodule(name), name, tensors, own.rows)
     # PEFT calls the forward of what it wraps, past its hooks; those of the body below it do run.
     for entrance in {loaded, loaded.base_model}:
         entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
-    return loaded.eval()
+    return loaded.eval(), own
+
+
+def _norms_of_the_head(
+    source: Checkpoint, config: PreTrainedConfig, report: dict[str, Any], head: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Norms that the checkpoint lacks and that the head alone reads."""
+    missing = [key for key in report["missing_keys"] if not _of_head(key, head)]
+    if all(key.endswith("num_batches_tracked") for key in missing):
+        return ()
+    seen = read_preprocess(source.location, source.commit or source.revision)
+    return head_norms(build_empty(config, 2), missing, head, seen.height, seen.width)
+
+
+def _own_head(
+    model: Model, source: Checkpoint, head: tuple[str, ...], own: OwnHead, outputs: int
+) -> tuple[OwnHead, dict[str, torch.Tensor]]:
+    """The checkpoint's own head as far as its weights are there, and those weights."""
+    if not own.kept:
+        return own, {}
+    tensors = read_head(source, module_names(model), head, outputs)
+    if tensors is None:
+        own = own.without_weights()
+        log.warning("%s: a fresh head: %s.", model.name, own.note)
+    return own, tensors or {}
+
+
+@torch.no_grad()
+def _keep_rows(module: nn.Module, name: str, own: Mapping[str, torch.Tensor], rows: Sequence[int | None]) -> None:
+    """Put the checkpoint's weights of the outputs `rows` into the head's module; those without one stay new."""
+    for leaf, weight in module.named_parameters():
+        there = own.get(f"{name}.{leaf}")
+        for label, row in enumerate(rows):
+            if there is not None and row is not None:
+                weight[label] = there[row].to(weight)
 
 
 def _use_plain_attention(model: PreTrainedModel) -> None:
@@ -84,19 +146,6 @@ def _use_plain_attention(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(getattr(module, "fused_attn", None), bool):
             setattr(module, "fused_attn", False)  # noqa: B010  timm's switch; nn.Module's type wants a tensor
-
-
-def _keep_trainable_layout(model: nn.Module) -> None:
-    """Keep 4-bit weights as they were quantized.
-
-    In eval mode on CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks them for a faster kernel, for good: after the
-    first evaluation, training would get no gradient through any quantized layer, and no error either.
-    """
-    from bitsandbytes.nn.modules import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _from_pretrained(
@@ -175,35 +224,20 @@ def _check_complete(name: str, report: dict[str, Any], head: tuple[str, ...]) ->
         log.info("%s: %d weights of the checkpoint have no place here: %s", name, len(unexpected), _some(unexpected))
 
 
-def _is_not_the_cast_notice(record: logging.LogRecord) -> bool:
-    return "inputs will be cast from" not in record.msg
-
-
-def _check_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
-    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
-
-    converted = [path for path, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt))]
-    wrong = [path for path in converted if path in head or _of_head(path, head)]
-    if wrong or not converted:
-        what = f"its head, {', '.join(wrong)}" if wrong else "nothing"
-        raise ModelError(f"model.name: quantizing {name!r} converted {what}", "set quantization.kind=none")
-
-
 def _some(names: Any) -> str:
     names = sorted(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _prepare_head(module: nn.Module, generator: torch.Generator | None) -> None:
+def _prepare_head(module: nn.Module, generator: torch.Generator) -> None:
     module.to(torch.float32)
-    if generator is not None:
-        with torch.no_grad():
-            for name, weight in module.named_parameters():
-                if weight.ndim > 1:
-                    # Drawn on the CPU, so that every device gets the same head.
-                    weight.copy_(torch.normal(0.0, _HEAD_STD, weight.shape, generator=generator))
-                else:
-                    weight.zero_() if name.endswith("bias") else weight.fill_(1.0)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if weight.ndim > 1:
+                # Drawn on the CPU, so that every device gets the same head.
+                weight.copy_(torch.normal(0.0, _HEAD_STD, weight.shape, generator=generator))
+            else:
+                weight.zero_() if name.endswith("bias") else weight.fill_(1.0)
     module.register_forward_pre_hook(_cast_input)
 
 

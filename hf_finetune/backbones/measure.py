@@ -1,4 +1,4 @@
-"""What autograd keeps for one image, counted on a model that has no weights.
+"""What autograd keeps for one image, and what a forward pass computes, counted on a model that has no weights.
 
 A count of bytes, not a forecast: what the plan makes of it (precision, checkpointing, LoRA's own copies) is plan.py's.
 """
@@ -30,6 +30,36 @@ def saved_bytes_per_image(model: nn.Module, height: int, width: int) -> int | No
     finally:
         model.train(training)
     return counts[1] - counts[0]
+
+
+def forward_flops(model: nn.Module, height: int, width: int) -> float | None:
+    """Additions and multiplications of Linear layers and convolutions in a forward pass over one image.
+
+    What attention multiplies beside its layers is left out, under a tenth at 224 px. None where the model does not run
+    on its device, or reads its weights past these layers.
+    """
+    counted = [0.0]
+
+    def count(module: nn.Module, _: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        weight: torch.Tensor = module.weight  # pyright: ignore[reportAssignmentType]
+        each = weight.numel() / weight.shape[0]  # multiplications for one output
+        counted[0] += 2 * each * output.numel()
+
+    layers = [each for each in model.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    hooks = [each.register_forward_hook(count) for each in layers]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(pixel_values=torch.zeros(1, 3, height, width, device=next(model.parameters()).device))
+    except Exception as error:  # noqa: BLE001  as above
+        log.debug("operations could not be counted: %s", error)
+        return None
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return counted[0] or None
 
 
 def _saved_bytes(model: nn.Module, batch: int, height: int, width: int) -> int:

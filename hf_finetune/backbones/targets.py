@@ -2,22 +2,21 @@
 
 A wrapped module helps only if the network calls it; a weight that is read from outside (as nn.MultiheadAttention reads
 `out_proj.weight`) would leave its adapter without effect and without gradient, and so would a module whose output
-nobody uses (SigLIP's pooling head below a classifier that averages). So one image is run, watched, and led back.
+nobody uses (SigLIP's pooling head below a classifier that averages). So one image is run, watched (watch.py), and led
+back. The same run tells which Linear layers a quantizer must leave as they are.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from hf_finetune.backbones.watch import GEOMETRY, Watched, watched
+
 ROLES = ("attention", "mlp", "conv")
-# Attributes of a convolution that PEFT's wrapper does not pass on (peft 0.21.2, tuners/lora/layer.py, _ConvNd).
-_GEOMETRY = frozenset(nn.Conv2d.__constants__)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # Subclasses that compute what their parent does with the weight as it is (timm 1.0.31: only cast, or only pad).
 _PLAIN_SUBCLASSES = frozenset({"timm.layers.linear.Linear", "timm.layers.conv2d_same.Conv2dSame"})
@@ -27,12 +26,17 @@ _PLAIN_SUBCLASSES = frozenset({"timm.layers.linear.Linear", "timm.layers.conv2d_
 class Targets:
     """`by_role`: names to adapt; `excluded`: every other Linear or convolution outside the head, with the reason.
 
-    `shapes`: (in, out) as LoRA counts them; a k×k convolution reads in·k·k values per output.
+    `shapes`: (in, out) as LoRA counts them; a k×k convolution reads in·k·k values per output. `linears`: (in, out) of
+    every module outside the head that is a plain nn.Linear, adapted or not; `fixed`: those of them whose weight must
+    stay where and as it is, with the reason; `mapped`: those that get [B, H, W, C], or more dimensions yet.
     """
 
     by_role: dict[str, tuple[str, ...]]
     excluded: dict[str, str]
     shapes: dict[str, tuple[int, int]]
+    linears: dict[str, tuple[int, int]]
+    fixed: dict[str, str]
+    mapped: frozenset[str]
 
 
 def find_targets(model: nn.Module, head: tuple[str, ...], run_once: Callable[[], torch.Tensor]) -> Targets:
@@ -45,20 +49,26 @@ def find_targets(model: nn.Module, head: tuple[str, ...], run_once: Callable[[],
     shared = _shared(model)
     # The caller may be inside no_grad or inference_mode; what reaches the logits is read from the graph.
     with torch.inference_mode(False), torch.enable_grad():
-        with _watched(eligible) as (called, read):
+        with watched(eligible) as seen:
             logits = run_once()
         reached = _reached(logits, eligible)
     by_role: dict[str, list[str]] = {role: [] for role in ROLES}
     excluded: dict[str, str] = {}
     shapes: dict[str, tuple[int, int]] = {}
     for name, module in eligible.items():
-        reason = _refuse_module(name, module, shared) or _refuse_use(name, called, reached, read.get(name))
+        reason = _refuse_module(name, module, shared) or _refuse_use(name, seen, reached)
         if reason is not None:
             excluded[name] = reason
             continue
         by_role[_role(model, name, module)].append(name)
         shapes[name] = _shape(module)
-    return Targets({role: tuple(names) for role, names in by_role.items() if names}, excluded, shapes)
+    # By exact type, as transformers does where it replaces layers by quantized ones.
+    linears = {name: _shape(module) for name, module in eligible.items() if type(module) is nn.Linear}
+    fixed = {name: why for name in linears if (why := _fixed(name, seen, reached, shared)) is not None}
+    mapped = frozenset(name for name in linears if seen.dimensions.get(name, 0) > 3)
+    return Targets(
+        {role: tuple(names) for role, names in by_role.items() if names}, excluded, shapes, linears, fixed, mapped
+    )
 
 
 def _inside(name: str, head: tuple[str, ...]) -> bool:
@@ -80,12 +90,21 @@ def _refuse_module(name: str, module: nn.Module, shared: Mapping[str, str]) -> s
     return None if _is_plain(module, nn.Linear) else f"{type(module).__name__} does more than a Linear"
 
 
-def _refuse_use(name: str, called: set[str], reached: set[str], read: set[str] | None) -> str | None:
+def _fixed(name: str, seen: Watched, reached: set[str], shared: Mapping[str, str]) -> str | None:
+    if name in shared:
+        return f"shares its weight with {shared[name]}"
+    # The graph knows of reads by other ways than the attribute.
+    if "weight" in seen.read.get(name, ()) or (name in reached and name not in seen.called):
+        return "the network reads its weight itself"
+    return None
+
+
+def _refuse_use(name: str, seen: Watched, reached: set[str]) -> str | None:
     if name not in reached:
         return "has no part in the logits"
-    if name not in called:
+    if name not in seen.called:
         return "not called in forward: its weight is read from outside, where an adapter has no effect"
-    if read:
+    if read := seen.read.get(name, set()) & GEOMETRY:
         return f"the network reads its {', '.join(sorted(read))}, which PEFT's wrapper does not pass on"
     return None
 
@@ -148,47 +167,6 @@ def _shape(module: nn.Module) -> tuple[int, int]:
         return module.in_channels * module.kernel_size[0] * module.kernel_size[1], module.out_channels
     weight = module.get_parameter("weight")
     return int(weight.shape[1]), int(weight.shape[0])
-
-
-@contextmanager
-def _watched(modules: Mapping[str, nn.Module]) -> Iterator[tuple[set[str], dict[str, set[str]]]]:
-    """While open: which modules are called, and which geometry attributes are read outside their own forward."""
-    called: set[str] = set()
-    read: dict[str, set[str]] = {}
-    inside: Counter[str] = Counter()
-    handles = []
-    classes = {name: type(module) for name, module in modules.items()}
-    for name, module in modules.items():
-
-        def enter(_module: nn.Module, _input: object, name: str = name) -> None:
-            called.add(name)
-            inside[name] += 1
-
-        def leave(_module: nn.Module, _input: object, _output: object, name: str = name) -> None:
-            inside[name] -= 1
-
-        handles.append(module.register_forward_pre_hook(enter))
-        handles.append(module.register_forward_hook(leave))
-        if isinstance(module, nn.Conv2d):
-            module.__class__ = _spy(  # pyright: ignore[reportAttributeAccessIssue]
-                type(module), name, inside, read
-            )
-    try:
-        yield called, read
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, module in modules.items():
-            module.__class__ = classes[name]
-
-
-def _spy(kind: type[nn.Module], name: str, inside: Counter[str], read: dict[str, set[str]]) -> type[nn.Module]:
-    def get(module: nn.Module, attribute: str) -> object:
-        if attribute in _GEOMETRY and not inside[name]:
-            read.setdefault(name, set()).add(attribute)
-        return kind.__getattribute__(module, attribute)
-
-    return type(kind.__name__, (kind,), {"__getattribute__": get, "__module__": kind.__module__})
 
 
 def one_image(model: nn.Module, height: int, width: int) -> Callable[[], torch.Tensor]:

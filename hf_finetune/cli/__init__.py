@@ -11,7 +11,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hf_finetune.cli import check, env, evaluate, export, lr_find, plan, predict, push, rank, recipes, train
+from hf_finetune import __version__
+from hf_finetune.cli import (
+    cache,
+    check,
+    compare,
+    env,
+    evaluate,
+    export,
+    lr_find,
+    plan,
+    predict,
+    push,
+    rank,
+    recipes,
+    train,
+)
+from hf_finetune.cli.meant import meant_option, meant_verb
 from hf_finetune.errors import FinetuneError
 
 VERBS = {
@@ -24,7 +40,9 @@ VERBS = {
     "export": export,
     "lr-find": lr_find,
     "rank": rank,
+    "compare": compare,
     "recipes": recipes,
+    "cache": cache,
     "env": env,
 }
 
@@ -33,21 +51,27 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with every verb."""
     parser = argparse.ArgumentParser(prog="hf-finetune", description="Fine-tune image models on small machines.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes; warnings and results stay")
+    parser.add_argument("--version", action="version", version=f"hf-finetune {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, module in VERBS.items():
         summary = (module.__doc__ or "").strip().split("\n")[0]
         verb = verbs.add_parser(name, help=summary, description=summary)
         module.add_arguments(verb)
-        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        for switch in (["--debug"], ["--quiet", "-q"]):  # they may stand behind the verb, too
+            verb.add_argument(*switch, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; overrides may stand behind them, where argparse by itself would not know them any more."""
     parser = build_parser()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if meant := meant_verb(arguments, VERBS):
+        parser.error(meant)
     options, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(each.startswith("-") or "=" not in each for each in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{meant_option(rest, options)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
@@ -67,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows pipe speaks cp1252, which has no √ or ≤
-    configure_logging(options.debug)
+    configure_logging(options.debug, options.quiet)
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:

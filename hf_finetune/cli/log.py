@@ -16,18 +16,29 @@ class _StandardError(logging.StreamHandler[TextIO]):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        from hf_finetune.report.progress import aside
+
         self.stream = sys.stderr
-        super().emit(record)
+        with aside():
+            super().emit(record)
 
 
-def configure_logging(debug: bool) -> None:
-    """Our loggers speak on stderr at INFO (DEBUG with --debug), on rank 0 only; others at WARNING."""
+def configure_logging(debug: bool, quiet: bool = False) -> None:
+    """Our loggers speak on stderr at INFO (DEBUG with --debug), on rank 0 only; others at WARNING.
+
+    With `quiet` warnings and errors are all that is said, and no progress is shown.
+    """
+    from hf_finetune.report.progress import hush
+
+    hush(quiet)
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("hf_finetune")
     ours.handlers = [handler]
     ours.propagate = False
-    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     if os.environ.get("RANK", "0") != "0":
         ours.setLevel(logging.ERROR)
     # What other libraries will change some day is for our tests (deprecations are errors there), not for the user.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from hf_finetune.cli import train
+from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE [section.key=value …] [--low 1e-6] [--high 1] [--steps 60] [--plot FILE]"""
-    train.add_recipe_arguments(parser)
+    """[RECIPE | DATA] [section.key=value …] [--low 1e-6] [--high 1] [--steps 60] [--plot FILE]"""
+    add_recipe_arguments(parser)
     parser.add_argument("--low", type=float, default=1e-6, help="first learning rate (default 1e-6)")
     parser.add_argument("--high", type=float, default=1.0, help="last learning rate (default 1)")
     parser.add_argument("--steps", type=int, default=60, help="updates to try (default 60)")
@@ -18,11 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the suggestion and write the plot."""
-    from hf_finetune.cli.files import recipe_path
     from hf_finetune.pipeline.lr_find import check_plot, find_learning_rate, plot
-    from hf_finetune.recipe.recipe import load_recipe
 
-    recipe = load_recipe(recipe_path(options.recipe), options.overrides)
+    recipe = recipe_of(options)
     check_plot(options.plot)
     found = find_learning_rate(recipe, low=options.low, high=options.high, steps=options.steps)
     print(found.render())

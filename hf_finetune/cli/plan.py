@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from hf_finetune.cli import train
+from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE [section.key=value …] [--json]"""
-    train.add_recipe_arguments(parser)
+    """[RECIPE | DATA] [section.key=value …] [--json]"""
+    add_recipe_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print plan.json instead of the table")
 
 
@@ -17,17 +17,16 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan."""
     import json
 
-    from hf_finetune.cli.files import recipe_path
-    from hf_finetune.pipeline.prepare import prepare_run
-    from hf_finetune.recipe.recipe import load_recipe
+    from hf_finetune.pipeline.prepare import prepare_run, refuse_no_validation
     from hf_finetune.report.summary import render_plan
+    from hf_finetune.report.understood import render_data
     from hf_finetune.run.folder import plan_as_dict
 
-    context = prepare_run(load_recipe(recipe_path(options.recipe), options.overrides))
+    context = prepare_run(recipe_of(options))
+    refuse_no_validation(context.index)
     if options.json:
         print(json.dumps(plan_as_dict(context.plan), indent=1, ensure_ascii=False))
     else:
+        print(render_data(context.index))
         print(render_plan(context.plan))
-        for note in context.index.notes:
-            print(note)
     return 0

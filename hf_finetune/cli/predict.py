@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _files(written: list[str]) -> list[Path]:
     """The files as written, and those of folders that training would take: no hidden ones, no system folders."""
-    from hf_finetune.data.sources.folder import walk
+    from hf_finetune.data.sources.folders.walk import walk
     from hf_finetune.errors import DataError
 
     files: list[Path] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,4 +41,20 @@ def run(options: argparse.Namespace) -> int:
         print(plain_table(rows, terminal_width()))
         count = max(each.images for each in found)
         print(f"\nLeave-one-out on {count:,} images with a closed-form head on frozen features; seconds from cold.")
+        if own := [each.model for each in found if each.own_head]:
+            print(
+                f"With its own head, which answers these labels already and does better: {', '.join(own)}. Images that "
+                "it was trained on flatter it."
+            )
+        if found[0].accuracy is not None:
+            print(f"\nTrain the first:\n  {train_command(found[0].model, options.data, options.set)}")
     return 0 if any(each.accuracy is not None for each in found) else 2
+
+
+def train_command(model: str, data: str, overrides: Sequence[str]) -> str:
+    """What to type next, each word as a shell wants it; on a line of its own, so that it can be copied."""
+    from hf_finetune.cli.recipe import is_data
+
+    # A name that could be a recipe's is written as a key.
+    named = [data] if is_data(data) else [f"data.name={data}"]
+    return shlex.join(["hf-finetune", "train", *named, f"model.name={model}", *overrides])

@@ -1,4 +1,4 @@
-"""List, show or copy the shipped recipes."""
+"""List, show or copy the shipped recipes, or print every key that a recipe may have."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """list | show NAME | copy NAME [TARGET]"""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|copy")
+    """list | show NAME | copy NAME [TARGET] | keys"""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|copy|keys")
     actions.add_parser("list", help="name the shipped recipes")
+    actions.add_parser("keys", help="print every key, what it takes, its default and what it does")
     show = actions.add_parser("show", help="print one")
     show.add_argument("name")
     copy = actions.add_parser("copy", help="copy one, to change it and own it")
@@ -21,6 +22,11 @@ def run(options: argparse.Namespace) -> int:
     """Do the action."""
     from hf_finetune.cli.files import shipped_recipe, shipped_recipes
 
+    if options.action == "keys":
+        from hf_finetune.recipe.reference import render_reference
+
+        print(render_reference(), end="")
+        return 0
     if options.action == "list":
         recipes = shipped_recipes()
         width = max(map(len, recipes), default=0)

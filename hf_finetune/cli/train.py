@@ -1,4 +1,4 @@
-"""Train a recipe; the same command resumes an unfinished run."""
+"""Train a recipe, or on images without one; the same command resumes an unfinished run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
+
 if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
 
 
+_EXISTING = {
+    "extend": "go on from its adapter, with the budget and the train section of now",
+    "overwrite": "begin anew there",
+    "number": "take the next free name, output.dir-2 and so on",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE [section.key=value …] [--no-cache]"""
+    """[RECIPE | DATA] [section.key=value …] [--extend | --overwrite | --number] [--no-cache]"""
     add_recipe_arguments(parser)
+    existing = parser.add_mutually_exclusive_group()
+    for name, what in _EXISTING.items():
+        existing.add_argument(f"--{name}", action="store_true", help=f"where output.dir holds a run: {what}")
     parser.add_argument(
         "--no-cache", action="store_true", help="reuse no decoded images or features, and leave none behind"
     )
-
-
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE [section.key=value …]"""
-    parser.add_argument("recipe", help="a recipe file (see `hf-finetune recipes list`)")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a value of the recipe")
 
 
 @contextmanager
@@ -62,13 +68,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print the summary on rank 0."""
-    from hf_finetune.cli.files import recipe_path
     from hf_finetune.machine import processes
     from hf_finetune.pipeline.train import train
-    from hf_finetune.recipe.recipe import load_recipe
     from hf_finetune.run.clock import process_start
 
-    recipe = load_recipe(recipe_path(options.recipe), options.overrides)
+    for name in _EXISTING:
+        if getattr(options, name):
+            options.overrides = [*options.overrides, f"output.existing={name}"]
+    recipe = recipe_of(options)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
     try:
         with own_cache(recipe) if options.no_cache else nullcontext():

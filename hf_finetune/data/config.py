@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -32,11 +32,32 @@ class Data(Section):
     )
     revision: str | None = Field(default=None, description="Hub branch, tag or commit; null is the default branch")
     config: str | None = Field(default=None, description="the Hub dataset's configuration (subset)")
-    image_column: str | None = Field(default=None, description="null: found by its type")
-    label_column: str | None = Field(default=None, description="null: found by its type or name")
-    train_split: str | None = Field(default=None, description="the dataset's own name of it; null: found by name")
-    validation_split: str | None = Field(default=None, description="null: found by name, else cut from train")
-    test_split: str | None = Field(default=None, description="null: found by name, else cut from train")
+    image_column: str | None = Field(
+        default=None, description="column of images or of their paths; null: found by its type"
+    )
+    label_column: str | None = Field(default=None, description="column of classes; null: found by its type or name")
+    split_column: str | None = Field(
+        default=None, description="column that says each row's split; null: found by its name and values"
+    )
+    image_folder: str | None = Field(default=None, description="where the files of a table are; null: beside the table")
+    class_level: int | None = Field(
+        default=None, ge=1, le=20, description="which level of folders below name is the classes; null: told by layout"
+    )
+    label_type: Literal["classes"] | None = Field(
+        default=None,
+        description="where labels are numbers, or nearly one a row: classes takes them as they are; null: ask",
+    )
+    join_alike: bool = Field(default=False, description="join classes that differ only in case or blanks")
+    train_split: str | None = Field(
+        default=None, description="the dataset's own name of the training split; null: found by name"
+    )
+    validation_split: str | None = Field(
+        default=None, description="its own name; null: found by name, else cut from train"
+    )
+    test_split: str | None = Field(default=None, description="its own name; null: found by name, else cut from train")
+    ignore_splits: tuple[str, ...] = Field(
+        default=(), description="given splits to leave out, by the dataset's own name"
+    )
     validation_share: Share = Field(
         default=0.15, description="share of train to cut where no validation split is given"
     )
@@ -48,7 +69,9 @@ class Data(Section):
         description="[black, white] of 16-bit, 32-bit and float grey images; null: from the training rows' values",
     )
     store_limit: Bytes | None = Field(default=None, description="disk for decoded images; null: half of what is free")
-    cache_dir: str | None = Field(default=None, description="null: the user's cache folder")
+    cache_dir: str | None = Field(
+        default=None, description="where decoded images and features are kept; null: the user's cache folder"
+    )
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -29,7 +29,7 @@ _FILES, _EMBEDDED = 10_000, 1_000
 # Images whose values are read at most: all of them in most data sets, and some seconds of decoding in any.
 _SAMPLED, _LEAST, _SAMPLED_PIXELS = 256, 16, 400_000_000
 # What these formats hold is 8-bit grey or colour.
-_EIGHT_BIT = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif"))
+_EIGHT_BIT = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif", ".heic", ".heif"))
 DEEP_COLOUR = Note(
     "16-bit colour images: of each value the high byte is taken, as stock code does, so that values which fill fewer "
     "than 16 bits come out dark; convert such images to 8 bits"

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from hf_finetune.backbones.config import Model
+    from hf_finetune.report.fields import RunReport
     from hf_finetune.result.held_rows import Held
     from hf_finetune.result.manifest import Manifest
-    from hf_finetune.types import RunReport
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import AdapterError, HubError
 from hf_finetune.hub.leaks import find_leaks
+from hf_finetune.report.fields import RunReport
 from hf_finetune.result.files import CARD, published, sha256_of
 from hf_finetune.result.manifest import Manifest, read_manifest, write_manifest
 from hf_finetune.run.folder import RunFolder
-from hf_finetune.types import RunReport
 
 if TYPE_CHECKING:
     from hf_finetune.backbones.config import Model

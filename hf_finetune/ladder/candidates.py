@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from hf_finetune.adapters.trained import restore_state, trained_state
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.training.best import is_better
+from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.fit import Fit
 from hf_finetune.types import Answers, Candidate
 from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
+START = "start"  # the candidate that no rung made
+BY_CHANCE = "better than the start by no more than chance"
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,15 @@ class Usage:
 
 
 class Candidates:
-    """Every candidate of one climb, in order, and the weights of the best one. `by` is the metric that chooses."""
+    """Every candidate of one climb, in order, and the weights of the best one. `by` is the metric that chooses;
+    `labels` int64 [N] are validation's.
 
-    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage) -> None:
+    What the model says as it starts, which it learnt elsewhere, stays unless a rung is better by more than luck.
+    """
+
+    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage, labels: np.ndarray) -> None:
         self._model, self._by, self._device, self._usage = model, by, device, usage
+        self._labels = np.asarray(labels)
         self._all: list[Candidate] = []
         self._metrics: Mapping[str, Any] = {}
         self._answers: Answers | None = None
@@ -73,7 +81,11 @@ class Candidates:
         images: int = 0,
     ) -> None:
         """Note what `rung` left in the model, and copy its weights if it is the best so far; `seconds` it took."""
-        better = not self._all or is_better(metrics, self._metrics, self._by)
+        better = self._answers is None or is_better(metrics, self._metrics, self._by)
+        lucky = better and not self._beats_start(answers)
+        better = better and not lucky
+        if lucky:
+            note = f"{note}; {BY_CHANCE}" if note else BY_CHANCE
         self._all.append(
             Candidate(
                 rung=rung,
@@ -92,10 +104,18 @@ class Candidates:
         if better:
             self._metrics, self._answers = metrics, answers
             self._state = trained_state(self._model)
-        took = f"in {format_seconds(seconds)}" + ("" if better else ", not better: dropped")
+        dropped = ", not clearly better: dropped" if lucky else ", not better: dropped"
+        took = f"in {format_seconds(seconds)}" + ("" if better else dropped)
         logger.info(
             "%-6s %.3f validation %s %s%s", rung, metrics[self._by], self._by, took, f" ({note})" if note else ""
         )
+
+    def _beats_start(self, answers: Answers) -> bool:
+        """False where the best so far is the start, and these answers are better by luck at most."""
+        kept = [candidate.rung for candidate in self._all if candidate.kept]
+        if self._answers is None or kept[-1:] != [START]:
+            return True
+        return is_more_than_luck(answers, self._answers, self._labels, self._by)
 
     def restore(self) -> None:
         """Give the model the best weights so far; nothing where there is no candidate yet."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
-from hf_finetune.ladder.candidates import Candidates, Climbed, Usage
+from hf_finetune.ladder.candidates import START, Candidates, Climbed, Usage
 from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
@@ -64,7 +64,8 @@ class Climber:
         plan, recipe = context.plan, context.recipe
         self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time)
         if candidates is None:
-            candidates = Candidates(model, recipe.train.best_by, plan.device.value, given.usage)
+            labels = given.rows["validation"].labels
+            candidates = Candidates(model, recipe.train.best_by, plan.device.value, given.usage, labels)
         self._candidates = candidates
         self._passed: PassResult | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -79,8 +80,8 @@ class Climber:
         rows, rungs = self._given.rows["validation"], self._context.plan.rungs.value
         interrupted = False
         with short_last_block(self._model, self._backbone, self._context, rows, self._autocast):
-            if self._context.start is not None and self._context.start.keeps_head:
-                self._start()
+            if (note := self._context.start_note) is not None:
+                self._start(note)
             for rung in rungs:
                 interrupted = not self.take(rung)
                 if interrupted:
@@ -116,14 +117,15 @@ class Climber:
 
     # -------------------------------------------------------------------------------------------------------- rungs
 
-    def _start(self) -> None:
-        """The adapter that the run starts from answers these labels already: no rung may end below it."""
+    def _start(self, note: str) -> None:
+        """The model answers these labels as it starts, by adapter.from or the base's own head: no rung may end below
+        it."""
         started = time.monotonic()
         validation = self._given.rows["validation"]
         answers = answers_at_start(self._model, self._context, validation)
         metrics = self._context.score(answers, validation.labels, full=False)
         seconds = time.monotonic() - started
-        self._candidates.offer("start", metrics, answers, seconds, note="adapter.from as it is")
+        self._candidates.offer(START, metrics, answers, seconds, note=note)
 
     def _probe(self) -> None:
         if self._given.probe_rows is None:
@@ -206,8 +208,12 @@ class Climber:
         return MachineError(
             f"budget.time: {format_seconds(self._context.recipe.budget.time or 0)} are too short for any rung of "
             f"{', '.join(rungs)}.",
-            "Raise it, or let ladder hold the probe.",
+            f"Raise it{self._would_do(rungs)}, or let ladder hold the probe.",
         )
+
+    def _would_do(self, rungs: tuple[str, ...]) -> str:
+        named = [self._time.would_do[rung] for rung in rungs if rung in self._time.would_do]
+        return f" to {named[0]}" if named else ""
 
 
 def _patches_note(share: float, dropper: TokenDropper | None) -> str:

@@ -6,10 +6,18 @@ Owns the clock of a run and what of a rung is worth its time: thresholds that we
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hf_finetune.ladder.lengths import (
+    CACHED_EPOCHS,
+    CACHED_EVALUATIONS,
+    CACHED_IMAGES,
+    FEWEST_UPDATES,
+    LARGEST_EPOCHS,
+)
 from hf_finetune.machine import processes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.pace import Pace
@@ -36,19 +44,11 @@ SPARE = 4 / 3
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
 LEAST_EPOCHS_AFTER_CACHED = 3.0
-# Passes after which the cached rung levels off, more where images are few: so many images in all, in at most so many
-# passes. On held-out photos (docs/experiments.md, "The cached rung on few photos"): 100 images, 4 passes .750, 12 .760,
-# 30 .775 (the probe .766); 500, 6 passes .898, 12 .917 (the probe .886).
-CACHED_EPOCHS = 4.0
-CACHED_IMAGES = 6_000
-LARGEST_EPOCHS = 30.0
 ALONE = 2.0  # times as many of the cached rung alone
-CACHED_EVALUATIONS = 3
 # Shorter rungs lose against what they start from (docs/experiments.md, "The shortest cached rung"): of 65 runs of at
 # most 60 updates 18 were kept, and validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and
 # it rose by .3 to 2.7.
 LEAST_UPDATES = 60
-FEWEST_UPDATES = 10  # of any rung: without a probe there is nothing to lose
 # Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
 # (same runs, 22 s of full: a quarter .893, half .875).
 FEW_EPOCHS = 3.0
@@ -58,6 +58,10 @@ LEAST_PASSES = 2.0
 # Updates may take that many times what was measured before evaluations on the way are at their cost (of 17 to 59
 # forecast in five runs, 83 to 120 % were done in their time; 100 photos, two cores, 2026-11-25).
 SLOWER = 1.1
+# A budget that is named because it would do is so much longer than the one that just would: the next run's updates may
+# be slower than this one's. Assumption.
+NAMED_MARGIN = 1.15
+UNMEASURED = 2.0  # times the least that an update takes, where none was measured. Assumption.
 
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
 
@@ -117,6 +121,8 @@ class TimeSharing:
         self._least_share = 0.0
         least = LEAST_UPDATES if "probe" in plan.rungs.value else FEWEST_UPDATES
         self._least_updates: dict[str, float] = {"cached": least, "full": least}
+        self._full_waits_s = 0.0  # what the budget must hold beside full's own updates, where cached comes first
+        self.would_do: dict[str, str] = {}  # rung that was not run -> the budget that it would have run with
 
     @property
     def limited(self) -> bool:
@@ -167,10 +173,13 @@ class TimeSharing:
             return Turn(pace, share, steps * update_s(share) + CACHED_EVALUATIONS * evaluation_s)
         full_fits = self._full_fits(full_s, share, evaluation_s, lambda: whole * update_s(share))
         left = self.left_s() - evaluation_s
+        spent_s = self._seconds - left
         if full_fits:
             left = min(left, whole * update_s(share))
         limits = Limits(round(ALONE * whole), evaluation_s, CACHED_EVALUATIONS)
         turn = self._limited("cached", update_s, left, limits)
+        each = update_s(share) if left > 0 else UNMEASURED * self._least_update_s(share)
+        self._full_waits_s = spent_s + whole * each
         if turn is not None:
             least = LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
             self._least_updates["full"] = max(self._least_updates["full"], least)
@@ -181,12 +190,21 @@ class TimeSharing:
     ) -> bool:
         """Whether the full rung's least fits behind `before_s`, all passes of the cached one."""
         left = self.left_s() - evaluation_s
-        updates = max(SPARE * self._least_updates["full"], LEAST_FULL_EPOCHS * self._epoch_updates)
+        updates = self._wanted_of_full
         least_s = updates * self._least_update_s(share)
         if "full" not in self._plan.rungs.value or least_s >= left:
             return False
         left -= before_s()
         return least_s < left and updates * full_s(share) < left
+
+    @property
+    def _wanted_of_full(self) -> float:
+        """Updates of full below which the time is left to the cached rung."""
+        return max(SPARE * self._least_updates["full"], LEAST_FULL_EPOCHS * self._epoch_updates)
+
+    @property
+    def _seconds(self) -> float:
+        return float("inf") if self._budget is None else self._budget.seconds
 
     def _least_update_s(self, share: float) -> float:
         """What a full update takes at the very least. Where not even that fits nothing is measured, since a measurement
@@ -207,19 +225,41 @@ class TimeSharing:
     def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: Limits) -> Turn | None:
         """As many updates as fit into `seconds`, of which measuring takes its part, and at most those of `limits`. What
         they leave pays for evaluations on the way, of which the best is kept; the last one is paid for already."""
-        share, steps, each, left, started = self._share, 0, 0.0, seconds, time.monotonic()
+        share, steps, left, started = self._share, 0, seconds, time.monotonic()
+        whole = each = UNMEASURED * self._least_update_s(share)
         if seconds > limits.least_s:
-            each = update_s(share)
+            whole = each = update_s(share)
             few = seconds / each < FEW_EPOCHS * self._epoch_updates
             if few and self._short_share < share < 1 and self._recipe.train.patches_kept == "auto":
                 share, each = self._short_share, update_s(self._short_share)
             seconds -= processes.agree(time.monotonic() - started)
             steps = max(0, int(seconds / each))
         if steps < min(self._least_updates[rung], limits.steps):
-            logger.info("%s: %s are left, too few; not run", rung, format_seconds(max(0.0, left)))
+            least = min(self._least_updates[rung], limits.steps)
+            # With more time for few images the larger share of patches is planned, and each update takes longer.
+            needed_s = self._seconds - left + least * (whole if least > FEW_EPOCHS * self._epoch_updates else each)
+            if rung == "full" and self._full_waits_s:  # all passes of the cached rung come first, where full fits
+                needed_s = max(needed_s, self._full_waits_s + self._wanted_of_full * whole)
+            # So few images that all passes of the cached rung are too few updates: no budget would do where full fits.
+            never = rung == "cached" and least > self._cached_epochs * self._epoch_updates
+            self._refuse(rung, left, None if never or each <= 0 else needed_s)
             return None
         wanted = min(steps, limits.steps)
         evaluations = limits.evaluations(seconds - SLOWER * wanted * each)
         # The clock decides; 1.5 times the forecast's updates is only a bound.
         pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations)
         return Turn(pace, share, wanted * each + evaluations * limits.evaluation_s)
+
+    def _refuse(self, rung: str, left: float, needed_s: float | None) -> None:
+        """Say that the rung is not run, and which budget would do (None: none is known)."""
+        does = ""
+        if needed_s is not None:
+            self.would_do[rung] = as_budget(needed_s)
+            does = f" (budget.time={self.would_do[rung]} would do)"
+        logger.info("%s: %s are left, too few; not run%s", rung, format_seconds(max(0.0, left)), does)
+
+
+def as_budget(seconds: float) -> str:
+    """A budget that just holds `seconds`, with a margin, as a recipe says it: 95s, 4m."""
+    wanted = NAMED_MARGIN * seconds
+    return f"{5 * math.ceil(wanted / 5)}s" if wanted <= 120 else f"{math.ceil(wanted / 60)}m"

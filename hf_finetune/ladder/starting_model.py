@@ -1,4 +1,4 @@
-"""The model as it starts, where it starts from another's adapter: its forward pass, and its score before any rung."""
+"""The model as it starts, from the bare base or from another's adapter: its forward pass, its score before any rung."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from peft import PeftModel
 from torch import nn
 
+from hf_finetune.adapters.dora import low_rank_off
 from hf_finetune.adapters.low_memory import low_memory_lora
 from hf_finetune.machine import processes
 from hf_finetune.result.answers import predict_answers
@@ -26,9 +27,9 @@ def as_started(model: nn.Module, context: RunContext) -> AbstractContextManager[
 
 
 def as_passed(model: nn.Module, context: RunContext) -> AbstractContextManager[object]:
-    """Inside, trained LoRA layers round as they did in the pass, so that the short cuts that stand on its results can
-    be compared with the whole model. (Layers that start from zero add nothing, in whatever form.)"""
-    return nullcontext() if context.start is None else low_memory_lora(model)
+    """Inside, LoRA layers round as they did in the pass, so that the short cuts that stand on its results can be
+    compared with the whole model. (Layers that start from zero add nothing but DoRA's rounding, and were off.)"""
+    return low_rank_off(model) if context.start is None else low_memory_lora(model)
 
 
 def answers_at_start(model: nn.Module, context: RunContext, rows: PixelRows) -> Answers:

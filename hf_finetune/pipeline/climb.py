@@ -41,10 +41,7 @@ def climb(
     from hf_finetune.training.fit import FitFolders
 
     if not len(images.rows.get("validation", ())):
-        raise DataError(
-            "A validation split is needed to keep the best checkpoint, and none is given or cut.",
-            "Set data.validation_share above 0, or data.validation_split.",
-        )
+        raise DataError("data.name: no validation image could be read", "mend them, or give another validation split")
     resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.is_first else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)

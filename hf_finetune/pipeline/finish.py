@@ -18,11 +18,12 @@ import numpy as np
 
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.recipe.recipe import dump_recipe
+from hf_finetune.report.fields import RunReport
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
-from hf_finetune.types import Answers, PixelRows, RunReport, Split
+from hf_finetune.types import Answers, PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -206,7 +207,9 @@ def assemble_report(
 
 def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
     facts = context.facts
-    quantization = context.recipe.quantization.config(facts.head)
+    kind = context.recipe.quantization
+    quantization = kind.config(manifest.head, manifest.unquantized)
+    flattened = kind.kind == "int8" and not facts.mapped_linears <= kind.left_out(facts).keys()
     return {
         "name": context.recipe.model.name,
         "library": facts.library,
@@ -218,7 +221,9 @@ def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
         "builtin": facts.library == "builtin",
         "whole": manifest.whole,
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
+        "quantized_maps": flattened,
         "start": _start_fields(context),
+        "head": context.base_head.text if context.base_head is not None else None,
     }
 
 

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from hf_finetune.result.classifier import Classifier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run: its folder, its report (run.json), and the model on demand."""
 
     folder: RunFolder
     report: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        split = "test" if self.report.get("test") else "validation"
+        accuracy = self.report.get(split, {}).get("accuracy")
+        score = "" if accuracy is None else f", {split} accuracy {accuracy:.3f}"
+        return f"<Run in {self.folder.path}: {len(self.report['data']['labels']):,} classes{score}>"
 
     @property
     def result(self) -> Path:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
-from hf_finetune.pipeline.model import build_model
+from hf_finetune.pipeline.model import build_with_head
 from hf_finetune.plan.context import RunContext
+from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.backbones.own_head import OwnHead
     from hf_finetune.data.store.pool import WorkerPool
     from hf_finetune.data.store.store import Store
     from hf_finetune.data.store.views import Geometry
@@ -36,13 +38,13 @@ class Images:
 def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
     """The decoded images, built now or found from an earlier run.
 
-    `pool`: workers that may be at work already; they stay open. What is noteworthy about the data is logged. Training
+    `pool`: workers that may be at work already; they stay open. What is noteworthy about the images is logged. Training
     rows as `full` wants them wait until it asks where a time budget may never let it.
     """
     rungs = context.plan.rungs.value
     late = "probe" in rungs and ("full" not in rungs or context.recipe.budget.time is not None)
     store = _open_store(context, None if late else context.plan.train_side.value, pool)
-    for note in (*context.index.notes, *store.notes):
+    for note in store.notes:
         logger.info("%s", note)
     if not len(store.rows["train"]):
         raise DataError(f"data.name: no training image of {context.index.source} could be read.")
@@ -58,18 +60,10 @@ def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
 
 
 def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | None) -> Store:
-    from tqdm import tqdm
-
     from hf_finetune.data.store.store import open_store
 
     data = context.recipe.data
-    off = not context.machine.is_first
-    with tqdm(desc="decoding", unit="image", dynamic_ncols=True, disable=off, delay=1) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with Progress("decoding", "image", 0, shown=context.machine.is_first) as bar:
         return open_store(
             context.index,
             context.facts.preprocess,
@@ -80,7 +74,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
             max_bad_share=data.max_bad_share,
             max_pixels=data.max_pixels,
             pool=pool,
-            progress=show,
+            progress=bar.to,
             processor=(context.recipe.model.name, context.facts.commit),
         )
 
@@ -135,8 +129,9 @@ def cache_of(context: RunContext) -> Path:
     return cache_root(_cache_dir(context))
 
 
-def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module]:
-    """Images and model, at the same time: rows that cannot be read change counts in the plan, not the model.
+def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, tuple[nn.Module, OwnHead]]:
+    """Images, and the model with what its base's own head answers, at the same time: rows that cannot be read change
+    counts in the plan, not the model.
 
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
@@ -146,14 +141,14 @@ def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, nn.Module
         with clock.stage("images"):
             return open_images(context, pool)
 
-    def build() -> nn.Module:
+    def build() -> tuple[nn.Module, OwnHead]:
         with clock.stage("model"):
-            return build_model(context)
+            return build_with_head(context)
 
     if context.facts.preprocess.steps is None:
         return open_timed(None), build()
     with ahead(open_timed, context.plan.decode_workers.value) as opened:
-        model = build()
+        built = build()
         import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
 
-        return opened(), model
+        return opened(), built

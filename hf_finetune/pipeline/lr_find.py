@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hf_finetune.errors import RecipeError, TrainingError
+from hf_finetune.plan.rates import learning_rate
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.types import Plan
 
 SMOOTHING = 0.8  # exponential smoothing of the noisy loss, bias-corrected
 BELOW_MINIMUM = 10.0  # never suggest more than a tenth of the rate at which the loss is lowest (Howard's rule, fastai)
@@ -17,7 +19,10 @@ BELOW_MINIMUM = 10.0  # never suggest more than a tenth of the rate at which the
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Rates and losses of each update, the smoothed losses, and what follows: `suggested`, or None with the reason."""
+    """Rates and losses of each update, the smoothed losses, and what follows: `suggested`, or None with the reason.
+
+    `planned`: what `auto` gives; `written`: the recipe's own rate, None where it says `auto`.
+    """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -25,10 +30,13 @@ class RangeTest:
     suggested: float | None
     planned: float
     reason: str
+    written: float | None = None
 
     def render(self) -> str:
         """A few lines for the terminal."""
         lines = [f"{len(self.rates)} updates from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"]
+        if self.written is not None:
+            lines.append(f"the recipe's own: {self.written:.2e}")
         lines.append(f"planned by `learning_rate: auto`: {self.planned:.2e}")
         if self.suggested is None:
             lines.append(f"no suggestion: {self.reason}")
@@ -60,7 +68,15 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
         rates, losses = sweep(
             form, recipe.train, context.plan, objective, rows, RisingRate(low, high, steps), Path(folder)
         )
-    return read_curve(rates, losses, context.plan.learning_rate.value)
+    found = read_curve(rates, losses, planned_rate(context.recipe, context.plan))
+    written = recipe.train.learning_rate
+    return found if written == "auto" else replace(found, written=written)
+
+
+def planned_rate(recipe: Recipe, plan: Plan) -> float:
+    """What `learning_rate: auto` would give this recipe, whatever it says."""
+    train = recipe.train.model_copy(update={"learning_rate": "auto"})
+    return learning_rate(recipe.model_copy(update={"train": train}), plan.effective_batch.value).value
 
 
 def read_curve(rates: list[float], losses: list[float], planned: float) -> RangeTest:
@@ -118,6 +134,8 @@ def plot(found: RangeTest, path: str | Path) -> str:
     axes.plot(found.rates, found.losses, ".", color="0.7", label="loss of an update")
     axes.plot(found.rates, found.smoothed, "-", color="C0", label="smoothed")
     axes.axvline(found.planned, color="0.3", linestyle=":", label=f"auto {found.planned:.1e}")
+    if found.written is not None:
+        axes.axvline(found.written, color="0.3", linestyle="--", label=f"the recipe's {found.written:.1e}")
     if found.suggested is not None:
         axes.axvline(found.suggested, color="C1", label=f"suggested {found.suggested:.1e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.plan.context import RunContext
+from hf_finetune.quantizers.checks import skip_patterns
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import local_place
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.adapters.starting.start import Start
+    from hf_finetune.backbones.own_head import OwnHead
+
+
+logger = logging.getLogger(__name__)
 
 
 def describe(context: RunContext) -> Manifest:
@@ -29,6 +35,7 @@ def describe(context: RunContext) -> Manifest:
         fingerprint=fingerprint(recipe.model),
         adapter=recipe.adapter.model_dump(mode="json"),
         quantization=recipe.quantization.kind,
+        unquantized=tuple(skip_patterns(recipe.quantization.left_out(context.facts), context.facts.linears)),
         dtype=frozen_dtype(context),
         head=context.facts.head,
         labels=context.index.labels.names,
@@ -46,9 +53,14 @@ def frozen_dtype(context: RunContext) -> str:
 
 def build_model(context: RunContext) -> nn.Module:
     """The backbone with its adapter, on the device that trains."""
+    return build_with_head(context)[0]
+
+
+def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
+    """The model, and which of the run's labels the base's own head answers."""
     import torch
 
-    from hf_finetune.backbones.load import enable_checkpointing, load_backbone
+    from hf_finetune.backbones.load import enable_checkpointing, load_with_head
     from hf_finetune.machine.detect import limit_memory
     from hf_finetune.result.load import short_sequence, torch_dtype
 
@@ -56,9 +68,10 @@ def build_model(context: RunContext) -> nn.Module:
     if recipe.budget.memory is not None:
         limit_memory(context.machine, recipe.budget.memory)
     torch.manual_seed(recipe.train.seed)
-    quantization = recipe.quantization.config(facts.head)
+    skipped = skip_patterns(recipe.quantization.left_out(facts), facts.linears)
+    quantization = recipe.quantization.config(facts.head, skipped)
     place = context.machine.place
-    model = load_backbone(
+    model, head = load_with_head(
         recipe.model,
         context.index.labels,
         dtype=torch_dtype(frozen_dtype(context)),
@@ -78,7 +91,15 @@ def build_model(context: RunContext) -> nn.Module:
     if quantization is None:
         # Before the Trainer would: the probe runs without one.
         adapted.to(place)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
-    return adapted
+    return adapted, head
+
+
+def say_head(context: RunContext) -> None:
+    """Log what the base's own head is to this run, where it is anything."""
+    own = context.base_head
+    if own is not None and own.kept:
+        what = "it is the first candidate" if own.answers_all else "those outputs are kept, the others are fresh"
+        logger.info("The head of %s: %s; %s.", context.recipe.model.name, own.note, what)
 
 
 def put_start_on(start: Start, model: nn.Module, recipe: Recipe) -> None:

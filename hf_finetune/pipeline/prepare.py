@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import FinetuneError, RunFolderError
+from hf_finetune.errors import DataError, FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
-from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.quantizers.checks import describe_left_out
+from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
+from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
 from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
 
@@ -45,12 +47,26 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     extensions = extensions or Extensions()
     extensions.check(recipe, facts, classes)
     recipe.quantization.check(facts, machine)
+    note = describe_left_out(recipe.quantization.kind, facts, recipe.quantization.left_out(facts))
+    if note is not None:
+        logger.warning("%s", note)
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
-    plan = make_plan(recipe, machine, facts, index)
+    from hf_finetune.ladder.forecast import with_seconds
+
+    plan = with_seconds(make_plan(recipe, machine, facts, index), recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     index, facts = settle_pixels(index, facts, recipe, plan.decode_workers.value)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
+
+
+def refuse_no_validation(index: Index) -> None:
+    """Raises DataError where no row is there to choose the best rung by."""
+    if not index.splits.get("validation"):
+        raise DataError(
+            "data.validation_share: rows for validation are needed to keep the best rung, found none given or cut",
+            "set data.validation_share above 0, or data.validation_split to a given split",
+        )
 
 
 def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: int) -> tuple[Index, BackboneFacts]:
@@ -87,7 +103,12 @@ def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> Run
         }
         logger.warning("%d unreadable images are left out, such as %s.", len(gone), unreadable[0].name)
         index = replace(context.index, splits=splits)
-        plan = make_plan(context.recipe, context.machine, context.facts, index)
+        plan = replace(
+            make_plan(context.recipe, context.machine, context.facts, index),
+            seconds=context.plan.seconds,
+            seconds_note=context.plan.seconds_note,
+            seconds_limit=context.plan.seconds_limit,
+        )
         context = replace(context, index=index, plan=plan)
     plans = processes.gather(context.plan)
     return replace(context, plan=min(plans, key=lambda each: (not each.checkpointing.value, each.micro_batch.value)))
@@ -100,22 +121,27 @@ def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) 
         return recipe, None
     from hf_finetune.adapters.starting.fetch import fetch_adapter
     from hf_finetune.adapters.starting.start import follow, read_start
+    from hf_finetune.backbones.checkpoint import unquantized_origin
     from hf_finetune.backbones.renamed_modules import module_names
 
     fetched = fetch_adapter(lora.start)
     ours = (fetched.folder / FILE).is_file()
     base = read_manifest(fetched.folder).fingerprint if ours else None
-    start = read_start(fetched, facts, module_names(recipe.model), labels, base)
+    start = read_start(fetched, facts, module_names(recipe.model), labels, base, unquantized_origin)
     return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
 
 
-def claim_folder(recipe: Recipe) -> RunFolder:
-    """The run folder, which rank 0 makes before the others look. Raises RunFolderError, on every rank the same."""
+def claim_folder(recipe: Recipe, existing: Existing, index: Index) -> RunFolder:
+    """The run folder, which rank 0 makes, or makes way in, before the others look.
+
+    Raises RunFolderError, on every rank the same.
+    """
     from hf_finetune.machine import processes
 
     problem = None
     try:
         if processes.is_first():
+            make_way(recipe, existing, index)
             claim(recipe)
     except FinetuneError as error:
         problem = error

@@ -6,7 +6,9 @@ Owns the order of things and nothing else; every step is a function of the compo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,20 @@ from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.finish import assemble_report, publish, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
-from hf_finetune.pipeline.model import describe
-from hf_finetune.pipeline.prepare import claim_folder, join_processes, prepare_run, settle_plan
+from hf_finetune.pipeline.model import describe, say_head
+from hf_finetune.pipeline.prepare import (
+    claim_folder,
+    join_processes,
+    prepare_run,
+    refuse_no_validation,
+    settle_plan,
+)
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.result.split_record import write_record
 from hf_finetune.run.clock import Clock
+from hf_finetune.run.existing import settle_existing
 from hf_finetune.run.folder import (
     RunFolder,
     claim,
@@ -31,6 +40,7 @@ from hf_finetune.run.folder import (
     refuse_other_extensions,
     write_plan,
 )
+from hf_finetune.types import RunReport
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +76,8 @@ def train(
 
 def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | None) -> Run:
     """Up to the plan, and who may go on with which folder."""
-    if data is None and RunFolder(recipe.output.folder).is_finished():
+    recipe, existing = settle_existing(recipe, int(os.environ.get("WORLD_SIZE", 1)))
+    if data is None and existing == "resume" and RunFolder(recipe.output.folder).is_finished():
         folder = claim(recipe, write=False)
         refuse_other_extensions(folder, extensions.described())
         return _already_finished(folder)
@@ -74,9 +85,10 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
     with clock.stage("scan and imports"):
         context = prepare_run(recipe, data, extensions)
+        refuse_no_validation(context.index)
         join_processes(context.machine)
         context = settle_plan(context)
-    folder = claim_folder(context.written)
+    folder = claim_folder(context.written, existing, context.index)
     refuse_other_extensions(folder, extensions.described())
     if folder.is_finished():
         if data is not None:  # a name such as "a dataset in memory" does not tell one from another
@@ -90,13 +102,16 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
         write_record(folder.path, context.index, context.recipe.data.name)
         from hf_finetune.report.summary import render_plan
+        from hf_finetune.report.understood import render_data
 
-        logger.info("%s", render_plan(context.plan))
+        logger.info("%s", render_data(context.index))
+        logger.info("%s", render_plan(context.plan, brief=True))
         return _run(context, folder, clock)
 
 
 def _already_finished(folder: RunFolder) -> Run:
-    logger.info("%s is finished; nothing to do. Another output.dir starts a new run.", folder.path)
+    ways = "--extend trains on, --overwrite begins anew, --number takes the next free name"
+    logger.info("%s is finished; nothing to do. %s (in a recipe: output.existing).", folder.path, ways)
     return read_run(folder)
 
 
@@ -107,8 +122,9 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     from hf_finetune.machine.process import collect_as_usual
 
     with PeakMemory() as peak:
-        images, model = open_and_build(context, clock)
-        context = settle_plan(context, images.store.rejected)
+        images, (model, head) = open_and_build(context, clock)
+        context = replace(settle_plan(context, images.store.rejected), head=head)
+        say_head(context)
         collect_as_usual()
         with clock.stage("model"):
             manifest = describe(context)
@@ -122,5 +138,17 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     if context.machine.is_first:
         report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
         publish(saved, report, folder, results, images.rows)
+        _keep_speeds(context, report)
     processes.wait()
     return read_run(folder)
+
+
+def _keep_speeds(context: RunContext, report: RunReport) -> None:
+    """For the next plan on this machine."""
+    from hf_finetune.ladder.forecast import speeds_of
+    from hf_finetune.run.speeds import keep_speeds
+
+    counts = report.data["counts"]
+    rows = counts["train"] + counts["validation"]
+    args = (context.plan, context.recipe, context.machine, context.facts)
+    keep_speeds(speeds_of(*args, rows, report.rungs, report.seconds["total"]))

@@ -13,6 +13,7 @@ from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
+    from hf_finetune.backbones.own_head import OwnHead
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class RunContext:
     """What is known before anything is decoded or loaded.
 
     `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is
-    filled in, and `start` is that adapter. `extensions` are what the program that runs it brings of its own.
+    filled in, and `start` is that adapter. `extensions` are what the program that runs it brings of its own. `head`:
+    which labels the base's own head answers, known once the model is built.
     """
 
     recipe: Recipe
@@ -31,6 +33,7 @@ class RunContext:
     written: Recipe
     start: Start | None
     extensions: Extensions = field(default_factory=Extensions)
+    head: OwnHead | None = None
 
     def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
         """The metrics of a split: its answers against its labels int64 [N]; with `full` those by class too."""
@@ -38,6 +41,22 @@ class RunContext:
 
         names, metrics = self.index.labels.names, self.extensions.metrics
         return score_answers(answers, np.asarray(labels), names, full=full, metrics=metrics)
+
+    @property
+    def base_head(self) -> OwnHead | None:
+        """The base's own head, where it is what the run's model begins with."""
+        without = self.start is None or not self.start.layout.head  # an adapter that was trained below that very head
+        return self.head if without else None
+
+    @property
+    def start_note(self) -> str | None:
+        """What the model is called before any rung, where it answers the run's labels already; else None."""
+        if self.start is not None and self.start.keeps_head:
+            return "adapter.from as it is"
+        own = self.base_head
+        if own is None or not own.answers_all:
+            return None
+        return f"the base's own head: {own.note}" if self.start is None else "adapter.from below the base's own head"
 
     @property
     def start_digest(self) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.forecast import Forecast, forecast
@@ -29,6 +30,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
 
     Raises MachineError where the recipe cannot fit the machine at any setting.
     """
+    _check_dora(recipe, machine)
     train = recipe.train
     trainable = recipe.adapter.trainable_parameters(facts, len(index.labels.names))
     rows = len(index.splits["train"])
@@ -61,9 +63,21 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         suffix_blocks=_suffix_blocks(facts),
         suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
         patches_kept=_patches_kept(recipe),
+        head=_head(recipe, facts, index),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
     )
+
+
+def _check_dora(recipe: Recipe, machine: Machine) -> None:
+    # peft 0.21.2 puts an int8 weight back on the CPU after each pass, and its scales are lost (bitsandbytes 0.50.2). We
+    # keep them (backbones/quantized.py); stock code would predict for one batch, and raise at the next.
+    adapter = recipe.adapter
+    if machine.device == "cpu" and recipe.quantization.kind == "int8" and adapter.kind == "lora" and adapter.dora:
+        raise MachineError(
+            "adapter.dora: on CPUs stock peft and bitsandbytes cannot compute DoRA on int8 layers a second time.",
+            "Set quantization.kind to nf4 or none, or adapter.dora to false.",
+        )
 
 
 def _precision(recipe: Recipe, machine: Machine) -> Decision[str]:
@@ -112,11 +126,10 @@ def _effective_batch(wanted: int | str, rows: int, world_size: int) -> Decision[
 def _micro_batch(
     recipe: Recipe, machine: Machine, facts: BackboneFacts, weigh: Forecast, share: int
 ) -> tuple[Decision[bool], Decision[int]]:
-    """Block checkpointing and the micro-batch: the largest even cut of the process's share that fits."""
+    """Block checkpointing and the micro-batch: the process's share in even pieces, as few as fit."""
     room = int(machine.device_memory_bytes * MEMORY_SHARE)
-    wanted = recipe.train.checkpointing
-    cuts = [size for size in range(share, 0, -1) if share % size == 0]
-    cap = LARGEST_MICRO_BATCH.get(machine.device, share)
+    wanted, least = recipe.train.checkpointing, _least_piece(recipe, facts, share)
+    cap = min(share, LARGEST_MICRO_BATCH.get(machine.device, share))
     options = [False, True] if wanted == "auto" and facts.supports_checkpointing else [wanted is True]
     if wanted is True and not facts.supports_checkpointing:
         raise MachineError(f"train.checkpointing: {facts.architecture} cannot recompute its blocks.", "Set it to auto.")
@@ -127,17 +140,45 @@ def _micro_batch(
             size, "as the recipe says"
         )
     for on in options:
-        fitting = [size for size in cuts if size <= cap and weigh.total(size, on) <= room]
+        most = next((size for size in range(cap, least - 1, -1) if weigh.total(size, on) <= room), 0)
         # Without recomputation at least 4 images must fit, else recomputing is the faster way (assumption).
-        if fitting and (fitting[0] >= min(4, share) or on == options[-1]):
-            reason = f"{format_bytes(weigh.total(fitting[0], on))} forecast of {format_bytes(room)} usable"
+        if most and (most >= min(4, share) or on == options[-1]):
+            size = _even_piece(share, most)
+            reason = f"{format_bytes(weigh.total(size, on))} forecast of {format_bytes(room)} usable"
             why = "would not fit otherwise" if on and wanted == "auto" else "not needed"
-            return Decision(on, why if wanted == "auto" else "as the recipe says"), Decision(fitting[0], reason)
+            return Decision(on, why if wanted == "auto" else "as the recipe says"), Decision(size, reason)
+    images = "one image at a time needs" if least == 1 else f"{least} images at a time, for its batch norms, need"
     raise MachineError(
-        f"Even one image at a time needs about {format_bytes(weigh.total(1, options[-1]))} "
+        f"Even {images} about {format_bytes(weigh.total(least, options[-1]))} "
         f"(coarse), and {format_bytes(room)} of {machine.device} memory may be used.",
         "Raise budget.memory, take a smaller backbone, adapter.kind head_only, or quantization.kind int8 or nf4.",
     )
+
+
+def _least_piece(recipe: Recipe, facts: BackboneFacts, share: int) -> int:
+    """Images in the smallest piece of an update: two where batch norms train, whose statistics of one say nothing.
+
+    Raises MachineError where the recipe wants fewer.
+    """
+    if not (recipe.adapter.whole and facts.batch_norms):
+        return 1
+    wanted = recipe.train.micro_batch
+    if share < 2 or wanted == 1:
+        key = "train.micro_batch is 1" if wanted == 1 else "an update has one image a process"
+        raise MachineError(
+            f"adapter.kind full trains the {facts.batch_norms} batch norms of {facts.architecture}, which take their "
+            f"statistics from the images of a piece, but {key}.",
+            "Leave train.micro_batch out and let an update have two images a process at least, or take adapter.kind "
+            "lora or head_only, which leave them as they are.",
+        )
+    return 2
+
+
+def _even_piece(share: int, most: int) -> int:
+    """The size that cuts `share` images into the fewest pieces of `most` at most; a divisor of it where one is above
+    half of `most`: pieces that are all alike can run as one CUDA graph."""
+    alike = next((size for size in range(most, 0, -1) if share % size == 0), 1)
+    return alike if 2 * alike > most else math.ceil(share / math.ceil(share / most))
 
 
 def _epochs(wanted: float | str, rows: int) -> Decision[float]:
@@ -177,6 +218,18 @@ def _patches_kept(recipe: Recipe) -> Decision[float]:
     if not recipe.adapter.trains_backbone:
         return Decision(1.0, "the backbone does not train")
     return Decision(PATCHES_KEPT, "in training, where the backbone's blocks allow it: half the work")
+
+
+def _head(recipe: Recipe, facts: BackboneFacts, index: Index) -> Decision[str]:
+    """What the head is before anything is trained; whether the weights are there too is known once they are loaded."""
+    own = match_head(facts.outputs, index.labels.names)
+    if recipe.adapter.kind == "lora" and recipe.adapter.start is not None:
+        return Decision("that of adapter.from", "where it answers these labels; else as without it")
+    if own.answers_all:
+        return Decision("the base's own", f"{own.note}; the first candidate")
+    if own.kept:
+        return Decision("in part the base's own", own.note)
+    return Decision("fresh", own.note)
 
 
 def _eval_batch(wanted: int | str, micro_batch: int, machine: Machine) -> Decision[int]:

@@ -14,7 +14,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,9 @@ from hf_finetune.preprocess.value_range import Seen, is_high_bit, to_grey8
 from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, ValueRange
 
 # EPS and WMF run outside programs and TGA has no signature, so a damaged file could pass for one: none of them is here.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO", "QOI", "PCX")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO", "QOI", "PCX",
+           "HEIF")  # fmt: skip
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
 # A 1 × 50,000 strip has few pixels until its short edge is resized to 256; stock code then takes gigabytes.
 MAX_RESIZED_PIXELS = 100_000_000
@@ -182,6 +184,8 @@ def read_header(data: bytes | Path) -> Header:
 def _decoded(data: bytes, max_pixels: int, draft_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
     if not data:
         raise UnreadableImage("the file is empty (0 bytes)")
+    if "HEIF" not in _formats() and data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in _HEIF_BRANDS):
+        raise UnreadableImage("HEIC images are read after pip install 'hf_finetune[heic]'")
     image = Image.open(io.BytesIO(data), formats=_formats())
     width, height = image.size
     if width * height > max_pixels:
@@ -211,7 +215,12 @@ def _decoding() -> Iterator[None]:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read; HEIF where the extra `heic` is installed."""
     Image.init()
+    with suppress(ImportError):
+        from pi_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

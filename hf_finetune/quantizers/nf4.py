@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from hf_finetune.errors import ModelError
-from hf_finetune.quantizers.checks import check_quantizable
+from hf_finetune.quantizers.checks import check_quantizable, converted_weights
 from hf_finetune.section import Section
 from hf_finetune.types import BackboneFacts, Machine
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 
-# bitsandbytes' block: so many weights of a row share a scale.
-_BLOCK = 64
+# What bitsandbytes 0.50.2 takes on every machine. On CPUs it multiplies by whole blocks of a row, so many weights to a
+# scale, and where the CPU has AVX512-BF16 stock code repacks so many rows together; with other widths it raises there.
+# A GPU takes any width, but its result would then load on some machines only.
+_INPUTS, _OUTPUTS = 64, 32
+_WIDTHS = f"nf4 takes input widths that are multiples of {_INPUTS} and output widths of {_OUTPUTS} everywhere"
 
 
 class Nf4(Section):
@@ -22,8 +25,9 @@ class Nf4(Section):
 
     kind: Literal["nf4"] = "nf4"
 
-    def config(self, head: tuple[str, ...]) -> BitsAndBytesConfig:
-        """For `from_pretrained`; computes in bfloat16 where the device has it, else float32; the head is left out."""
+    def config(self, head: Iterable[str], skipped: Iterable[str] = ()) -> BitsAndBytesConfig:
+        """For `from_pretrained`; computes in bfloat16 where the device has it, else float32; the head is left out, and
+        so are the layers that the expressions `skipped` match."""
         import torch
         from transformers import BitsAndBytesConfig
 
@@ -34,28 +38,19 @@ class Nf4(Section):
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float16,
-            llm_int8_skip_modules=skip_patterns(head),
+            llm_int8_skip_modules=[*skip_patterns(head), *skipped],
         )
+
+    def left_out(self, facts: BackboneFacts) -> Mapping[str, str]:
+        """Linear layers that stay in floating point, with the reason."""
+        odd = {name: _WIDTHS for name, (wide, out) in facts.linears.items() if wide % _INPUTS or out % _OUTPUTS}
+        return {**odd, **facts.fixed_linears}
 
     def check(self, facts: BackboneFacts, machine: Machine) -> None:
         """Raises ModelError where nothing would be quantized, MachineError where bitsandbytes has no backend."""
-        check_quantizable("nf4", facts, machine)
-        if machine.device == "cpu":
-            _check_widths(facts)
+        check_quantizable("nf4", facts, self.left_out(facts), machine)
 
     def weight_bytes(self, facts: BackboneFacts, bytes_per_weight: int = 4) -> int:
         """Half a byte a weight of a Linear and a float32 scale for every 64 (bitsandbytes' block); the rest stays."""
-        quantized = facts.quantizable_parameters
+        quantized = converted_weights(facts, self.left_out(facts))
         return quantized // 2 + quantized // 64 * 4 + (facts.parameters - quantized) * bytes_per_weight
-
-
-def _check_widths(facts: BackboneFacts) -> None:
-    """bitsandbytes 0.50.2 repacks 4-bit weights for CPUs by whole blocks of a row, and crashes on any other width."""
-    linear = [name for role in ("attention", "mlp") for name in facts.targets.get(role, ())]
-    odd = [name for name in linear if facts.module_shapes[name][0] % _BLOCK]
-    if odd:
-        raise ModelError(
-            f"quantization.kind: on CPUs nf4 needs Linear layers whose input width is a multiple of {_BLOCK}; "
-            f"{facts.name!r} has {len(odd)} others, such as {odd[0]} with {facts.module_shapes[odd[0]][0]}",
-            "use quantization.kind=int8, or a GPU",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from hf_finetune.section import Section
@@ -13,9 +14,13 @@ class Unquantized(Section):
 
     kind: Literal["none"] = "none"
 
-    def config(self, head: tuple[str, ...]) -> None:  # noqa: ARG002  the interface of every quantizer
+    def config(self, head: Iterable[str], skipped: Iterable[str] = ()) -> None:  # noqa: ARG002  every quantizer's
         """Nothing for `from_pretrained`."""
         return
+
+    def left_out(self, facts: BackboneFacts) -> Mapping[str, str]:  # noqa: ARG002  the interface of every quantizer
+        """Nothing is named: all layers stay as they are."""
+        return {}
 
     def check(self, facts: BackboneFacts, machine: Machine) -> None:
         """Every backbone can stay as it is."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hf_finetune.recipe.parse import LineNumbers
+from hf_finetune.recipe.suggest import main_key, suggest, unknown_key
 
 EXPECTED = " is expected"
 # What is expected, by the type of pydantic's error, filled in from its context; its own sentences are not read.
@@ -36,11 +37,25 @@ _EXPECTED = {
     "too_short": "a list of at least {min_length} value{s}",
     "too_long": "a list of at most {max_length} value{s}",
 }
+_SECTION_TYPES = ("model_type", "model_attributes_type", "dict_type")
 _QUOTED = re.compile(r"'([^']*)'")  # the choices in a context, as pydantic writes them
 
 
-def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNumbers) -> list[str]:
-    """One sentence per problem, in the order of the recipe."""
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the value at `path`, as a sentence."""
+
+    path: tuple[str, ...]
+    sentence: str
+
+    def render(self, lines: LineNumbers) -> str:
+        """With its path, and its line where it has one."""
+        line = f"line {lines[self.path]}: " if self.path in lines else ""
+        return f"{line}{'.'.join(self.path)}: {self.sentence}"
+
+
+def find_problems(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
+    """One for each path, in the order of the recipe."""
     merged: dict[tuple[str, ...], list[str]] = {}
     problems = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
     placed = [(problem, *_resolve(problem, root)) for problem in problems]
@@ -49,16 +64,12 @@ def render_problems(error: ValidationError, root: type[BaseModel], lines: LineNu
         if problem["type"] == "literal_error" and any(other[: len(path)] == path != other for _, other, _ in placed):
             continue
         if path:
-            merged.setdefault(path, []).append(_sentence(problem, path, section))
+            merged.setdefault(path, []).append(_sentence(problem, path, section, root))
         else:  # a cross-field check: its message already names the paths
             for text in str(problem.get("ctx", {})["error"]).split("\n"):
                 name, _, sentence = text.partition(": ")
                 merged.setdefault(tuple(name.split(".")), []).append(sentence)
-    rendered = []
-    for path, sentences in merged.items():
-        line = f"line {lines[path]}: " if path in lines else ""
-        rendered.append(f"{line}{'.'.join(path)}: {_either(sentences)}")
-    return rendered
+    return [Problem(path, _either(sentences)) for path, sentences in merged.items()]
 
 
 def _either(sentences: Sequence[str]) -> str:
@@ -103,18 +114,20 @@ def _member(root: type[BaseModel], section: str, tag: str) -> type[BaseModel] | 
     return None
 
 
-def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel]) -> str:
+def _sentence(
+    problem: Mapping[str, Any], path: tuple[str, ...], section: type[BaseModel], root: type[BaseModel]
+) -> str:
     kind, found, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_close(path[-1], _keys(section))}"
+        return unknown_key(path, section, root)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = _QUOTED.findall(context.get("expected_tags", ""))
         written = context.get("tag", "nothing")
-        return f"kind must be one of {', '.join(tags)}; found {written}{_suggest(written, tags)}"
+        return f"kind must be one of {', '.join(tags)}; found {written}{suggest(written, tags)}"
     if kind == "literal_error":
         choices = _QUOTED.findall(context["expected"])
         names = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-        return f"{names}{EXPECTED}; found {found!r}{_suggest(str(found), choices)}"
+        return f"{names}{EXPECTED}; found {found!r}{suggest(str(found), choices)}"
     if kind == "missing":
         return "a value is missing"
     if kind == "value_error":  # our own validators already say what is expected
@@ -127,19 +140,10 @@ def _sentence(problem: Mapping[str, Any], path: tuple[str, ...], section: type[B
         return f"{problem['msg']}; found {found!r}"
     values = {name: _whole(value) for name, value in context.items()}
     plural = "" if 1 in (context.get("min_length"), context.get("max_length")) else "s"
-    return f"{_EXPECTED[kind].format(**values, s=plural)}{EXPECTED}; found {found!r}"
+    meant = main_key(path) if kind in _SECTION_TYPES else ""
+    return f"{_EXPECTED[kind].format(**values, s=plural)}{EXPECTED}; found {found!r}{meant}"
 
 
 def _whole(value: Any) -> Any:
     """A bound as a person writes it: 10 and not 10.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _close(written: str, known: Iterable[str]) -> str:
-    names = list(known)
-    return _suggest(written, names) or f"; it knows {', '.join(names)}"
-
-
-def _suggest(written: str, names: Iterable[str]) -> str:
-    match = difflib.get_close_matches(written, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {match[0]}?" if match else ""

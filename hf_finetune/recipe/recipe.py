@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -20,17 +20,25 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.quantizers import Quantizer, Unquantized
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.ladder import Ladder
-from hf_finetune.recipe.parse import parse_override, parse_yaml, set_path
-from hf_finetune.recipe.problems import render_problems
+from hf_finetune.recipe.overrides import apply_overrides, blames_command_line, command_line_problems
+from hf_finetune.recipe.parse import LineNumbers, parse_yaml
+from hf_finetune.recipe.problems import find_problems
 from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task
 from hf_finetune.training.config import Budget, Train
+
+Existing = Literal["resume", "number", "overwrite", "extend"]
 
 
 class Output(Section):
     """Where the run is kept."""
 
     dir: str = Field(default="runs/default", min_length=1, description="run folder; the same recipe resumes in it")
+    existing: Existing = Field(
+        default="resume",
+        description="where dir holds a run: resume (the same recipe goes on, another is refused), number (dir-2, …), "
+        "overwrite, or extend (go on from its adapter, with another budget or another train section)",
+    )
 
     @property
     def folder(self) -> Path:
@@ -75,23 +83,17 @@ _DEFAULT_KINDS = {"task": "classification", "adapter": "lora", "quantization": "
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML file (or take a mapping), apply `section.key=value` overrides, validate.
 
-    Raises RecipeError with every problem at once, each with its YAML path and, for a file, its line.
+    Raises RecipeError with every problem at once, each with its YAML path and, for a file, its line; those of the
+    command line by themselves.
     """
     if isinstance(source, Mapping):
         content, lines, where = dict(source), {}, "recipe"
     else:
         content, lines = parse_yaml(Path(source))
         where = str(source)
+    before = content
     content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-    problems: list[str] = []
-    for override in overrides:
-        try:
-            path, value = parse_override(override)
-            set_path(content, path, value)
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise RecipeError(f"The command line cannot be used:\n  - {_bullets(problems)}")
+    written = apply_overrides(content, overrides, Recipe)
     for section, kind in _DEFAULT_KINDS.items():
         value = content.get(section)
         if isinstance(value, dict) and "kind" not in value:
@@ -99,12 +101,28 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = render_problems(error, Recipe, lines)
-        raise RecipeError(f"{where} is not a valid recipe:\n  - {_bullets(problems)}") from None
+        raise RecipeError(_all_problems(error, where, lines, before, written)) from None
 
 
-def _bullets(problems: Sequence[str]) -> str:
-    return "\n  - ".join(problems)
+def _all_problems(
+    error: ValidationError,
+    where: str,
+    lines: LineNumbers,
+    before: Mapping[str, Any],
+    written: Mapping[tuple[str, ...], str],
+) -> str:
+    """The problems of the recipe with their lines, then those of the command line. `before`: the recipe without it."""
+    ours: list[str] = []
+    theirs: list[str] = []
+    for problem in find_problems(error, Recipe):
+        if blames_command_line(problem.path, before, written, problem.sentence):
+            theirs.append(problem.render({}))
+        else:
+            ours.append(problem.render(lines))
+    parts = ["\n  - ".join([f"{where} is not a valid recipe:", *ours])] if ours else []
+    if theirs:
+        parts.append(command_line_problems(theirs))
+    return "\n".join(parts)
 
 
 def dump_recipe(recipe: Recipe) -> str:

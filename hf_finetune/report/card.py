@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hf_finetune.report.card_mark import marked
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.front_matter import front_matter
 from hf_finetune.report.references import (
     base_name,
@@ -22,11 +23,11 @@ from hf_finetune.report.references import (
     title,
     without_paths,
 )
-from hf_finetune.report.snippet import predict_snippet, stock_snippet
+from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
 from hf_finetune.report.summary import accuracy_text, memory_text, percent, precision_text, show, time_text, weakest
 from hf_finetune.report.tables import escape, markdown_table
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
-from hf_finetune.types import Note, RunReport
+from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
 _MOST_LABELS = 50
@@ -82,6 +83,11 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
             "white. Stock loading (`pipeline`, `convert` alone) takes 0 to 255 for that and answers otherwise: use "
             "the lines above, or images that were converted so. 8-bit images need nothing."
         )
+    packages = " ".join(f'"{each}"' for each in needed_packages(report, merged=merged))
+    text.append(
+        f'These lines need transformers 5 (`backend="pil"`). Older versions than these were not tried:\n\n'
+        f"```bash\npip install {packages}\n```"
+    )
     if whole and repo:
         of_8_bit = " (8-bit images)" if differs_from_stock(grey) else ""
         text.append(f'Or in one line{of_8_bit}: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
@@ -183,6 +189,8 @@ def _training(report: RunReport) -> str:
         facts.append(
             f"- Started from {name}{at}, whose files have the sha256 `{start['digest']}`; head {start['head']}."
         )
+    elif (head := report.model.get("head")) and not head.startswith("fresh"):
+        facts.append(f"- Head: the base model's own, {escape(head)}.")
     if brought := [kind for kind in ("loss", "callbacks", "transform") if kind in report.extensions]:
         facts.append(
             f"- The program that trained it brought its own {', '.join(brought)}; the recipe alone does not repeat it."

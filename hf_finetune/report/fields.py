@@ -1,4 +1,4 @@
-"""The keys of `RunReport`'s mappings: what the pipeline fills in, and what run.json, summary and card read.
+"""`RunReport` and the keys of its mappings: what the pipeline fills in, and what run.json, summary and card read.
 
 Values are plain (str, int, float, bool, None, list, dict), sizes in bytes, times in seconds. `recipe` is the resolved
 recipe as dumped for JSON; `plan` maps each decision's name to `{value, reason}`, `memory` to `{bytes, note}` and `used`
@@ -10,9 +10,10 @@ empty where there is no test split).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
-from hf_finetune.types import Note
+from hf_finetune.types import Candidate, Note
 
 
 class StartFields(TypedDict):
@@ -30,6 +31,7 @@ class ModelFields(TypedDict):
 
     `whole`: the result is a whole model and no adapter. `start` is None for a run that starts from the base alone.
     `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
+    `quantized_maps`: whether layers in int8 get [B, H, W, C], which stock bitsandbytes has to be helped with.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ModelFields(TypedDict):
     builtin: bool
     whole: NotRequired[bool]
     quantization_config: NotRequired[Mapping[str, Any] | None]
+    quantized_maps: NotRequired[bool]
     start: NotRequired[StartFields | None]
 
 
@@ -88,3 +91,31 @@ class PeakFields(TypedDict):
     anonymous: int
     resident: int
     device: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
+
+    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
+    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
+    """
+
+    recipe: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    rungs: tuple[Candidate, ...]
+    validation: Mapping[str, Any]
+    test: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    peak_bytes: Mapping[str, int]
+    files: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """True where the result is a whole model and not an adapter (run.json says so itself since 2026-11-28)."""
+        return self.model.get("whole", self.recipe["adapter"]["kind"] == "full")

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, is_hub_data, is_hub_model, last_component, title
-from hf_finetune.types import BUILTIN, RunReport
+from hf_finetune.types import BUILTIN
 
 # The licences that image checkpoints carry most, by the Hub's ids (hf.co/docs/hub/repositories-licenses); any other is
 # valid there as `other` with its name.

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hf_finetune.types import BUILTIN, RunReport
+from hf_finetune.report.fields import RunReport
+from hf_finetune.types import BUILTIN
 
 _UNQUOTED = r"[^\s\\/'\"<>|]"
 _ALONE = r"(?<![\w.:/\\])"

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
-from hf_finetune.types import Candidate, Note, RunReport
+from hf_finetune.report.fields import RunReport
+from hf_finetune.types import Candidate, Note
 
 FILE = "run.json"
 FORMAT = 1

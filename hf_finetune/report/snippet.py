@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from importlib.metadata import requires
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import is_hub_model, last_component
 from hf_finetune.report.value_range import convert_lines
-from hf_finetune.types import RunReport, ValueRange
+from hf_finetune.types import ValueRange
 
 PLACE = "ADAPTER_PATH_OR_HUB_ID"
 BASE_PLACE = "PATH_OF_THE_BASE_MODEL"
+_BOUND = re.compile(r"([\w.-]+)(>=[\w.]+)")
 _QUANTIZATION_ARGUMENTS = (
     "load_in_8bit",
     "load_in_4bit",
@@ -18,6 +22,12 @@ _QUANTIZATION_ARGUMENTS = (
     "bnb_4bit_quant_type",
     "bnb_4bit_compute_dtype",
     "bnb_4bit_use_double_quant",
+)
+# bitsandbytes 0.50.2 takes [N, C] and [B, N, C] into an 8-bit layer: others raise, or end in another shape.
+_FLATTENING = (
+    "for layer in base.modules():  # of this network get [B, H, W, C]; 8 bits take rows",
+    "    if isinstance(layer, Linear8bitLt):",
+    "        layer.forward = lambda x, of=layer.forward: of(x.flatten(0, -2)).unflatten(0, x.shape[:-1])",
 )
 
 
@@ -34,7 +44,9 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
         return _whole_model(repo or PLACE.replace("ADAPTER", "MODEL"))
     quantized = _quantization(report)
     imports = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageClassification"]
+    mapped = bool(quantized and report.model.get("quantized_maps"))
     lines = [
+        *["from bitsandbytes.nn import Linear8bitLt"] * mapped,
         f"from transformers import {', '.join(imports + ['BitsAndBytesConfig'] * bool(quantized))}",
         "from peft import PeftModel",
         "",
@@ -44,7 +56,7 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
     if report.model["builtin"]:
         # An id with a folder behind it is no id, and with `subfolder` transformers 5.23 takes the base for the adapter.
         if repo:
-            lines[1:] = ["from huggingface_hub import snapshot_download", *lines[1:-1]]
+            lines[1 + mapped :] = ["from huggingface_hub import snapshot_download", *lines[1 + mapped : -1]]
             lines.append(f'adapter = snapshot_download("{repo}")')
         else:
             lines[-1] += '  # a folder; of the Hub: huggingface_hub.snapshot_download("USER/NAME")'
@@ -59,6 +71,7 @@ def stock_snippet(report: RunReport, *, repo: str | None = None, merged: bool = 
         "base = AutoModelForImageClassification.from_pretrained(",
         *(f"    {argument}," for argument in [base, *options]),
         ")",
+        *_FLATTENING * mapped,
         "model = PeftModel.from_pretrained(base, adapter).eval()",
         'processor = AutoImageProcessor.from_pretrained(adapter, backend="pil")',
     ]
@@ -93,6 +106,17 @@ def _whole_model(place: str) -> str:
         'model = AutoModelForImageClassification.from_pretrained(model_dir, dtype="float32").eval()\n'
         'processor = AutoImageProcessor.from_pretrained(model_dir, backend="pil")\n'
     )
+
+
+def needed_packages(report: RunReport, *, merged: bool = False) -> list[str]:
+    """What both snippets import, directly or not, with this package's own lower bounds: `transformers>=5.23`."""
+    names = ["transformers", "torch", "pillow"]
+    whole = merged or report.whole
+    names += ["peft"] * (not whole) + ["timm"] * (report.model["library"] == "timm")
+    if not whole and _quantization(report):
+        names += ["bitsandbytes", "accelerate"]
+    bounds = dict(found.groups() for text in requires("hf_finetune") or () if (found := _BOUND.match(text)))
+    return [f"{name}{bounds.get(name, '')}" for name in names]
 
 
 def predict_snippet(value_range: ValueRange | None = None) -> str:

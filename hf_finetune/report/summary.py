@@ -6,25 +6,50 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
-from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.report.tables import plain_table, terminal_width, wrapped
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
-from hf_finetune.types import Candidate, Decision, Plan, RunReport
-from hf_finetune.units import format_bytes, format_seconds
+from hf_finetune.types import Candidate, Decision, Plan
+from hf_finetune.units import about_seconds, format_bytes, format_seconds
+
+# What a run shows of its plan before it begins; the rest is in plan.json, and `hf-finetune plan` shows it.
+BRIEF = ("device", "rungs", "learning_rate")
 
 
-def render_plan(plan: Plan, *, width: int | None = None) -> str:
-    """One table of name, value and reason, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
+def render_plan(plan: Plan, *, width: int | None = None, brief: bool = False) -> str:
+    """One table of name, value and reason, `width` columns wide; None asks the terminal and keeps within 40 to 120.
+
+    `brief`: the few settings that say most, and how to see the others.
+    """
+    width = width or terminal_width()
+    decisions = {name: decision for name, decision in vars(plan).items() if isinstance(decision, Decision)}
     rows: list[tuple[str, ...]] = [("setting", "value", "why")]
-    for name, decision in vars(plan).items():
-        if isinstance(decision, Decision):
-            rows.append((name, show(decision.value), decision.reason))
+    rows += [(name, show(each.value), each.reason) for name, each in decisions.items() if not brief or name in BRIEF]
     if plan.memory_bytes:
-        parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory_bytes.items())
-        total = format_bytes(sum(plan.memory_bytes.values()))
-        rows.append(("memory", total, f"{parts} ({plan.memory_note})" if plan.memory_note else parts))
-    return f"{plain_table(rows, width or terminal_width())}\n"
+        rows.append(("memory", format_bytes(sum(plan.memory_bytes.values())), _memory_reason(plan, brief)))
+    if plan.seconds:
+        parts = ", ".join(f"{rung} {about_seconds(each)}" for rung, each in plan.seconds.items())
+        rows.append(("time", _time_text(plan), f"{parts}; {plan.seconds_note}"))
+    more = f"{len(decisions) - len(BRIEF)} more settings: `hf-finetune plan`, or plan.json in the run folder.\n"
+    return f"{plain_table(rows, width)}\n{wrapped(more, width) if brief else ''}"
+
+
+def _time_text(plan: Plan) -> str:
+    total = sum(plan.seconds.values())
+    if plan.seconds_limit is not None and total > plan.seconds_limit:
+        return f"{about_seconds(plan.seconds_limit)} of {about_seconds(total)}"
+    return f"about {about_seconds(total)}"
+
+
+def _memory_reason(plan: Plan, brief: bool) -> str:
+    parts = {part: format_bytes(size) for part, size in plan.memory_bytes.items()}
+    if brief:
+        largest = sorted(plan.memory_bytes, key=lambda part: -plan.memory_bytes[part])[:2]
+        return f"forecast, coarse; most of it: {', '.join(f'{part} {parts[part]}' for part in largest)}"
+    listed = ", ".join(f"{part} {size}" for part, size in parts.items())
+    return f"{listed} ({plan.memory_note})" if plan.memory_note else listed
 
 
 def show(value: object) -> str:
@@ -150,7 +175,9 @@ def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable
 def rung_text(rung: Candidate, by: str) -> str:
     """`cached 0.918 in 17.9 s`, and whether it was kept."""
     text = f"{rung.rung} {rung.validation[by]:.3f} in {format_seconds(rung.seconds)}"
-    return text if rung.kept else f"{text} (not better)"
+    if rung.kept:
+        return text
+    return f"{text} (not {'clearly ' if 'by no more than chance' in rung.note else ''}better)"
 
 
 def time_text(report: RunReport) -> str:

@@ -3,7 +3,8 @@ make it see the same. The scale itself is `preprocess/value_range.py`'s."""
 
 from __future__ import annotations
 
-from hf_finetune.types import RunReport, ValueRange
+from hf_finetune.report.fields import RunReport
+from hf_finetune.types import ValueRange
 
 
 def value_range_of(report: RunReport) -> ValueRange | None:

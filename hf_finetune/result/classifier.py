@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,10 @@ from hf_finetune.errors import DataError
 from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, upright_rgb, without_pillow_limit
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
+from hf_finetune.result.pictures import Picture, as_pillow, several
 from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import nn
 
 
@@ -29,11 +29,11 @@ class Prediction:
 
     label: str
     probability: float
-    probabilities: tuple[float, ...]
+    probabilities: tuple[float, ...] = field(repr=False)
     clipped: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A loaded result: the model (a torch module in eval mode), its labels and its preprocessing."""
 
@@ -42,18 +42,27 @@ class Classifier:
     manifest: Manifest
     path: Path
 
-    def predict(self, images: Iterable[str | Path | bytes | Image.Image], batch: int = 32) -> list[Prediction]:
-        """Predict for image files, encoded bytes or Pillow images. Raises DataError naming the one it cannot read."""
+    def __repr__(self) -> str:
+        names = ", ".join(self.labels.names[:3]) + ", …" * (len(self.labels.names) > 3)
+        base = "whole model" if self.manifest.whole else f"{self.manifest.adapter['kind']} on {self.manifest.base}"
+        return f"<Classifier: {base}, {len(self.labels.names):,} classes ({names}), from {self.path}>"
+
+    def predict(self, images: Picture | Iterable[Picture], batch: int = 32) -> list[Prediction]:
+        """Predict for image files, encoded bytes, Pillow images or arrays, several or one alone; always a list.
+
+        An array is uint8 or bool [H, W], uint8 [H, W, 1, 3 or 4], uint16 [H, W], or several as [N, H, W, C]. Raises
+        DataError naming the one it cannot read.
+        """
         predictions: list[Prediction] = []
         waiting: list[tuple[np.ndarray, int]] = []
-        for image in images:
+        for image in several(images):
             waiting.append(self._pixels(image))
             if len(waiting) == batch:
                 predictions += self._answer(waiting)
                 waiting = []
         return predictions + self._answer(waiting) if waiting else predictions
 
-    def _pixels(self, image: str | Path | bytes | Image.Image) -> tuple[np.ndarray, int]:
+    def _pixels(self, image: Picture) -> tuple[np.ndarray, int]:
         """uint8 [3, H, W], and how many of its values lay beyond the value range."""
         preprocess = self.manifest.preprocess
         name = str(image) if isinstance(image, str | Path) else "the image"
@@ -64,7 +73,11 @@ class Classifier:
                 with without_pillow_limit():
                     rgb, _, clipped = open_sized(image, self.manifest.max_pixels, value_range=preprocess.value_range)
             else:
-                rgb, clipped = upright_rgb(image, preprocess.value_range)
+                rgb, clipped = upright_rgb(as_pillow(image), preprocess.value_range)
+        except IsADirectoryError:
+            raise DataError(
+                f"{name} is a folder; an image is expected.", "Give its files, or sorted(folder.glob(…))."
+            ) from None
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
         except UnreadableImage as error:

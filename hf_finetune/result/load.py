@@ -71,7 +71,7 @@ def load_result(
     source = base_of(folder, manifest, base)
     check_base(source, manifest)
     quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
-    quantization = quantizer.config(manifest.head)
+    quantization = quantizer.config(manifest.head, manifest.unquantized)
     extra: dict[str, Any] = {}
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}

@@ -25,9 +25,9 @@ class Manifest:
     """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
 
     `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights; `head` the names of the
-    modules that are trained in full. `data_revision` is the index's (None: a result from before 2026-11-28), and
-    `data_is_local` says whether the images were a folder or file of that machine. Images of more than `max_pixels` are
-    refused, as in training.
+    modules that are trained in full; `unquantized` expressions for further layers that quantization left as they are.
+    `data_revision` is the index's (None: a result from before 2026-11-28), and `data_is_local` says whether the images
+    were a folder or file of that machine. Images of more than `max_pixels` are refused, as in training.
     """
 
     base: str
@@ -42,6 +42,7 @@ class Manifest:
     data_revision: str | None = None
     data_is_local: bool = False
     max_pixels: int = 50_000_000
+    unquantized: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -86,7 +87,8 @@ def read_manifest(folder: Path) -> Manifest:
             value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
             **preprocess,
         )
-        tuples = {key: tuple(content[key]) for key in ("head", "labels")}
+        content.setdefault("unquantized", [])  # before 2026-11-28
+        tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized")}
         return Manifest(**{**content, **tuples, "preprocess": restored})
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None

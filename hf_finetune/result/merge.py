@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import AdapterError, MachineError, ModelError
-from hf_finetune.machine.disk import failed_writes_are_said
+from hf_finetune.machine.disk import failed_writes_are_said, follow_umask
 from hf_finetune.report.value_range import convert_lines, differs_from_stock, range_text
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
@@ -189,7 +189,7 @@ def save_merged(model: PeftModel, folder: Path) -> None:
     full.
     """
     from hf_finetune.backbones.load import quiet
-    from hf_finetune.result.save import unshared_state
+    from hf_finetune.training.whole_weights import unshared_state
 
     _refuse_grouped(model)
     try:
@@ -205,6 +205,7 @@ def save_merged(model: PeftModel, folder: Path) -> None:
         )
     with _failed_writes_are_said(folder.parent), quiet():
         merged.save_pretrained(folder, state_dict=state)
+        follow_umask(folder)
 
 
 def _refuse_grouped(model: PeftModel) -> None:
@@ -234,12 +235,17 @@ def _quantized_difference(
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine.detect import detect
     from hf_finetune.quantizers import Quantizer
+    from hf_finetune.quantizers.checks import skip_patterns
 
     machine = detect()
     try:
         quantizer = TypeAdapter(Quantizer).validate_python({"kind": manifest.quantization})
-        quantizer.check(read_facts(base_of(folder, manifest, base), num_labels=len(manifest.labels)), machine)
+        facts = read_facts(base_of(folder, manifest, base), num_labels=len(manifest.labels))
+        quantizer.check(facts, machine)
     except (MachineError, ModelError):
         return None
+    here = skip_patterns(quantizer.left_out(facts), facts.linears)
+    if machine.device == "cpu" and not set(here) <= set(manifest.unquantized):
+        return None  # from a GPU and before 2026-11-28: layers are in nf4 whose widths a CPU does not take
     trained = load_result(folder, manifest, torch.float32, machine.device, base=base)
     return float(np.abs(found - logits_of(trained, pixels, manifest.preprocess)).max())

@@ -11,13 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hf_finetune.backbones.checkpoint import builtin_path
+from hf_finetune.machine.disk import follow_umask
 from hf_finetune.preprocess.stock import stock_processor
 from hf_finetune.result.manifest import Manifest, write_manifest
+from hf_finetune.training.whole_weights import unshared_state
 
 
 def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, recipe_yaml: str) -> None:
@@ -41,20 +42,7 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
     _save_processor(manifest, staged)
     write_manifest(staged, manifest)
     (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
-
-
-def unshared_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The state dict with a copy of each tensor that two names share (timm's CoaT), which safetensors cannot hold.
-
-    Tensors that transformers ties itself stay as they are: it writes them once and ties them again on loading.
-    """
-    known: set[int] = set()
-    state = model.state_dict()
-    for name, tensor in state.items():
-        if tensor.data_ptr() in known and name not in (model.all_tied_weights_keys or {}):
-            state[name] = tensor.clone()
-        known.add(tensor.data_ptr())
-    return state
+    follow_umask(staged)
 
 
 def _settle_config(path: Path, manifest: Manifest) -> None:

@@ -12,12 +12,15 @@ import logging
 import shutil
 from pathlib import Path
 
+from hf_finetune.machine.disk import follow_umask
+
 SEAL = "sealed.json"
 logger = logging.getLogger(__name__)
 
 
 def seal(checkpoint: Path) -> None:
     """Mark a checkpoint as whole."""
+    follow_umask(checkpoint)
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
     partial = checkpoint / f"{SEAL}.partial"
     partial.write_text(json.dumps(files, indent=1), encoding="utf-8")

@@ -104,18 +104,26 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     return folder
 
 
+# What a person may do about a run that is in the way; each a key of the recipe and a switch of the command line.
+WAYS_ON = "--number takes the next free name, --overwrite begins anew there"
+
+
 def _refuse_another_run(recipe: Recipe, folder: RunFolder) -> None:
+    if different := different_from(recipe, folder):
+        extends = ", --extend goes on from its adapter" * (recipe.adapter.kind == "lora" and folder.is_finished())
+        raise RunFolderError(
+            f"output.dir: {folder.path} holds another run; different there: {', '.join(different)}.",
+            f"Choose another output.dir. Or: {WAYS_ON}{extends} (in a recipe: output.existing).",
+        )
+
+
+def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
+    """What the recipe says otherwise than the one there: `train.epochs (2.0, now 3.0)`. Raises RunFolderError."""
     try:
         there = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
-    ours = yaml.safe_load(dump_recipe(recipe))
-    different = sorted(_different(ours, there))
-    if different:
-        raise RunFolderError(
-            f"output.dir: {folder.path} holds another run; different there: {', '.join(different)}.",
-            "Choose another output.dir, or remove that folder.",
-        )
+    return sorted(_different(yaml.safe_load(dump_recipe(recipe)), there))
 
 
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
@@ -164,7 +172,7 @@ def refuse_changed_data(folder: RunFolder, index: Index) -> None:
         raise RunFolderError(
             f"output.dir: the run in {folder.path} began on other data: files, labels or times of "
             f"{index.source} have changed since.",
-            "Choose another output.dir, or remove that folder.",
+            f"Choose another output.dir. Or: {WAYS_ON} (in a recipe: output.existing).",
         )
 
 
@@ -218,10 +226,14 @@ def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None, e
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:
-    """name → {value, reason}, and the memory forecast."""
+    """name → {value, reason}, and the forecasts of memory and seconds."""
     decisions = {
         name: {"value": decision.value, "reason": decision.reason}
         for name, decision in vars(plan).items()
-        if name not in ("memory_bytes", "memory_note")
+        if name not in ("memory_bytes", "memory_note", "seconds", "seconds_note", "seconds_limit")
     }
-    return {**decisions, "memory": {"bytes": dict(plan.memory_bytes), "note": plan.memory_note}}
+    return {
+        **decisions,
+        "memory": {"bytes": dict(plan.memory_bytes), "note": plan.memory_note},
+        "seconds": {"by_rung": dict(plan.seconds), "note": plan.seconds_note},
+    }

@@ -27,7 +27,7 @@ class Classification(Section):
     """One label per image."""
 
     kind: Literal["classification"] = "classification"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
     class_weights: Literal["none", "auto"] | tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default="none",
         description="none, auto (inverse class frequency, mean 1), or one weight per class in label order",

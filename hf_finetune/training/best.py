@@ -68,3 +68,19 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     if metrics[by] != than[by]:
         return sign * (metrics[by] - than[by]) > 0
     return ties and metrics["loss"] < than["loss"]
+
+
+def is_more_than_luck(answers: Answers, than: Answers, labels: np.ndarray, by: str) -> bool:
+    """Whether the answers to the same rows are better by more than one standard error of the difference, row by row:
+    in the loss where the metric `by` is that, else in right answers.
+
+    One image of a small validation split says nothing against a model that learnt from many elsewhere (the rule of one
+    standard error: Breiman et al. 1984, Classification and Regression Trees, chapter 3), and a lower loss on a few that
+    both answer rightly does not either.
+    """
+    gain = (answers.predicted == labels).astype(float) - (than.predicted == labels)
+    if by == "loss":
+        gain = than.loss - answers.loss
+    if len(gain) < 2:
+        return False
+    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_finetune.report.progress import Progress
 from hf_finetune.training.pace import Pace
 
 
@@ -63,22 +63,19 @@ class ProgressBar(TrainerCallback):
 
     def __init__(self, best_by: str, pace: Pace | None = None) -> None:
         self._best_by, self._pace = best_by, pace
-        self._bar: tqdm[Any] | None = None
-        self._shown: dict[str, str] = {}
+        self._bar: Progress | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            self._bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="training", unit="update", dynamic_ncols=True
-            )
+            bar = Progress("training", "update", state.max_steps, done=state.global_step, says_end=False)
+            self._bar = bar.open()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._bar is not None:
-            if self._pace is not None:
-                self._bar.total = self._pace.expected(state.global_step)
-            self._bar.update(state.global_step - self._bar.n)
+            expected = None if self._pace is None else self._pace.expected(state.global_step)
+            self._bar.to(state.global_step, expected)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -86,14 +83,17 @@ class ProgressBar(TrainerCallback):
         if self._bar is None or not logs:
             return
         if "loss" in logs:
-            self._shown["loss"] = f"{logs['loss']:.3f}"
+            self._bar.show(loss=f"{logs['loss']:.3f}")
         if f"eval_{self._best_by}" in logs:
-            self._shown[f"val {self._best_by}"] = f"{logs[f'eval_{self._best_by}']:.3f}"
-        self._bar.set_postfix(self._shown)
+            self._bar.show(**{f"val_{self._best_by}": f"{logs[f'eval_{self._best_by}']:.3f}"})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away; the Trainer does not say so where training is interrupted."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -20,18 +20,24 @@ class Train(Section):
     epochs: Auto | Annotated[float, Field(gt=0)] = Field(
         default="auto", description="passes over the training rows, of the full rung"
     )
-    optimizer: Literal["adamw", "adam", "sgd", "adamw_8bit", "lion"] = "adamw"
-    learning_rate: Auto | Rate = "auto"
+    optimizer: Literal["adamw", "adam", "sgd", "adamw_8bit", "lion"] = Field(
+        default="adamw", description="adamw_8bit keeps its state in 8 bit (bitsandbytes)"
+    )
+    learning_rate: Auto | Rate = Field(default="auto", description="the highest of the schedule; lr-find measures one")
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to biases and norms")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd only")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warmup"
+    )
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: Literal["accuracy", "macro_f1", "loss"] = Field(default="accuracy", description="on validation")
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="what is multiplied in; auto: bf16 where the machine has it in hardware"
+    )
     micro_batch: Auto | Positive = Field(default="auto", description="images per forward pass and process")
     eval_batch: Auto | Positive = Field(default="auto", description="images per forward pass in evaluation")
     checkpointing: Auto | bool = Field(default="auto", description="recompute blocks in backward: less memory, slower")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,7 @@ def fit(
     model, pace = trainable.model, by_clock.pace if by_clock else None
     dataset = ShuffledUpdates(rows.train, plan.effective_batch.value, train.seed)
     best = KeepBest(judge.reduce, judge.score, train.best_by, by_clock.take if by_clock else None)
+    bar = ProgressBar(train.best_by, pace)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
@@ -133,7 +134,7 @@ def fit(
         data_collator=as_batch,
         compute_metrics=best.compute_metrics,
         preprocess_logits_for_metrics=best.reduce,
-        callbacks=[*_callbacks(train, folders, dataset, best, pace), *callbacks],
+        callbacks=[*_callbacks(train, folders, dataset, best, pace), bar, *callbacks],
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
@@ -141,7 +142,7 @@ def fit(
         optimizer = trainer.create_optimizer()
         trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
     # FSDP shards later, and its shards are other parameters.
-    with nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
+    with closing(bar), nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
         return _train(trainer, best, by_clock, folders.resume, started)
 
 
@@ -180,7 +181,6 @@ def _callbacks(
         EpochToDataset(dataset.set_epoch),
         MetricsFile(folders.metrics),
         SealCheckpoints(folders.seal),
-        ProgressBar(train.best_by, pace),
         best,
     ]
     if pace is not None:

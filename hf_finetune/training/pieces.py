@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import torch
@@ -16,10 +17,21 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def cut(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` rows, in order."""
-    count = len(batch["labels"])
-    return [{key: value[start : start + size] for key, value in batch.items()} for start in range(0, count, size)]
+def cut(batch: Batch, size: int, least: int = 1) -> list[Batch]:
+    """The batch in pieces of at most `size` rows, in order; the last may be shorter.
+
+    None has fewer than `least` where there are as many: pieces are then about equal, and may be a little larger.
+    """
+    starts = list(accumulate(_sizes(len(batch["labels"]), size, least), initial=0))
+    return [{key: value[start:end] for key, value in batch.items()} for start, end in pairwise(starts)]
+
+
+def _sizes(count: int, size: int, least: int) -> list[int]:
+    pieces = -(-count // size)
+    if count - (pieces - 1) * size >= min(least, count):
+        return [size] * (pieces - 1) + [count - (pieces - 1) * size]
+    pieces = max(1, min(pieces, count // least))
+    return [count // pieces + (number < count % pieces) for number in range(pieces)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,11 +16,12 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
 from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
@@ -29,6 +30,7 @@ from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
 from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.pieces import cut, forward_in_pieces, free_cached_memory, is_out_of_memory
+from hf_finetune.training.whole_weights import check_read, save_whole
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,18 @@ class UpdateTrainer(Trainer):
         known = grad_norm if grad_norm is not None or self._is_fsdp else self._norm
         return super()._get_grad_norm(model, grad_norm=known)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """The Trainer's for adapters; a whole model so that `_load_best_model` and a resumed run find all of it."""
+        if not isinstance(self.model, PreTrainedModel):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            save_whole(self.model, Path(output_dir or str(self.args.output_dir)), state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Weights that a checkpoint did not hold are an error, and not a line in the log."""
+        if isinstance(self.model, PreTrainedModel):
+            check_read(self.model, load_result.missing_keys)
+
     def drop_graph(self) -> bool:
         """Give back the memory of what was captured, if anything was; whether so."""
         return self._captured is not None and self._captured.drop()
@@ -136,6 +150,11 @@ class UpdateTrainer(Trainer):
         if self._cuda_graphs and not self._is_fsdp and self._captured is None:
             self._captured = CapturedPieces(functools.partial(self._loss, model), model)
 
+    @property
+    def _least_piece(self) -> int:
+        """Images in a piece: the statistics of a single one say nothing to a batch norm that trains."""
+        return 2 if self._batch_norms else 1
+
     def _gradients(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self._parameters if weight.grad is not None]
 
@@ -151,7 +170,7 @@ class UpdateTrainer(Trainer):
             self._captured.begin_update()
         statistics = self._running_statistics()
         try:
-            for piece in cut(inputs, self.micro_batch):
+            for piece in cut(inputs, self.micro_batch, self._least_piece):
                 total += self._take(model, piece, normaliser)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._is_fsdp:
@@ -182,13 +201,15 @@ class UpdateTrainer(Trainer):
         return [(buffer, buffer.clone()) for norm in self._batch_norms for buffer in norm.buffers(recurse=False)]
 
     def _shrink(self) -> None:
-        if self.micro_batch == 1:
+        least = self._least_piece
+        if self.micro_batch <= least:
+            images = "one image" if least == 1 else "two images"
             raise MachineError(
-                "Out of memory with one image at a time.",
+                f"Out of memory with {images} at a time{', and batch norms need two' * (least > 1)}.",
                 "Take a smaller backbone, adapter.kind head_only, train.checkpointing true, or close other programs.",
             )
         self.drop_graph()
-        self.micro_batch = max(1, self.micro_batch // 2)
+        self.micro_batch = max(least, self.micro_batch // 2)
         self.replays += 1
         logger.warning(
             "Out of memory: the update is replayed from its rows with micro-batch %d (effective batch unchanged).",

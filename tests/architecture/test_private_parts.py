@@ -56,7 +56,17 @@ def test_the_page_names_every_private_part_that_the_code_reaches_for() -> None:
     assert [name for name in sorted(names) if name not in PAGE] == []
 
 
-@pytest.mark.parametrize("name", ["_clip_grad_norm", "_get_grad_norm", "_prepare_inputs", "_load_best_model"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_clip_grad_norm",
+        "_get_grad_norm",
+        "_prepare_inputs",
+        "_load_best_model",
+        "_save",
+        "_issue_warnings_after_load",
+    ],
+)
 def test_the_trainer_has_its_private_methods_and_calls_those_that_are_overridden(name: str) -> None:
     from transformers import Trainer
 

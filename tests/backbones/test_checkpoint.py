@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hf_finetune.backbones.checkpoint import builtin_path, find
+from hf_finetune.backbones.checkpoint import builtin_path, find, unquantized_origin
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.errors import ModelError
@@ -163,3 +165,71 @@ def test_a_local_folder_is_found_by_its_absolute_path(tmp_path: Path, monkeypatc
     write_vit(tmp_path / "vit")
     monkeypatch.chdir(tmp_path)
     assert find(Model(name="vit")).location == str((tmp_path / "vit").resolve())
+
+
+BITSANDBYTES = {"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4"}
+ALREADY = "it cannot be trained on, predicted with or merged into as a base model"
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "wanted"),
+    [
+        # `llm_int8_skip_modules: null` is a head that was quantized, too.
+        ({**BITSANDBYTES, "load_in_8bit": True, "llm_int8_skip_modules": None}, "bitsandbytes, int8", "int8"),
+        ({**BITSANDBYTES, "load_in_4bit": True, "llm_int8_skip_modules": ["head"]}, "bitsandbytes, nf4", "nf4"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq", "int8 or nf4"),
+        ({"load_in_8bit": True}, "bitsandbytes, int8", "int8"),
+    ],
+    ids=["int8", "nf4", "gptq", "of old"],
+)
+@pytest.mark.parametrize("write", [write_vit, write_timm], ids=["transformers", "timm"])
+def test_a_base_that_is_quantized_already_is_refused_from_its_config(
+    tmp_path: Path, write: Callable[[Path], Path], config: dict[str, Any], kind: str, wanted: str
+) -> None:
+    folder = write(tmp_path / "quantized")
+    edit_config(folder, quantization_config=config)
+    error = refusal(folder)
+    assert error.message == f"model.name: {str(folder)!r} is quantized already ({kind}): {ALREADY}"
+    assert error.hint == (
+        "give the unquantized model that it was made from, as the base model; "
+        f"quantization.kind={wanted} then keeps it as small"
+    )
+    edit_config(folder, quantization_config=None)
+    read_facts(Model(name=str(folder)))
+
+
+def test_the_unquantized_base_is_named_where_config_or_card_tell_it(tmp_path: Path) -> None:
+    folder = write_vit(tmp_path / "quantized")
+    edit_config(folder, quantization_config={"load_in_8bit": True})
+    base = write_vit(tmp_path / "base")
+    for named, text in {
+        "google/vit-base-patch16-224": "the unquantized google/vit-base-patch16-224,",
+        str(base): f"the unquantized {base},",
+        "/nowhere/vit": "the unquantized /nowhere/vit, which is no folder on this machine,",
+        str(folder): "the unquantized model that it was made from,",
+    }.items():
+        edit_config(folder, _name_or_path=named)
+        assert refusal(folder).hint.startswith(f"give {text} as the base model")
+    edit_config(folder, _name_or_path="")
+    for block in ("base_model: org/vit", "base_model: [org/vit]"):
+        (folder / "README.md").write_text(f"---\n{block}\n---\n")
+        assert refusal(folder).hint.startswith("give the unquantized org/vit, as the base model")
+    assert unquantized_origin(str(folder)) == (True, "org/vit")
+    assert unquantized_origin(str(base)) == (False, None)
+    assert unquantized_origin(str(tmp_path / "absent")) == (False, None)
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantized_weights_whose_config_does_not_say_so_are_refused(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoModelForImageClassification, BitsAndBytesConfig
+
+    base = write_vit(tmp_path / "base")
+    config = BitsAndBytesConfig(load_in_8bit=kind == "int8", load_in_4bit=kind == "nf4", bnb_4bit_quant_type="nf4")
+    model = AutoModelForImageClassification.from_pretrained(base, quantization_config=config)
+    model.save_pretrained(tmp_path / "quantized")
+    write_processor(tmp_path / "quantized")
+    assert f"is quantized already (bitsandbytes, {kind})" in refusal(tmp_path / "quantized").message
+    raw = json.loads((tmp_path / "quantized" / "config.json").read_text())
+    del raw["quantization_config"]
+    (tmp_path / "quantized" / "config.json").write_text(json.dumps(raw))
+    assert "is quantized already (bitsandbytes): " in refusal(tmp_path / "quantized").message

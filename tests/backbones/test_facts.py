@@ -47,7 +47,9 @@ def test_parameters_are_those_of_the_model_with_the_asked_number_of_labels(tmp_p
     assert facts.parameters == sum(weight.numel() for weight in loaded.parameters())
     assert sum(facts.parameters_by_type.values()) == facts.parameters
     linear = [module for module in loaded.modules() if isinstance(module, nn.Linear)]
-    assert facts.quantizable_parameters == sum(module.weight.numel() for module in linear) - 3 * 64
+    widths = [wide * out for wide, out in facts.linears.values()]
+    assert sum(widths) == sum(module.weight.numel() for module in linear) - 3 * 64
+    assert (facts.fixed_linears, facts.mapped_linears) == ({}, frozenset())
 
 
 def test_facts_of_a_timm_cnn_count_convolutions_as_lora_does(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_facts_of_a_timm_cnn_count_convolutions_as_lora_does(tmp_path: Path) -> 
     assert facts.library == "timm"
     assert facts.architecture == "test_resnet"
     assert facts.head == ("timm_model.fc",)
-    assert facts.quantizable_parameters == 0
+    assert facts.linears == {}
     assert set(facts.targets) == {"conv"}
     kernel = next(name for name in facts.targets["conv"] if name.endswith("layer1.0.conv2"))
     assert facts.module_shapes[kernel][0] % 9 == 0
@@ -193,3 +195,28 @@ def test_facts_of_the_real_checkpoints(shared_data: Path, name: str, targets: di
     assert {role: len(names) for role, names in facts.targets.items()} == targets
     assert len(facts.blocks) == blocks
     assert facts.parameters == {"mobilenetv2_timm": 3_504_872}.get(name, 5_717_416)
+
+
+def test_the_operations_of_a_forward_pass_are_counted_without_weights() -> None:
+    from hf_finetune.backbones.measure import forward_flops
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, stride=4)
+            self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return self.head(self.grouped(self.patches(pixel_values)).flatten(2).mean(-1))
+
+    class Odd(Net):
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return pixel_values.numpy()
+
+    with torch.device("meta"):
+        net, odd = Net(), Odd()
+    convolutions = 2 * (8 * 3 * 4 * 4) * 49 + 2 * (8 * 3 * 3) * 49  # on 28 px
+    assert forward_flops(net, 28, 28) == convolutions + 2 * 8 * 5
+    assert forward_flops(odd, 28, 28) is None
+    assert net.training and not net.head._forward_hooks

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_finetune.machine.detect import training_device
 from tests.hub_server.repos import timm_model
 
 pytestmark = pytest.mark.e2e
@@ -230,7 +229,12 @@ def test_a_quantized_cnn_is_refused_with_the_reason(recipe: Path, tmp_path: Path
     assert "converts Linear layers only" in err
 
 
-@pytest.mark.skipif(training_device() != "cpu", reason="what this machine trains on takes any width")
-def test_nf4_on_a_cpu_needs_widths_of_whole_blocks(recipe: Path, cli: Cli) -> None:
-    err = refused(cli("train", recipe, "model.name=builtin:starter", "quantization.kind=nf4"))
-    assert "on CPUs nf4 needs Linear layers whose input width is a multiple of 64" in err
+def test_the_plan_names_the_layers_whose_widths_nf4_does_not_take(recipe: Path, cli: Cli) -> None:
+    code, _, err = cli("plan", recipe, "model.name=builtin:starter", "quantization.kind=nf4")
+    assert code == 0
+    assert (
+        "quantization.kind: nf4 leaves 30 of 36 Linear layers (66.7% of their weights) in floating point: 30 "
+        "(vit.layers.*.attention.q_proj, vit.layers.*.attention.k_proj, vit.layers.*.attention.v_proj, "
+        "vit.layers.*.attention.o_proj, vit.layers.*.mlp.fc1): nf4 takes input widths that are multiples of 64 and "
+        "output widths of 32 everywhere."
+    ) in err

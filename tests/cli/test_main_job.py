@@ -306,7 +306,7 @@ def test_the_range_test_suggests_a_rate_and_draws_a_plot(recipe: Path, tmp_path:
     plot = tmp_path / "plot.png"
     code, out, _ = cli("lr-find", recipe, "--steps", 25, "--low", "1e-5", "--plot", plot)
     assert code == 0
-    assert "planned by `learning_rate: auto`" in out
+    assert "the recipe's own: 1.00e-02\nplanned by `learning_rate: auto`: 5.00e-04\n" in out  # 1e-3 × √(16/64)
     with Image.open(plot) as image:
         assert image.width > 500
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ import pytest
 from hf_finetune.errors import MachineError
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.types import BackboneFacts, Index, Labels, Machine, Plan, Preprocess, Resize, Row
+from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize, Row
 
 PREPROCESS = Preprocess((Resize(224, 224, 3),), 224, 224, (0.5,) * 3, (0.5,) * 3, 1 / 255, 0.0, False, 3, "test")
 QKV = tuple(f"layer.{number}.qkv" for number in range(12))
@@ -24,7 +24,6 @@ FACTS = BackboneFacts(
     licence=None,
     parameters=86_000_000,
     parameters_by_type={"Linear": 85_000_000},
-    quantizable_parameters=85_000_000,
     head=("classifier",),
     head_in_features=768,
     blocks=tuple(f"layer.{number}" for number in range(12)),
@@ -33,6 +32,9 @@ FACTS = BackboneFacts(
     targets={"attention": QKV},
     excluded={},
     module_shapes=dict.fromkeys(QKV, (768, 2304)),
+    linears=dict.fromkeys((f"layer.{number}" for number in range(48)), (768, 2304)),
+    fixed_linears={},
+    mapped_linears=frozenset(),
     saved_bytes_per_image=150_000_000,
 )
 CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, "Linux")
@@ -83,6 +85,16 @@ def test_what_cannot_fit_is_refused_with_remedies() -> None:
         plan_of({}, replace(GPU, device_memory_bytes=100 * 10**6))
     assert "Even one image at a time needs about" in str(caught.value)
     assert "quantization.kind int8 or nf4" in str(caught.value)
+
+
+def test_dora_on_int8_is_refused_on_cpus_alone() -> None:
+    recipe = {"adapter": {"dora": True}, "quantization": {"kind": "int8"}}
+    with pytest.raises(MachineError) as caught:
+        plan_of(recipe)
+    assert "cannot compute DoRA on int8 layers a second time" in str(caught.value)
+    plan_of(recipe, GPU)
+    for other in ({"quantization": {"kind": "nf4"}}, {"adapter": {"dora": False}}):
+        plan_of({**recipe, **other})
 
 
 def test_quantized_weights_count_less() -> None:
@@ -149,8 +161,8 @@ def test_the_auto_rate_names_its_source() -> None:
 
 def test_every_decision_has_a_reason() -> None:
     plan = plan_of({})
-    decisions = {name: value for name, value in vars(plan).items() if name not in ("memory_bytes", "memory_note")}
-    assert all(decision.reason for decision in decisions.values())
+    decisions = [value for value in vars(plan).values() if isinstance(value, Decision)]
+    assert len(decisions) > 15 and all(decision.reason for decision in decisions)
     assert "coarse" in plan.memory_note
 
 
@@ -165,3 +177,35 @@ def test_fp16_without_cuda_and_checkpointing_without_support_are_refused() -> No
 def test_planning_imports_no_torch() -> None:
     code = "import sys, hf_finetune.plan.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("rows", "micro", "pieces"), [(47, 24, 2), (31, 31, 1), (33, 17, 2), (60, 30, 2), (53, 27, 2)])
+def test_pieces_need_not_divide_the_update(rows: int, micro: int, pieces: int) -> None:
+    plan = plan_of({"train": {"effective_batch_size": 64}}, rows=rows)
+    assert (plan.effective_batch.value, plan.micro_batch.value, plan.accumulation.value) == (rows, micro, pieces)
+
+
+@pytest.mark.parametrize("rows", [32, 47, 48, 64])
+def test_every_memory_gives_pieces_that_fit(rows: int) -> None:
+    for megabytes in range(400, 16_000, 300):
+        machine = replace(GPU, device_memory_bytes=megabytes * 10**6)
+        plan = plan_of({"train": {"effective_batch_size": 64, "checkpointing": False}}, machine, rows=rows)
+        assert sum(plan.memory_bytes.values()) <= megabytes * 10**6
+        assert (plan.accumulation.value - 1) * plan.micro_batch.value < rows
+        if rows in (32, 64):  # all alike
+            assert rows % plan.micro_batch.value == 0
+
+
+def test_batch_norms_that_train_never_see_one_image() -> None:
+    facts = replace(FACTS, batch_norms=12)
+    full: dict[str, object] = {"adapter": {"kind": "full"}}
+    tight = replace(GPU, device_memory_bytes=int(1.9e9))
+    sizes = [plan_of(full, tight, each, rows=47).micro_batch.value for each in (FACTS, facts)]
+    assert sizes[0] >= 1 and sizes[1] >= 2
+    with pytest.raises(MachineError, match="Even 2 images at a time, for its batch norms, need about"):
+        plan_of(full, replace(GPU, device_memory_bytes=10**9), facts)
+    few: list[dict[str, object]] = [{"train": {"micro_batch": 1}}, {"train": {"effective_batch_size": 1}}]
+    for recipe in few:
+        with pytest.raises(MachineError, match=r"adapter\.kind full trains the 12 batch norms of ViT"):
+            plan_of({**full, **recipe}, GPU, facts)
+        assert plan_of(recipe, GPU, facts).micro_batch.value == 1  # LoRA leaves them as they are

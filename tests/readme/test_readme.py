@@ -21,9 +21,9 @@ ELSEWHERE = {
     "python -m venv .venv": "as above",
     "source .venv/bin/activate": "as above",
     "pip install -e .": "as above",
-    "hf-finetune train recipes/beans.yaml data.name=photos/ output.dir=runs/photos budget.time=5m": "needs Hub "
-    "weights; every recipe is planned in tests/recipes, and the tutorial's folder of photos is trained on beside this",
-    "hf-finetune plan recipes/beans.yaml": "planned against a Hub on loopback in tests/recipes",
+    "hf-finetune train photos/": "needs Hub weights; trained against a Hub on loopback in tests/cli/test_from_data.py",
+    "hf-finetune plan photos/": "as above",
+    "hf-finetune train photos/ model.name=facebook/dinov2-small budget.time=5m": "as above",
 }
 RUN = [command for command in commands(PAGE) if command not in ELSEWHERE]
 

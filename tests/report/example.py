@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.report.fields import DataFields, MachineFields, ModelFields, PeakFields
+from hf_finetune.report.fields import DataFields, MachineFields, ModelFields, PeakFields, RunReport
 from hf_finetune.run.folder import plan_as_dict
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import Candidate, Decision, Note, Plan, RunReport
+from hf_finetune.types import Candidate, Decision, Note, Plan
 
 TRASHNET = ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
 AWKWARD = [

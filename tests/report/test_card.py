@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +124,33 @@ def test_a_built_in_base_is_said_to_travel_along() -> None:
 def test_the_card_prints_the_stock_snippet_word_for_word() -> None:
     report = example(**HUB)
     assert f"```python\n{stock_snippet(report)}" in model_card(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "merged", "names"),
+    [
+        ({}, False, ["transformers", "torch", "pillow", "peft", "timm"]),
+        ({}, True, ["transformers", "torch", "pillow", "timm"]),
+        (
+            {"overrides": ("quantization.kind=int8",), "quantization_config": INT8},
+            False,
+            ["transformers", "torch", "pillow", "peft", "timm", "bitsandbytes", "accelerate"],
+        ),
+        (
+            {"overrides": ("quantization.kind=int8",), "quantization_config": INT8},
+            True,
+            ["transformers", "torch", "pillow", "timm"],
+        ),
+    ],
+)
+def test_the_card_says_what_its_lines_need(options: dict[str, Any], merged: bool, names: list[str]) -> None:
+    text = model_card(example(**options), merged=merged)
+    (line,) = re.findall(r"^pip install (.*)$", text, re.MULTILINE)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    bounds = [each for name in names for each in project["dependencies"] if each.startswith(f"{name}>=")]
+    assert shlex.split(line) == bounds
+    assert len(bounds) == len(names)
+    assert "These lines need transformers 5" in text
 
 
 def test_awkward_class_names_are_shown_letter_for_letter_and_long_ones_cut() -> None:

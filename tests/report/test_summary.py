@@ -40,8 +40,8 @@ def test_neither_text_holds_control_or_colour_codes() -> None:
     assert re.search(r"[^\n -~]", re.sub(r"[×√–]", "", text)) is None
 
 
-@pytest.mark.parametrize(("columns", "expected"), [("20", 60), ("80", 80), ("400", 120)])
-def test_the_terminals_width_is_kept_between_60_and_120(
+@pytest.mark.parametrize(("columns", "expected"), [("20", 40), ("80", 80), ("400", 120)])
+def test_the_terminals_width_is_kept_between_40_and_120(
     monkeypatch: pytest.MonkeyPatch, columns: str, expected: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -129,3 +129,20 @@ def test_rendering_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_before_a_run_five_rows_are_shown_and_how_to_see_the_others() -> None:
+    timed = replace(plan(), seconds={"probe": 4.2, "rest": 15.0})
+    text = render_plan(timed, width=80, brief=True)
+    names = [line.split()[0] for line in text.splitlines() if line and not line.startswith(" ")]
+    assert names[0] == "setting"
+    assert len(names[1:-1]) == 5 and {"device", "rungs", "memory"} < set(names)
+    assert "more settings: `hf-finetune plan`, or plan.json in the run folder.\n" in text
+    assert int(names[-1]) + 3 == sum(isinstance(each, Decision) for each in vars(plan()).values())
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_on_forty_columns_reasons_stand_below_their_settings(brief: bool) -> None:
+    text = render_plan(plan(), width=40, brief=brief)
+    assert max(columns_of(line) for line in text.splitlines()) <= 40
+    assert "\nmemory  " in text and "\nrungs  " in text

@@ -48,6 +48,9 @@ def test_a_run_becomes_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"{tmp_path / 'whole'}  ")
     assert out[1].startswith("Logits differ from the result's by at most ")
+    written = [file for folder in (run, tmp_path / "whole") for file in folder.rglob("*") if file.is_file()]
+    (plain := tmp_path / "plain").touch()
+    assert {file.stat().st_mode for file in written} == {plain.stat().st_mode}  # the umask's, for weights too
     (run / "adapter").rename(tmp_path / "gone")
     for image, prediction in zip(images, expected, strict=True):
         answer = stock_answers(image, [tmp_path / "whole"], tmp_path)[str(tmp_path / "whole")]["pipeline"]

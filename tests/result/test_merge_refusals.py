@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from hf_finetune import load
 from hf_finetune.adapters import Full, Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.load import load_backbone
-from hf_finetune.errors import AdapterError, MachineError
+from hf_finetune.errors import AdapterError, MachineError, ModelError
 from hf_finetune.result.manifest import read_manifest
 from hf_finetune.result.merge import write_merged
 from hf_finetune.result.save import stage
 from hf_finetune.types import Labels
-from tests.backbones.small import write_vit
+from tests.backbones.small import edit_config, write_vit
 from tests.matrix.architectures import write_timm, write_transformers
 from tests.result.results import LABELS, save_result
 
@@ -172,3 +174,16 @@ def test_a_full_disk_is_said(result: Path, tmp_path: Path) -> None:
     assert "nothing half-written was left" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(target.parent.iterdir()) == []
+
+
+def test_a_base_that_is_quantized_already_is_refused_by_that_name(result: Path, tmp_path: Path) -> None:
+    """And not as one that holds other weights, whose remedy would be to give the right base."""
+    base = write_vit(tmp_path / "quantized")
+    edit_config(base, quantization_config={"load_in_8bit": True}, _name_or_path="org/vit")
+    whole = tmp_path / "whole"
+    for verb in (partial(write_merged, result, whole), partial(load, result)):
+        with pytest.raises(ModelError) as raised:
+            verb(base=str(base))
+        assert f"{str(base)!r} is quantized already (bitsandbytes, int8)" in raised.value.message
+        assert "give the unquantized org/vit, as the base model" in raised.value.hint
+    assert not whole.exists()

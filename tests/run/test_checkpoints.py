@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hf_finetune.run.checkpoints import is_whole, newest_whole, seal
 
@@ -56,3 +59,18 @@ def test_every_kind_of_damage_breaks_the_seal(tmp_path: Path, name: str, damage:
         file.write_bytes(content[:-1] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
     assert not is_whole(path)
     assert newest_whole(tmp_path) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_what_a_library_wrote_for_its_owner_alone_follows_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        path = checkpoint(tmp_path, 1, sealed=False)
+        save_file({"a": np.zeros(2)}, path / "model.safetensors")
+        assert (path / "model.safetensors").stat().st_mode & 0o777 == 0o600  # else this test shows nothing
+        seal(path)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.rglob("*") if file.is_file()} == {mode}
+    assert is_whole(path)

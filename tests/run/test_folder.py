@@ -37,7 +37,8 @@ def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
         claim(recipe_in(tmp_path / "run", epochs=3, seed=1))
     assert str(caught.value) == (
         f"output.dir: {tmp_path / 'run'} holds another run; different there: train.epochs (2.0, now 3.0), "
-        "train.seed (0, now 1).\n  Choose another output.dir, or remove that folder."
+        "train.seed (0, now 1).\n  Choose another output.dir. Or: --number takes the next free name, --overwrite "
+        "begins anew there (in a recipe: output.existing)."
     )
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,9 +22,10 @@ from hf_finetune.ladder.pacing import (
     Turn,
 )
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.training.best import is_better
+from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.pace import Pace
-from hf_finetune.types import Decision, Plan
+from hf_finetune.types import Answers, Decision, Plan
+from hf_finetune.units import parse_seconds
 from tests.training.rows import tiny_plan
 
 
@@ -178,7 +180,31 @@ def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureF
     with caplog.at_level("INFO", logger="hf_finetune.ladder.pacing"):
         assert after.full(lambda _: 0.3, 0) is not None  # 333 updates
         assert after.full(lambda _: 0.4, 0) is None
-    assert [record.getMessage() for record in caplog.records] == ["full: 1 min 40 s are left, too few; not run"]
+    # 2.5 s at the end, 40 s of cached and four passes of full at .4 s, 162.5 s in all; and some more than that.
+    said = "full: 1 min 40 s are left, too few; not run (budget.time=4m would do)"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize("rows", [60, 400, 3200])
+@pytest.mark.parametrize("image_s", [0.002, 0.02, 0.2])
+@pytest.mark.parametrize("spent_s", [5.0, 40.0])
+def test_the_budget_that_is_named_would_do(rows: int, image_s: float, spent_s: float) -> None:
+    """Followed, it gives the rung its turn, behind the one before it; also where nothing could be measured."""
+
+    def not_run(seconds: float) -> dict[str, str]:
+        now = [spent_s]
+        each = TimeSharing(plan(), load_recipe({}), rows, TimeLeft(seconds, lambda: now[0], 1.0, 20))
+        each.note_pass(image_s)
+        update_s = 2.5 * 32 * image_s
+        turn = each.cached(lambda keep: keep * update_s / 2, lambda keep: keep * update_s, 10)
+        now[0] += turn.pace.seconds if turn is not None and turn.pace is not None and turn.pace.seconds else 0.0
+        each.full(lambda keep: keep * update_s, 20)
+        return each.would_do
+
+    assert ("cached" in not_run(spent_s + 4)) is (rows > 60)  # 30 passes over 60 images are too few updates
+    for seconds in (spent_s - 2, spent_s + 8, spent_s + 60, spent_s + 600):
+        for rung, budget in not_run(seconds).items():
+            assert rung not in not_run(parse_seconds(budget)), (rung, seconds, budget)
 
 
 def test_a_head_that_needs_more_patches_gets_them_however_short_the_time() -> None:
@@ -229,3 +255,17 @@ def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, upd
     alone = sharing(1e6, plan(("probe", "cached")), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
     assert alone is not None and alone.pace is not None
     assert alone.pace.steps == 2 * updates
+
+
+def test_one_image_more_of_a_few_is_luck() -> None:
+    labels = np.zeros(8, dtype=np.int64)
+
+    def answers(right: int, loss: float = 1.0) -> Answers:
+        top = np.array([[0, 1]] * right + [[1, 0]] * (8 - right))
+        return Answers(top, np.full(8, 0.9), np.full(8, loss) + np.arange(8) / 10)
+
+    assert not is_more_than_luck(answers(8), answers(7), labels, "accuracy")
+    assert is_more_than_luck(answers(8), answers(6), labels, "accuracy")
+    assert not is_more_than_luck(answers(7, 0.5), answers(7), labels, "accuracy")
+    assert is_more_than_luck(answers(7, 0.5), answers(7), labels, "loss")
+    assert not is_more_than_luck(answers(8, 0.9), answers(6, 0.8), labels, "loss")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,16 +51,22 @@ class Start:
 
 
 def read_start(
-    fetched: Fetched, facts: BackboneFacts, names: Names, labels: Sequence[str], fingerprint: str | None
+    fetched: Fetched,
+    facts: BackboneFacts,
+    names: Names,
+    labels: Sequence[str],
+    fingerprint: str | None,
+    origin_of: Callable[[str], tuple[bool, str | None]] = lambda _: (False, None),
 ) -> Start:
     """Read an adapter's files against this backbone and these labels; no weights yet.
 
-    `fingerprint` of the base's weights, where the adapter carries one, decides instead of the base's name. Raises
-    AdapterError where the adapter cannot be the start.
+    `fingerprint` of the base's weights, where the adapter carries one, decides instead of the base's name. `origin_of`
+    says of a model's name whether it is quantized already, and what it was made from. Raises AdapterError where the
+    adapter cannot be the start.
     """
     layout = read_layout(fetched, facts, names)
     if fingerprint is None:
-        _check_name(fetched, layout, facts)
+        _check_name(fetched, layout, facts, origin_of)
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS):
         digest.update(hashlib.sha256((fetched.folder / name).read_bytes()).digest())
@@ -69,12 +75,27 @@ def read_start(
     return Start(fetched, layout, digest.hexdigest(), fingerprint, kept, note or "its labels are the run's")
 
 
-def _check_name(fetched: Fetched, layout: Layout, facts: BackboneFacts) -> None:
+def _check_name(
+    fetched: Fetched, layout: Layout, facts: BackboneFacts, origin_of: Callable[[str], tuple[bool, str | None]]
+) -> None:
     """Shapes of two sizes of training of one architecture are the same; the adapter of one is noise on the other."""
     there = layout.base
     known = there is not None and _HUB_ID.fullmatch(there) and not Path(there).exists()
     if known and facts.commit is not None:
         if str(there).casefold() != facts.name.casefold():
+            quantized, origin = origin_of(str(there))
+            if origin is not None and origin.casefold() == facts.name.casefold():
+                logger.info("adapter.from: %s was trained on %s, which is %s quantized.", fetched.name, there, origin)
+                return
+            if quantized:
+                raise AdapterError(
+                    f"adapter.from: {fetched.name!r} was trained on {there!r}, but model.name is {facts.name!r}, and "
+                    f"{there!r} cannot be: it is quantized already",
+                    f"set model.name={origin}"
+                    if origin
+                    else "give the unquantized model that it was made from as "
+                    "model.name, and as base_model_name_or_path in a copy of the adapter",
+                )
             raise AdapterError(
                 f"adapter.from: {fetched.name!r} was trained on {there!r}, but model.name is {facts.name!r}",
                 f"set model.name={there}; where both are the same weights, change base_model_name_or_path in a copy of "

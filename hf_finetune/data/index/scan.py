@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index import duplicates, labels, splits
+from hf_finetune.data.index import duplicates, label_values, labels, splits
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
     HUB_ID,
+    TABLE_FIELDS,
     TABLE_SUFFIXES,
     looks_like_path,
     missing_path_hint,
     refuse_unused,
 )
-from hf_finetune.data.sources.source import Source, SourceRow, count
+from hf_finetune.data.sources.source import Source, SourceRow, count, listing
+from hf_finetune.data.sources.split_names import read_splits
 from hf_finetune.errors import DataError
 from hf_finetune.types import SPLITS, Index, Labels, Note, Rejected, Row, Split, is_builtin
 
@@ -58,6 +60,12 @@ def index_of(data: Any, config: Data, *, seed: int) -> Index:
     return build_index(read_datasets(data, config), config, seed=seed)
 
 
+def is_on_the_hub(name: str) -> bool:
+    """Whether `data.name` can only be meant as a dataset of the Hub: nothing of that name is on this machine."""
+    path = Path(name).expanduser()
+    return not is_builtin(name) and not path.exists() and not looks_like_path(name) and bool(HUB_ID.fullmatch(name))
+
+
 def scan_split(config: Data, split: Split, classes: Collection[str] = ()) -> Index:
     """Only the rows to score: the dataset's own `split`, or all of a dataset that knows no splits.
 
@@ -66,7 +74,7 @@ def scan_split(config: Data, split: Split, classes: Collection[str] = ()) -> Ind
     """
     source = _source_to_score(config, classes)
     own = splits.find(source, config, split)
-    return _index_of(source, {split: source.splits[own]}, own, split, config)
+    return _index_of(source, _settled({split: source.splits[own]}, source, config), own, split, config)
 
 
 def scan_named(
@@ -81,16 +89,22 @@ def scan_named(
     source = _source(config)
     given, _ = splits.assign(source, config)
     own = given["train"] if only else given.get(split, given["train"])
-    there = source.splits[own]
-    new = [row.name for row in there if row.name not in wanted and row.name not in others]
-    out = [] if only else [row.name for row in there if row.name not in wanted and row.name in others]
-    kept = [row for row in there if row.name in wanted or not (only or row.name in others)]
     found: dict[Split, list[SourceRow]] = {each: source.splits[name] for each, name in given.items()}
     for each in SPLITS[1:]:  # as a run does, so that its decoded images are found again
         if found.get(each) and all(is_missing(row.label) for row in found[each]):
             del found[each]
+    found = _settled(found, source, config)
+    there = next((rows for each, rows in found.items() if given[each] == own), source.splits[own])
+    new = [row.name for row in there if row.name not in wanted and row.name not in others]
+    out = [] if only else [row.name for row in there if row.name not in wanted and row.name in others]
+    kept = [row for row in there if row.name in wanted or not (only or row.name in others)]
     index = _index_of(source, {split: kept}, own, split, config, wanted if only else None)
     return replace(index, revision=_revision(source, found)), new, out
+
+
+def _settled(found: dict[Split, list[SourceRow]], source: Source, config: Data) -> dict[Split, list[SourceRow]]:
+    """The rows to score with the labels that are meant; whether numbers are classes was settled before training."""
+    return label_values.settle(found, source, config.model_copy(update={"label_type": "classes"}))[0]
 
 
 def _index_of(
@@ -128,7 +142,7 @@ def _index_of(
 
 def _source_to_score(config: Data, classes: Collection[str]) -> Source:
     """As `_source`; a folder with the images of one class is enough, since no classes are told apart."""
-    from hf_finetune.data.sources.one_class import read_one_class
+    from hf_finetune.data.sources.folders.one_class import read_one_class
 
     path = Path(config.name).expanduser()
     return (read_one_class(path, config, classes) if path.is_dir() else None) or _source(config)
@@ -149,6 +163,8 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
         if row.split in own_to_split or row.split not in source.splits  # of an unknown split: counted with train
     ]
     _refuse_empty(source, found, rejected)
+    found, label_notes = label_values.settle(found, source, config)
+    notes += label_notes
     names, rows, unlabelled = labels.encode(found, source.label_names)
     rejected += unlabelled
     _refuse_bad_share(source, rows, rejected, config)
@@ -167,6 +183,8 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
         rejected=tuple(rejected),
         notes=(*notes, *leaks, *cut_notes),
         reader=source.reader,
+        layout=source.layout,
+        own_names={split: given[split] for split in found} if source.has_splits else {},
     )
 
 
@@ -202,7 +220,7 @@ def _source(config: Data) -> Source:
 
         if name != NAME:
             raise DataError(f"data.name: {NAME} is the one built-in dataset, found {name}", "did you mean it?")
-        refuse_unused(config, NAME, "revision", "config", "image_column", "label_column")
+        refuse_unused(config, NAME, "revision", "config", "class_level", *TABLE_FIELDS)
         return read_digits()
     path = Path(name).expanduser()
     try:
@@ -210,12 +228,12 @@ def _source(config: Data) -> Source:
     except OSError as error:
         raise DataError(f"data.name: {path} cannot be read: {error.strerror}", "check its permissions") from error
     if is_folder:
-        from hf_finetune.data.sources.folder import read_folder
+        from hf_finetune.data.sources.folders.folder import read_folder
 
         return read_folder(path, config)
     if is_file:
         return _file_source(path, config)
-    if looks_like_path(name) or not HUB_ID.fullmatch(name):
+    if not is_on_the_hub(name):
         raise DataError(
             f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", missing_path_hint(path)
         )
@@ -236,14 +254,38 @@ def _file_source(path: Path, config: Data) -> Source:
             f"data.name: a table file ending in {', '.join(TABLE_SUFFIXES)} is expected, found {path}",
             "give the folder that holds the class folders, or a table with an image column and a label column",
         )
-    refuse_unused(config, str(path), "revision", "config")
+    refuse_unused(config, str(path), "revision", "config", "class_level")
+    name, path = str(path), path.absolute()
+    beside = _splits_beside(path)
     if suffix == ".parquet":
-        from hf_finetune.data.sources.parquet import read_parquet
+        from hf_finetune.data.sources.card_facts import card_classes
+        from hf_finetune.data.sources.parquet import holds_images, read_parquet
 
-        return read_parquet({"train": [path]}, path.absolute().parent, config, name=str(path), has_splits=False)
-    from hf_finetune.data.sources.table import read_tables
+        if holds_images(path):
+            classes = card_classes(path.parent, config.config or "default")
+            source = read_parquet(
+                {"train": [path]}, path.parent, config, name=name, has_splits=False, class_lists=classes
+            )
+            return replace(source, notes=(*source.notes, *beside))
+    from hf_finetune.data.sources.tables.rows import open_table, read_tables
 
-    return read_tables([(path.absolute(), None)], path.absolute().parent, config, name=str(path))
+    source = read_tables([(open_table(path, config), None)], path.parent, config, name=name)
+    return replace(source, notes=(*source.notes, *(() if source.has_splits else beside)))
+
+
+def _splits_beside(path: Path) -> list[Note]:
+    """A note on the tables that read like the other splits of this one."""
+    siblings = [each for each in path.parent.iterdir() if each.suffix.lower() == path.suffix.lower()]
+    reads = read_splits(sorted(each.stem for each in siblings))
+    others = [f"{stem}{path.suffix}" for stem, split in reads.items() if split != "train" and stem != path.stem]
+    if reads.get(path.stem) != "train" or not others:
+        return []
+    return [
+        Note(
+            "tables beside this one read like its splits and are not used; their folder as data.name reads them all",
+            listing(others),
+        )
+    ]
 
 
 def _unlabelled(split: Split, own: str, size: int, config: Data) -> Note:

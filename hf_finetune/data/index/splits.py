@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Literal
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index.labels import Labelled
-from hf_finetune.data.sources.naming import ALIASES, split_of
 from hf_finetune.data.sources.source import Source, count, listing
+from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import SPLITS, Labels, Note, Split
 
@@ -29,10 +30,19 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
         "test": config.test_split,
     }
     given: dict[Split, str] = {}
+    left_out = source.left_out
+    asked_out = [name for name in config.ignore_splits if not any(is_meant(own, [name]) for own in left_out)]
+    ignored = [_own_name(name, "ignore", source) for name in asked_out]
     for split in SPLITS:
         wanted = asked[split]
         if wanted is None:
             continue
+        if is_meant(wanted, config.ignore_splits):
+            raise DataError(
+                f"data.ignore_splits: splits that no other key names are expected, found {wanted!r}, which "
+                f"data.{split}_split names",
+                "take it out of one of the two",
+            )
         own = _own_name(wanted, split, source)
         for other, taken in given.items():
             if taken == own:
@@ -44,7 +54,8 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
     for split in SPLITS:
         if split in given:
             continue
-        free = [name for name in source.splits if name not in given.values() and split_of(name) == split]
+        taken = (*given.values(), *ignored)
+        free = [name for name, its in read_splits(source.splits).items() if its == split and name not in taken]
         if len(free) > 1:
             raise DataError(
                 f"data.{split}_split: one split called {' or '.join(ALIASES[split][:3])} is expected in {source.name}, "
@@ -58,8 +69,10 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
             f"data.train_split: a training split is expected in {source.name}, found {_splits_text(source)}",
             "set data.train_split to the split to train on",
         )
+    sizes = {name: len(rows) for name, rows in source.splits.items() if name not in given.values()} | dict(left_out)
     unused = [
-        f"{name} ({count(len(rows), 'row')})" for name, rows in source.splits.items() if name not in given.values()
+        f"{name} ({count(size, 'row')})" + (", by data.ignore_splits" if name in (*ignored, *left_out) else "")
+        for name, size in sizes.items()
     ]
     in_order: dict[Split, str] = {split: given[split] for split in SPLITS if split in given}
     return in_order, [Note("splits not used", listing(unused))] if unused else []
@@ -72,7 +85,7 @@ def find(source: Source, config: Data, split: Split) -> str:
         return next(iter(source.splits))
     if wanted is not None:
         return _own_name(wanted, split, source)
-    usual = [name for name in source.splits if split_of(name) == split]
+    usual = [name for name, its in read_splits(source.splits).items() if its == split]
     if len(usual) != 1:
         raise DataError(
             f"data.{split}_split: one {split} split is expected in {source.name}, found {_splits_text(source)}",
@@ -81,14 +94,21 @@ def find(source: Source, config: Data, split: Split) -> str:
     return usual[0]
 
 
-def _own_name(wanted: str, split: Split, source: Source) -> str:
+def _own_name(wanted: str, split: Split | Literal["ignore"], source: Source) -> str:
+    """The dataset's own name of what a recipe calls a split. Raises DataError."""
     if wanted in source.splits:
         return wanted
-    alike = [name for name in source.splits if name.casefold() == wanted.casefold()]
-    meant = [name for name in source.splits if split_of(wanted) is not None and split_of(name) == split_of(wanted)]
+    reads = read_splits(source.splits)
+    alike = [name for name in source.splits if name.casefold().strip() == wanted.casefold().strip()]
+    meant = [name for name, its in reads.items() if its == split_of(wanted)]
     for found in (alike, meant):  # `val` also means a split that is called `validation`
         if len(found) == 1:
             return found[0]
+    if split == "ignore":
+        raise DataError(
+            f"data.ignore_splits: {source.name} has no split {wanted!r}, found {_splits_text(source)}",
+            "name some of these, or leave data.ignore_splits out",
+        )
     raise DataError(
         f"data.{split}_split: {source.name} has no split {wanted!r}, found {_splits_text(source)}",
         f"set data.{split}_split to one of these" + ("" if split == "train" else ", or to null"),
@@ -135,7 +155,8 @@ def cut(
             raise DataError(
                 f"data.{split}_share: {split} must be cut from train, found no class that can spare a row "
                 f"({count(len(rows), 'row')} of {count(len(sizes), 'class', 'classes')})",
-                f"add images, name a given split in data.{split}_split, or set data.{split}_share to 0",
+                f"add images, or name a given split in data.{split}_split"
+                + (", or set data.test_share to 0" if split == "test" else ""),
             )
         side.update(dict.fromkeys(taken, split))
         reached = {class_of[number] for number in taken}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,13 @@ def name_below(root: str, file: str) -> str:
 
 
 def raw_label(value: Any) -> RawLabel:
-    """A cell as a raw label: text and whole numbers as they are, anything else (true, 1.5) by its text."""
+    """A cell as a raw label: text and whole numbers (2.0, too) as they are, nothing for NaN, else its text."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -1,13 +1,19 @@
-"""Finds the image, label and split columns of a table: by type first, then by the names that are usual."""
+"""Finds the image, label and split columns of a table: by type first, then by the names that are usual.
+
+Of a split column the values are looked at too; labels are judged by `index.label_values`, once they are read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hf_finetune.data.config import Data
+from hf_finetune.data.sources.source import listing
+from hf_finetune.data.sources.split_names import read_splits
 from hf_finetune.errors import DataError
+from hf_finetune.types import Note
 
 IMAGE_NAMES = (
     "image",
@@ -28,44 +34,98 @@ IMAGE_NAMES = (
 )
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "fine_label", "label_name", "species",
                "breed", "y")  # fmt: skip
+SPLIT_NAMES = ("split", "splits", "set", "subset", "partition", "phase", "usage", "fold", "data_split", "dataset_split",
+               "split_name")  # fmt: skip
+INDEX_NAMES = ("", "index", "id", "idx", "row", "unnamed: 0", "__index_level_0__")  # as pandas writes its row numbers
 
-Kind = Literal["image", "path", "class", "text", "whole", "other"]
+Kind = Literal["image", "path", "class", "text", "whole", "number", "other"]
+Values = Callable[[str], Iterable[object]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns to use."""
+    """The names of the columns to use; `label` is None where a table that is not for training has none."""
 
     image: str
-    label: str
+    label: str | None
     split: str | None
+    notes: tuple[Note, ...] = ()
+
+    def described(self) -> str:
+        """`images from path, labels from class, splits from set`."""
+        texts = [f"images from {self.image!r}", f"labels from {self.label!r}" if self.label else "no labels"]
+        return ", ".join([*texts, f"splits from {self.split!r}"] if self.split else texts)
 
 
-def find(kinds: Mapping[str, Kind], config: Data, source: str) -> Columns:
+def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *, needs_label: bool = True) -> Columns:
     """Chooses columns by `kinds`: image (encoded bytes), path (text that names image files), class (a ClassLabel).
 
-    Raises DataError where a named column is missing, or where none or several could be meant.
+    `values` gives the distinct values of a column of text or whole numbers. Raises DataError where a named column is
+    missing, or where none or several could be meant; with `needs_label=False` a table may have no label at all.
     """
-    split = next((name for name in kinds if name.casefold() == "split" and name != config.label_column), None)
-    image = config.image_column or _image(kinds, source)
-    if image not in kinds:
-        raise _missing("image_column", image, kinds, source)
+    split, notes = _split(kinds, config, source, values)
+    image = _named("image_column", config.image_column, kinds, source) or _image(kinds, source)
     if kinds[image] not in ("image", "path", "text"):
         raise DataError(
             f"data.image_column: encoded images or paths are expected in column {image!r} of {source}, found "
             f"{_described(kinds)}",
             "set data.image_column to the column that holds them",
         )
-    label = config.label_column or _label(kinds, {image, split}, source)
-    if label not in kinds:
-        raise _missing("label_column", label, kinds, source)
+    free = {name: kind for name, kind in kinds.items() if name not in (image, split)}
+    if not needs_label and not any(kind in ("class", "text", "whole", "number") for kind in free.values()):
+        return Columns(image, None, split, notes)
+    label = _named("label_column", config.label_column, kinds, source) or _label(kinds, free, source)
     if label == image or kinds[label] in ("image", "other"):
         raise DataError(
             f"data.label_column: class names or whole numbers are expected in column {label!r} of {source}, found "
             f"{_described(kinds)}",
             "set data.label_column to the column that holds them",
         )
-    return Columns(image, label, split)
+    return Columns(image, label, split, notes)
+
+
+def is_usual_label(name: str) -> bool:
+    """Whether a column is called as label columns usually are."""
+    return _plain(name) in LABEL_NAMES
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _named(field: str, wanted: str | None, kinds: Mapping[str, Kind], source: str) -> str | None:
+    """The column that the recipe names, blanks around it aside; None where it names none. Raises DataError."""
+    if wanted is None or wanted in kinds:
+        return wanted
+    found = next((name for name in kinds if name.strip() == wanted.strip()), None)
+    if found is None:
+        raise _missing(field, wanted, kinds, source)
+    return found
+
+
+def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values) -> tuple[str | None, tuple[Note, ...]]:
+    """The column that names each row's split, and a note on one that may be meant and does not read so."""
+    if (named := _named("split_column", config.split_column, kinds, source)) is not None:
+        return named, ()
+    taken = (config.label_column, config.image_column)
+    usual = [name for name, kind in kinds.items() if _plain(name) in SPLIT_NAMES and name not in taken]
+    usual = [name for name in usual if kinds[name] in ("text", "whole", "class")]
+    if own := next((name for name in usual if _plain(name) == "split"), None):
+        return own, ()
+    found = {name: [str(value).strip() for value in values(name) if value is not None] for name in usual}
+    reading = [name for name, its in found.items() if "train" in read_splits(its).values()]
+    if len(reading) > 1:
+        raise _ambiguous("split", reading, kinds, source)
+    if reading:
+        return reading[0], ()
+    return None, tuple(
+        Note(
+            "a column that may name the split is not used, since none of its values reads like train; "
+            "data.split_column and data.train_split would use it",
+            f"{name} ({listing(its)})",
+        )
+        for name, its in found.items()
+    )
 
 
 def _image(kinds: Mapping[str, Kind], source: str) -> str:
@@ -83,24 +143,27 @@ def _image(kinds: Mapping[str, Kind], source: str) -> str:
     raise _absent("image", kinds, source)
 
 
-def _label(kinds: Mapping[str, Kind], taken: set[str | None], source: str) -> str:
-    free = {name: kind for name, kind in kinds.items() if name not in taken}
+def _label(kinds: Mapping[str, Kind], free: Mapping[str, Kind], source: str) -> str:
+    """Of the columns that are not taken: a ClassLabel, else a usual name, else the only one."""
     classes = [name for name, kind in free.items() if kind == "class"]
     if len(classes) == 1:
         return classes[0]
-    plain = classes or [name for name, kind in free.items() if kind in ("text", "whole")]
+    plain = classes or [name for name, kind in free.items() if kind in ("text", "whole", "number")]
     usual = _usual(plain, LABEL_NAMES)
-    if len(usual) == 1:
+    coordinates = [name for name in plain if _plain(name) == "x"]
+    if len(usual) == 1 and not (coordinates and _plain(usual[0]) == "y"):
         return usual[0]
-    if len(usual) > 1 or classes:
-        raise _ambiguous("label", usual or classes, kinds, source)
-    if len(plain) == 1:
-        return plain[0]
+    if len(usual) > 1 or classes or usual:
+        raise _ambiguous("label", [*coordinates, *usual] if len(usual) == 1 else usual or classes, kinds, source)
+    rest = [name for name in plain if _plain(name) not in INDEX_NAMES and not _plain(name).startswith("unnamed: ")]
+    for candidates in (rest, plain):
+        if len(candidates) == 1:
+            return candidates[0]
     raise _absent("label", kinds, source)
 
 
 def _usual(names: Sequence[str], usual: Sequence[str]) -> list[str]:
-    return [name for name in names if name.strip().casefold() in usual]
+    return [name for name in names if _plain(name) in usual]
 
 
 def _described(kinds: Mapping[str, Kind]) -> str:
@@ -110,6 +173,7 @@ def _described(kinds: Mapping[str, Kind]) -> str:
         "class": "class",
         "text": "text",
         "whole": "whole number",
+        "number": "number",
         "other": "other",
     }
     return ", ".join(f"{name} ({words[kind]})" for name, kind in kinds.items()) or "no columns"

@@ -21,6 +21,7 @@ from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
 from hf_finetune.data.sources.readers import ArrowReader, open_arrow
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow
+from hf_finetune.data.sources.split_names import split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import Reader
 
@@ -29,13 +30,17 @@ COMPARED_ROWS = 16
 
 @dataclass(frozen=True)
 class _Part:
-    """One split: its dataset, the image column's chunks, and the physical number of every row."""
+    """One split: its dataset, the image column's chunks, and the physical number of every row.
+
+    `own_splits` is the split of every row, where a column says it. `columns` is what was chosen.
+    """
 
     split: str
     dataset: Any
     column: Any  # pyarrow.ChunkedArray
     numbers: np.ndarray  # int64 [N]
-    label: str
+    columns: columns.Columns
+    own_splits: list[str] | None
 
 
 def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any) -> Source:
@@ -64,30 +69,39 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
     if not parts_in:
         raise DataError("data: at least one split is expected, found an empty DatasetDict", "give a split to train on")
     name = name or IN_MEMORY
-    parts, label_names = _parts(parts_in, config, name)
+    parts, label_names = _parts(parts_in, config, name, has_splits=has_splits)
     reader, offsets = _reader(parts, config)
     splits: dict[str, list[SourceRow]] = {}
     rejected: list[SourceRejected] = []
     for part, offset in zip(parts, offsets, strict=True):
-        rows = splits[part.split] = []
-        for row in _rows(part, offset, isinstance(reader, ArrowReader)):
-            if isinstance(row, SourceRow):
-                rows.append(row)
+        rows = _rows(part, offset, isinstance(reader, ArrowReader))
+        for split, row in zip(part.own_splits or [part.split] * len(part.numbers), rows, strict=True):
+            found = splits.setdefault(split, [])
+            if split and isinstance(row, SourceRow):
+                found.append(row)
+            elif isinstance(row, SourceRow):
+                rejected.append(SourceRejected(row.name, "train", "no split"))
             else:
-                rejected.append(SourceRejected(row[0], part.split, row[1]))
+                rejected.append(SourceRejected(row[0], split, row[1]))
+    if not splits.get("", True):
+        del splits[""]
     stamp = "\n".join(f"{part.split} {part.dataset._fingerprint}" for part in parts)
     return Source(
         name=name,
         splits=splits,
         reader=reader,
-        has_splits=has_splits,
+        has_splits=has_splits or any(part.own_splits is not None for part in parts),
         label_names=label_names,
         rejected=tuple(rejected),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.columns.notes)),
+        layout=parts[0].columns.described(),
         **{"stamp": stamp, **facts},
     )
 
 
-def _parts(data: Mapping[str, Any], config: Data, name: str) -> tuple[list[_Part], tuple[str, ...] | None]:
+def _parts(
+    data: Mapping[str, Any], config: Data, name: str, *, has_splits: bool
+) -> tuple[list[_Part], tuple[str, ...] | None]:
     import datasets
 
     parts: list[_Part] = []
@@ -102,20 +116,28 @@ def _parts(data: Mapping[str, Any], config: Data, name: str) -> tuple[list[_Part
             else:
                 kind = kind_of(dataset.data.schema.field(column).type)
                 kinds[column] = "other" if kind == "image" else kind
-        found = columns.find(kinds, config, f"{name}, split {split}" if len(data) > 1 else name)
-        label = dataset.features[found.label]
+        trains = not has_splits or split_of(split) == "train" or split == config.train_split
+        source = f"{name}, split {split}" if len(data) > 1 else name
+        found = columns.find(kinds, config, source, _distinct(dataset), needs_label=trains)
+        label = dataset.features[found.label] if found.label else None
         own_names = tuple(label.names) if isinstance(label, datasets.ClassLabel) else None
-        if parts and own_names != names:
+        if parts and found.label and own_names != names:
             raise DataError(
                 f"data.label_column: the same classes in the same order are expected in every split of {name}, "
                 f"found others in {split}",
                 f"cast column {found.label!r} of every split to one ClassLabel",
             )
-        names = own_names
+        names = own_names if found.label or not parts else names
         indices = dataset._indices
         numbers = np.arange(len(dataset)) if indices is None else indices.column(0).to_numpy().astype(np.int64)
-        parts.append(_Part(split, dataset, dataset.data.column(found.image), numbers, found.label))
+        by_column = found.split is not None and (len(data) == 1 or config.split_column is not None)
+        own = [str(value or "").strip() for value in dataset.with_format(None)[found.split][:]] if by_column else None
+        parts.append(_Part(split, dataset, dataset.data.column(found.image), numbers, found, own))
     return parts, names
+
+
+def _distinct(dataset: Any) -> columns.Values:
+    return lambda column: dataset.data.column(column).unique().to_pylist()
 
 
 def _reader(parts: Sequence[_Part], config: Data) -> tuple[Reader, list[int]]:
@@ -168,7 +190,8 @@ def _images(part: _Part) -> Iterator[bytes]:
 def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tuple[str, str]]:
     """The rows in the dataset's order, or (name, reason). `physical`: locators are row numbers of the Arrow files."""
     sizes = _sizes(part.column)
-    labels = part.dataset.with_format(None)[part.label][:]
+    label = part.columns.label
+    labels = part.dataset.with_format(None)[label][:] if label else [None] * len(part.numbers)
     for place, number in enumerate(part.numbers.tolist()):
         name = f"{part.split} row {place}"
         locator = offset + (number if physical else place)

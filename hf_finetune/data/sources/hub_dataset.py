@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.folder import card_licence, read_folder
+from hf_finetune.data.sources.card_facts import card_licence
+from hf_finetune.data.sources.folders.folder import read_folder
 from hf_finetune.data.sources.hf_rows import read_datasets
 from hf_finetune.data.sources.hub_errors import explain, not_cached
 from hf_finetune.data.sources.source import Source

@@ -16,7 +16,7 @@ import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.cells import is_missing
-from hf_finetune.data.sources.naming import LIST_IN_MEMORY, refuse_unused
+from hf_finetune.data.sources.naming import LIST_IN_MEMORY, TABLE_FIELDS, refuse_unused
 from hf_finetune.data.sources.readers import BytesReader, FileReader, SpoolReader
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, plain
 from hf_finetune.errors import DataError
@@ -28,7 +28,7 @@ MEMORY_LIMIT_BYTES = 64_000_000
 def read_list(data: Sequence[Any], config: Data) -> Source:
     """(path, label) pairs, or paths whose parent folder is the class. Raises DataError."""
     name = LIST_IN_MEMORY.format(len(data))
-    refuse_unused(config, name, "revision", "config", "image_column", "label_column")
+    refuse_unused(config, name, "revision", "config", "class_level", *TABLE_FIELDS)
     if not data:
         raise DataError("data: images are expected, found an empty list", "give (path, label) pairs or paths")
     rows: list[SourceRow] = []

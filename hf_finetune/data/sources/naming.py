@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import listing
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Split
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".avif",
+        ".heic",
+        ".heif",
+    )
 )
+TABLE_FIELDS = ("image_column", "label_column", "split_column", "image_folder")  # of the section `data`
 IN_MEMORY = "a dataset in memory"  # as a source's name; LIST_IN_MEMORY likewise
 LIST_IN_MEMORY = "a list of {:,} images"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -57,21 +72,8 @@ def missing_path_hint(path: Path, *, close_only: bool = False) -> str:
 
 def refuse_unused(config: Data, source: str, *fields: str) -> None:
     """Raises DataError where a field is set that means nothing for this kind of source."""
-    if unused := [field for field in fields if getattr(config, field) is not None]:
+    if unused := [field for field in fields if getattr(config, field) not in (None, ())]:
         raise DataError(
             f"data.{unused[0]}: {source} has no {unused[0].replace('_', ' ')}, found {getattr(config, unused[0])!r}",
             f"leave data.{unused[0]} out, or set it to null",
         )
-
-
-ALIASES: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev", "eval", "evaluation"),
-    "test": ("test", "testing"),
-}
-
-
-def split_of(name: str) -> Split | None:
-    """The split that a usual name stands for, whatever its case; None for any other name."""
-    folded = name.strip().casefold()
-    return next((split for split in SPLITS if folded in ALIASES[split]), None)

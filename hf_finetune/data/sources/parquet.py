@@ -14,10 +14,11 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
+from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.cells import locate, name_below, raw_label
-from hf_finetune.data.sources.naming import split_of
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
+from hf_finetune.data.sources.split_names import read_splits, split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
@@ -26,9 +27,18 @@ SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 
 
 def read_parquet(
-    files: Mapping[str, Sequence[Path]], root: Path, config: Data, *, name: str, has_splits: bool = True
+    files: Mapping[str, Sequence[Path]],
+    root: Path,
+    config: Data,
+    *,
+    name: str,
+    has_splits: bool = True,
+    class_lists: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Source:
-    """The rows of Parquet files by the split that each belongs to. Raises DataError."""
+    """The rows of Parquet files by the split that each belongs to. Raises DataError.
+
+    `class_lists` are class names by column, for a column of numbers whose file does not name them.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -48,14 +58,21 @@ def read_parquet(
                 f"data.name: a Parquet file is expected, found {path}: {error}", "write it again"
             ) from error
         names, kinds = _schema(table.schema_arrow)
-        chosen = columns.find(kinds, config, str(path))
-        own_names = names.get(chosen.label)
-        if found is not None and (chosen != found or own_names != label_names):
+        trains = split_of(split) == "train" or split == config.train_split
+        chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
+        label = chosen.label or ""
+        own_names = names.get(label) or ((class_lists or {}).get(label) if kinds.get(label) == "whole" else None)
+        if found is not None and (
+            (chosen.image, chosen.split) != (found.image, found.split)
+            or (chosen.label is not None and (chosen.label != found.label or own_names != label_names))
+        ):
             raise DataError(
                 f"data.name: the same columns and classes are expected in every file, found others in {path}",
-                f"write it with the columns of {flat[0][1].name}",
+                f"write it with the columns of {flat[0][1].name}, or leave its split out by data.ignore_splits",
             )
-        found, label_names = chosen, own_names
+        if found is None or chosen.label is not None:
+            found, label_names = chosen, own_names
+        notes += [note for note in chosen.notes if note not in notes]
         notes += _large_groups(table, path, chosen.image)
         stat = path.stat()
         stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
@@ -79,7 +96,24 @@ def read_parquet(
         rejected=tuple(rejected),
         notes=tuple(notes),
         stamp="\n".join(stamps),
+        layout=f"{count(len(flat), 'Parquet file')}: {found.described()}",
     )
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has a column of encoded images. Raises DataError where it is no Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"data.name: a Parquet file is expected, found {path}: {error}", "write it again") from error
+    return "image" in _schema(schema)[1].values()
+
+
+def _distinct(table: Any) -> columns.Values:
+    return lambda column: table.read(columns=[column]).column(0).unique().to_pylist()
 
 
 def read_parquet_folder(root: Path, names: Sequence[str], config: Data) -> Source:
@@ -88,11 +122,17 @@ def read_parquet_folder(root: Path, names: Sequence[str], config: Data) -> Sourc
     Raises DataError where several configurations are there and none is named.
     """
     by_config: dict[str, dict[str, list[Path]]] = {}
+    stems = {name: _stem(name) for name in names}
+    reads = read_splits(stems.values())
     for name in names:
-        parts = name.split("/")
-        folders = [part for part in parts[:-1] if part != "data" and split_of(part) is None]
-        split = _split_name(parts)
-        by_config.setdefault("/".join(folders) or "default", {}).setdefault(split, []).append(root / name)
+        folders = name.split("/")[:-1]
+        own = [part for part in folders if part != "data" and split_of(part) is None]
+        split = (
+            stems[name] if stems[name] in reads else next((part for part in reversed(folders) if split_of(part)), None)
+        )
+        if split is None:  # a file of any other name is for training only where no file is
+            split = stems[name] if "train" in reads.values() else "train"
+        by_config.setdefault("/".join(own) or "default", {}).setdefault(split, []).append(root / name)
     if config.config is None and len(by_config) > 1:
         raise DataError(
             f"data.config: one configuration is expected in {root}, found {listing(by_config, 20)}",
@@ -105,7 +145,14 @@ def read_parquet_folder(root: Path, names: Sequence[str], config: Data) -> Sourc
             "set data.config to one of these" if len(by_config) > 1 else "leave data.config out",
         )
     files = by_config[wanted]
-    return read_parquet(files, root, config, name=str(root), has_splits=len(files) > 1 or "train" not in files)
+    return read_parquet(
+        files,
+        root,
+        config,
+        name=str(root),
+        has_splits=len(files) > 1 or "train" not in files,
+        class_lists=card_classes(root, wanted),
+    )
 
 
 def read_small_table(path: Path) -> list[dict[str, Any]]:
@@ -140,6 +187,8 @@ def kind_of(type_: Any) -> columns.Kind:
         return "text"
     if pa.types.is_integer(value) or pa.types.is_boolean(value):
         return "whole"
+    if pa.types.is_floating(value):
+        return "number"
     return "other"
 
 
@@ -154,13 +203,13 @@ def _schema(schema: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, columns.
     return names, kinds
 
 
-def _split_name(parts: Sequence[str]) -> str:
-    stem = parts[-1].rpartition(".")[0]
+def _stem(name: str) -> str:
+    """The name that all parts of one split share: `train` of `data/train-00000-of-00002.parquet` and `train_1`."""
+    stem = name.rpartition("/")[2].rpartition(".")[0]
     if (shard := SHARD.fullmatch(stem)) is not None:
         return shard["split"]
-    if split_of(head := re.split(r"[-._ ]", stem)[0]) is not None:
-        return head
-    return next((part for part in reversed(parts[:-1]) if split_of(part) is not None), "train")
+    head = re.split(r"[-._ ]", stem)[0]
+    return head if split_of(head) is not None else re.sub(r"[-._ ]?[0-9]+$", "", stem) or stem
 
 
 def _rows(
@@ -173,14 +222,14 @@ def _rows(
     for group in range(table.metadata.num_row_groups):
         rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]
         for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
-            labels = batch.column(found.label).to_pylist()
+            labels = batch.column(found.label).to_pylist() if found.label else [None] * batch.num_rows
             own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
             for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
                 name = f"{file_name} row {number}"
                 if found.split is not None and split is None:
                     yield "train", (name, "no split")
                 else:
-                    where = None if found.split is None else str(split)
+                    where = None if found.split is None else str(split).strip()
                     yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
                 number += 1
 

@@ -7,7 +7,7 @@ types and the texts that list names; knows no kind of source.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from unicodedata import normalize
 
@@ -48,7 +48,9 @@ class Source:
 
     `label_names` is the order given by the dataset (a ClassLabel), then labels are positions in it. `has_splits` is
     False where the dataset knows none, and everything stands under `train`. `stamp` identifies content that the rows
-    do not show (a commit, a table file's size and time).
+    do not show (a commit, a table file's size and time). `classes_given` says that somebody has sorted the rows into
+    classes (folders), so that their number and look say nothing. `layout` is what was understood, for people.
+    `left_out` counts the rows of splits that were not even read, since `data.ignore_splits` names them.
     """
 
     name: str
@@ -61,6 +63,9 @@ class Source:
     commit: str | None = None
     licence: str | None = None
     stamp: str = ""
+    classes_given: bool = False
+    layout: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def plain(text: str) -> str:

@@ -264,6 +264,20 @@ def make_room(root: Path, needed: int, keep: set[str]) -> None:
             _delete(folder, used)
 
 
+def clear(root: Path) -> tuple[int, int]:
+    """Deletes every entry, and what dead builders left; gives bytes freed, and how many entries stay: those that a
+    process is building, and what may not be deleted here."""
+    freed = 0
+    for folder in root.glob("*.tmp-*"):
+        with suppress(Timeout, OSError), FileLock(root / f"{folder.name.split('.tmp-')[0]}.lock").acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder, _, size in entries(root):
+        with suppress(Timeout, OSError), FileLock(root / f"{folder.name}.lock").acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+            freed += 0 if folder.exists() else size
+    return freed, len(entries(root))
+
+
 def _expire(root: Path, held: str) -> None:
     for folder, used, _ in entries(root):
         if folder.name != held and _age_days(used) > EXPIRY_DAYS:

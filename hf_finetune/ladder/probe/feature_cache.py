@@ -76,7 +76,7 @@ def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:
     """
     parts = {
         "fingerprint": manifest.fingerprint,
-        "quantization": manifest.quantization,
+        "quantization": [manifest.quantization, *manifest.unquantized],
         "dtype": manifest.dtype,
         "precision": plan.precision.value,
         "device": plan.device.value,

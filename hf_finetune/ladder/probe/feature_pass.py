@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
-from tqdm import tqdm
 
 from hf_finetune.backbones.surgery.cut import Watch
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
@@ -20,6 +19,7 @@ from hf_finetune.ladder.probe.feature_cache import FeatureCache, SplitFeatures
 from hf_finetune.ladder.starting_model import as_started
 from hf_finetune.machine import processes
 from hf_finetune.preprocess.normalise import Normaliser
+from hf_finetune.report.progress import Progress
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def extract_features(
         missing = sum(images[split] for split, rows in splits.items() if not cache.has(len(rows), split))
         announce(image_s, missing)
         forecast_s = image_s * missing
-        quiet = not machine.is_first
         own: dict[Split, SplitFeatures]
-        with tqdm(total=missing, desc="probe", unit="image", dynamic_ncols=True, disable=quiet, delay=1) as bar:
+        with Progress("probe", "image", missing, shown=machine.is_first) as bar:
             own = {split: cache.keep(extractor, rows, split, bar.update) for split, rows in splits.items()}
         some = first[:CHECKED_ROWS]
         features, state = extractor(some)  # of this very batch: int8 treats columns by what else is in it

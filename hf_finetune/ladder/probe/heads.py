@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
-from hf_finetune.ladder.probe.logistic import MOST_WORK, Piece, refine
+from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
 from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.machine.processes import gather
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
@@ -90,6 +90,18 @@ class Fitted:
 
         found = refine(self.solution, self.choice, self.pieces)
         return None if found is None else Head(*found)
+
+    def completed(self, kept: Kept) -> Head | None:
+        """The outputs that are kept, and for the others logistic regression beside them; None as above."""
+        if self.count * self.solution.projected.numel() > MOST_WORK:
+            return None
+        found = refine(self.solution, self.choice, self.pieces, kept)
+        if found is None:
+            return None
+        weight, bias = found
+        # To the last digit, also for features that happen to be constant in these rows.
+        weight[kept.which], bias[kept.which] = kept.weight[kept.which], kept.bias[kept.which]
+        return Head(weight, bias)
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -60,9 +60,18 @@ class Descent:
         return sums[0], of_weight, sums[2]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Outputs that stay as they are: weight float [C, d] and bias [C] on raw features, `which` bool [C]."""
+
+    weight: Tensor
+    bias: Tensor
+    which: Tensor
+
+
 @torch.no_grad()
-def refine(solution: Solution, choice: Choice, rows: Rows) -> tuple[Tensor, Tensor] | None:
-    """weight float32 [C, d] and bias [C] on raw features, the same on every process.
+def refine(solution: Solution, choice: Choice, rows: Rows, kept: Kept | None = None) -> tuple[Tensor, Tensor] | None:
+    """weight float32 [C, d] and bias [C] on raw features, the same on every process; those `kept` do not move.
 
     None where the closed form leaves no penalty to go by. Rank 0 goes down and the others are asked for their sums at
     each point: were each to search on its own, rounding could make one stop where another asks for more.
@@ -77,7 +86,14 @@ def refine(solution: Solution, choice: Choice, rows: Rows) -> tuple[Tensor, Tens
     def loss(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return descent.loss(*processes.agree((weight, bias)))
 
-    found = _go_down(loss, *solution.standard(choice.penalty, choice.scale))
+    weight, bias = solution.standard(choice.penalty, choice.scale)
+    penalty = stationary_penalty(weight, loss(weight, bias)[1])
+    moves = torch.ones(len(bias), 1, dtype=weight.dtype)
+    if kept is not None:
+        moves[kept.which] = 0
+        there = solution.standardised(kept.weight, kept.bias)
+        weight[kept.which], bias[kept.which] = (part[kept.which] for part in there)
+    found = _go_down(loss, weight, bias, penalty, moves)
     processes.agree(None)
     return processes.agree(solution.unstandardised(*found) if found is not None else None)
 
@@ -87,10 +103,11 @@ def stationary_penalty(weight: Tensor, of_weight: Tensor) -> float:
     return float(-(of_weight * weight).sum() / weight.square().sum())
 
 
-def _go_down(loss: Callable[..., tuple[Tensor, Tensor, Tensor]], weight: Tensor, bias: Tensor) -> Any:
-    """The minimum of loss and penalty near (weight, bias), which are moved there; None without a penalty."""
-    _, of_weight, _ = loss(weight, bias)
-    penalty = stationary_penalty(weight, of_weight)
+def _go_down(
+    loss: Callable[..., tuple[Tensor, Tensor, Tensor]], weight: Tensor, bias: Tensor, penalty: float, moves: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """The minimum of loss and penalty near (weight, bias), which are moved there where `moves` [C, 1] is 1 and not 0;
+    None without a penalty."""
     if not 0 < penalty < float("inf"):
         return None
     optimizer = torch.optim.LBFGS(
@@ -105,8 +122,9 @@ def _go_down(loss: Callable[..., tuple[Tensor, Tensor, Tensor]], weight: Tensor,
 
     def closure() -> Tensor:
         value, of_weight, of_bias = loss(weight.detach(), bias.detach())
-        weight.grad, bias.grad = of_weight + penalty * weight.detach(), of_bias
-        return value + penalty / 2 * weight.detach().square().sum()
+        moved = moves * weight.detach()
+        weight.grad, bias.grad = moves * of_weight + penalty * moved, moves[:, 0] * of_bias
+        return value + penalty / 2 * moved.square().sum()
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType] - torch calls it with gradients on, and wants a tensor
     return weight.detach(), bias.detach()

@@ -97,6 +97,12 @@ class Solution:
         raw = weight * self.inverse_std
         return raw.float(), (bias - raw @ self.mean).float()
 
+    def standardised(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """A head on raw features as float64 [C, d] and [C] on standardised ones: the way back."""
+        raw = weight.double()
+        std = torch.where(self.inverse_std > 0, 1 / self.inverse_std, torch.zeros_like(self.inverse_std))
+        return raw * std, bias.double() + raw @ self.mean
+
     def folded(self, penalty: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """weight float32 [C, d] and bias [C] on raw features, standardisation folded in, outputs times `scale`."""
         return self.unstandardised(*self.standard(penalty, scale))

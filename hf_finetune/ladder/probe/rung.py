@@ -5,7 +5,7 @@ The pass and its cache are feature_pass.py's and feature_cache.py's, fitting is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
+from hf_finetune.ladder.forecast import CACHED_NOTE
 from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
+from hf_finetune.ladder.probe.logistic import Kept
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.tasks.classification import class_counts
 from hf_finetune.training.autocast import autocast
-from hf_finetune.training.best import is_better
+from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.types import Answers, PixelRows, Split
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def run_probe(
 
     Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
     """
-    probed = _better_head(context, rows, passed)
+    probed = _better_head(context, rows, passed, own_outputs(model, context))
     _install_checked(model, context, probed.head, passed, dtype)
     return probed
 
@@ -62,14 +64,33 @@ def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
     return fit_heads(passed.own["train"], np.asarray(rows.labels), len(labels.names), weights)
 
 
-def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: PassResult) -> Probed:
+def own_outputs(model: nn.Module, context: RunContext) -> Kept | None:
+    """The outputs of the base's own head that answer labels of the run, of a model as it starts; None without any.
+
+    A head that is no linear layer with a bias has none.
+    """
+    own = context.base_head
+    if own is None or not own.kept:
+        return None
+    try:
+        parts = list(_linear_heads(model, context.facts.head))
+    except ModelError:
+        return None
+    # As `install` shares them out, the other way round.
+    weight = torch.cat([weight.flatten(1) for weight, _ in parts], 1) / len(parts)
+    bias = torch.stack([bias for _, bias in parts]).mean(0)
+    which = torch.tensor([row is not None for row in own.rows])
+    return Kept(weight.detach().float().cpu(), bias.detach().float().cpu(), which)
+
+
+def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: PassResult, kept: Kept | None) -> Probed:
     fitted = fit_on(context, rows["train"], passed)
     targets, own = np.asarray(rows["validation"].labels), passed.own["validation"]
 
     def probed(head: Head, how: str) -> Probed:
         answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
         note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
-        note += ", features from the cache" if passed.found else ""
+        note += f", {CACHED_NOTE}" if passed.found else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
 
     best = probed(fitted.closed_form(), "")
@@ -77,7 +98,19 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
         further = probed(refined, ", then logistic regression")
         if is_better(further.metrics, best.metrics, context.recipe.train.best_by):
             best = further
+    if kept is not None and not kept.which.all() and (completed := fitted.completed(kept)) is not None:
+        count = f"{int(kept.which.sum())} of {len(kept.which)}"
+        beside = probed(completed, f"; {count} outputs as in the base's own head, logistic regression for the others")
+        if _prefers_kept(beside, best, kept, targets, context.recipe.train.best_by):
+            best = beside
     return best
+
+
+def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, by: str) -> bool:
+    """Whether to take the head with the kept outputs. Where those are most of them it must not lose by mere luck."""
+    if 2 * int(kept.which.sum()) < len(kept.which) or is_better(beside.metrics, best.metrics, by):
+        return is_better(beside.metrics, best.metrics, by)
+    return not is_more_than_luck(best.answers, beside.answers, targets, by)
 
 
 def _install_checked(
@@ -104,11 +137,7 @@ def install(model: nn.Module, names: Sequence[str], head: Head) -> None:
     is no linear layer with a bias.
     """
     start = 0
-    for number, name in enumerate(names):
-        module: Any = trained_module(model, name)
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.ndim not in (2, 4):
-            raise ModelError(f"the head {name} is no linear layer with a bias, but {type(module).__name__}")
+    for number, (weight, bias) in enumerate(_linear_heads(model, names)):
         width = weight.shape[1]
         part = head.weight[:, start : start + width] * len(names)
         weight.copy_(part.reshape(weight.shape))
@@ -116,6 +145,16 @@ def install(model: nn.Module, names: Sequence[str], head: Head) -> None:
         start += width
     if start != head.weight.shape[1]:
         raise ModelError(f"the head takes {start} features, but {head.weight.shape[1]} were seen")
+
+
+def _linear_heads(model: nn.Module, names: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weight [C, d] or [C, d, 1, 1] and bias [C] of each of the head's modules. Raises ModelError for another kind."""
+    for name in names:
+        module: Any = trained_module(model, name)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or weight.ndim not in (2, 4):
+            raise ModelError(f"the head {name} is no linear layer with a bias, but {type(module).__name__}")
+        yield weight, bias
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from hf_finetune.training.autocast import autocast, autocast_type
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.captured import WARM, CapturedPieces, may_capture
+from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.fit import Trainable
 from hf_finetune.training.objective import ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
@@ -43,10 +44,10 @@ def _image_seconds(step: _Step, rows: BatchRows, piece: int) -> float:
     taken: list[float] = []
     while len(taken) < 1 + REPEATS or (step.captures and min(taken) < LONG_S and len(taken) < 1 + REPEATS + WARM):
         where = np.arange(len(taken) * piece, (len(taken) + 1) * piece) % len(rows)
-        seconds = fitting(partial(step.seconds, rows, where), smallest=piece == 1)
+        seconds = fitting(partial(step.seconds, rows, where), smallest=piece <= step.least)
         if seconds is None:
             step.drop_graph()
-            piece, taken = piece // 2, []
+            piece, taken = max(step.least, piece // 2), []
         else:
             taken.append(seconds)
     return min(taken[1:]) / piece
@@ -60,6 +61,13 @@ class _Step:
         self._autocast = autocast_type(precision) if trainable.autocast else None
         self._device = next(self._model.parameters()).device
         self._captured = CapturedPieces(self._loss, self._model) if cuda_graphs else None
+
+    @property
+    def least(self) -> int:
+        """Images in a piece: two where a batch norm trains."""
+        kept = {id(norm) for norm in self._frozen_norms}
+        self._model.train()
+        return 2 if any(keeps_statistics(each) and id(each) not in kept for each in self._model.modules()) else 1
 
     @property
     def captures(self) -> bool:

@@ -224,6 +224,30 @@ def test_the_name_of_another_base_on_the_hub(base: Path, facts: BackboneFacts, a
     read(base, on_hub, adapter, "a fingerprint decides instead, once the weights are there")
 
 
+def test_an_adapter_of_a_quantized_copy_of_the_base(base: Path, facts: BackboneFacts, adapter: Path) -> None:
+    """Adapters of others often name a repo that holds the base in 4 bits, which model.name takes from nobody."""
+    edit(adapter, base_model_name_or_path="org/vit-bnb-4bit")
+
+    def start(name: str, *origin: str) -> None:
+        names, on_hub = module_names(Model(name=str(base))), replace(facts, name=name, commit="1" * 40)
+        fetched = fetch_adapter(str(adapter))
+        read_start(
+            fetched, on_hub, names, LABELS, None, lambda asked: (asked == "org/vit-bnb-4bit", *(origin or (None,)))
+        )
+
+    start("Org/ViT", "org/vit")
+    with pytest.raises(AdapterError) as raised:
+        start("org/other", "org/vit")
+    assert raised.value.message == (
+        f"adapter.from: {str(adapter)!r} was trained on 'org/vit-bnb-4bit', but model.name is 'org/other', and "
+        "'org/vit-bnb-4bit' cannot be: it is quantized already"
+    )
+    assert raised.value.hint == "set model.name=org/vit"
+    with pytest.raises(AdapterError) as raised:
+        start("org/other")
+    assert raised.value.hint.startswith("give the unquantized model that it was made from as model.name, and as ")
+
+
 def test_a_base_that_cannot_be_compared_is_said(
     base: Path, facts: BackboneFacts, adapter: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -108,7 +108,7 @@ def test_no_row_to_spare_is_refused() -> None:
         cut(made, labels, BOTH, [], seed=0)
     assert str(caught.value) == (
         "data.test_share: test must be cut from train, found no class that can spare a row (3 rows of 3 classes)\n"
-        "  add images, name a given split in data.test_split, or set data.test_share to 0"
+        "  add images, or name a given split in data.test_split, or set data.test_share to 0"
     )
 
 

@@ -168,7 +168,7 @@ def test_columns_are_found_by_type_then_by_name(tmp_path: Path) -> None:
     )
     assert refusal(path, tmp_path) == (
         "data.image_column: one image column is expected in ROOT/t.parquet, found left and right among left (image), "
-        "right (image), label (whole number), area (other)\n  set data.image_column to the one to use"
+        "right (image), label (whole number), area (number)\n  set data.image_column to the one to use"
     )
     assert refusal(path, tmp_path, image_column="area").startswith(
         "data.image_column: encoded images or paths are expected in column 'area' of ROOT/t.parquet, found left (image)"

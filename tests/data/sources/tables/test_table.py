@@ -116,7 +116,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_a_table_whose_files_are_all_missing_is_refused(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, lines("a", "b", "c"), images=0)) == (
         "data.name: rows whose image files exist are expected in ROOT/data.csv, found none of 3; img/0.jpg: "
-        "file not found\n  paths are taken relative to the folder of the table"
+        "file not found\n  paths are taken relative to the folder of the table, or to data.image_folder"
     )
 
 

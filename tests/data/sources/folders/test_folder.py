@@ -176,6 +176,8 @@ def test_split_folders_of_bare_images_are_no_classes(tmp_path: Path) -> None:
     )
     (tmp_path / "train.csv").write_text("id,label\n")
     assert refusal(tmp_path).endswith("\n  did you mean the table data.name=ROOT/train.csv?")
+    (tmp_path / "train.csv").rename(tmp_path / "test.csv")
+    assert "test.csv" not in refusal(tmp_path)
 
 
 def test_a_train_folder_that_may_be_a_class_needs_a_word(tmp_path: Path) -> None:
@@ -184,9 +186,9 @@ def test_a_train_folder_that_may_be_a_class_needs_a_word(tmp_path: Path) -> None
         "data.train_split: classes in train or classes beside it are expected, found both: train holds folders "
         "of images, "
         "and beside it are bus, car\n"
-        "  if train is the training split, set data.train_split=train; if it is a class, put its images "
-        "directly into it"
+        "  if train is the train split, set data.train_split=train; if train is a class, set data.class_level=1"
     )
+    assert index(tmp_path, class_level=1).labels.names == ("bus", "car", "train")
     found = index(tmp_path, train_split="train")
     assert found.labels.names == ("2023", "2024")
     assert "images ignored that are in no split folder: bus (3 images), car (3 images)" in tuple(map(str, found.notes))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.folder import walk
+from hf_finetune.data.sources.folders.walk import walk
 from hf_finetune.data.sources.naming import TABLE_SUFFIXES, refuse_unused, split_of
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, plain

@@ -1,0 +1,51 @@
+"""Say where decoded images and features are kept, and how large they are; clear them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """[clear] [--dir FOLDER] [--json]"""
+    parser.add_argument("action", nargs="?", choices=("show", "clear"), default="show", help="default: show")
+    parser.add_argument("--clear", action="store_true", help="delete all of it; the next run decodes again")
+    parser.add_argument("--dir", help="another cache: a recipe's data.cache_dir")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print place, number and size of what is kept; or what was deleted."""
+    import json
+
+    from hf_finetune.data.store.cache import cache_root, clear, entries
+    from hf_finetune.units import format_bytes
+
+    root = cache_root(Path(options.dir).expanduser() if options.dir else None)
+    clears = options.clear or options.action == "clear"
+    freed, _ = clear(root) if clears and root.is_dir() else (0, 0)
+    found = entries(root)
+    size = sum(each for _, _, each in found)
+    count = f"{len(found):,} {'entry' if len(found) == 1 else 'entries'}"
+    if options.json:
+        print(json.dumps({"folder": str(root), "entries": len(found), "bytes": size, "freed_bytes": freed}, indent=1))
+        return 0
+    print(root)
+    if clears:
+        print(f"{format_bytes(freed)} deleted.")
+        if found:
+            print(f"Left there: {count}, {format_bytes(size)}; another process is at work with it.")
+        return 0
+    print(f"{count} (decoded images, and what the probe keeps of them), {format_bytes(size)}")
+    if found:
+        uses = [used for _, used, _ in found]
+        print(f"Last used {_day(max(uses))}, longest unused {_day(min(uses))}.")
+    print("What no run used for 30 days is deleted when another is built; `hf-finetune cache clear` deletes all of it.")
+    print("Weights and datasets of the Hub lie in its own cache: `hf cache ls`.")
+    return 0
+
+
+def _day(seconds: float) -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d")

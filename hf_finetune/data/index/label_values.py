@@ -1,0 +1,138 @@
+"""What raw labels mean before they are numbered: -1, numbers that may be no classes, names that differ in case only.
+
+Owns the rule for numbers: whole ones that are few and repeat are classes; anything else is a question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.sources.cells import is_missing
+from hf_finetune.data.sources.source import RawLabel, Source, SourceRow, count, listing, plain
+from hf_finetune.errors import DataError
+from hf_finetune.types import Note, Split
+
+FEW = 20  # assumption: so many different numbers that repeat are grades, digits or answers, not measurements
+TELLING_ROWS = 20  # fewer rows say nothing about how often a value repeats
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
+Found = Mapping[Split, list[SourceRow]]
+
+
+def settle(found: Found, source: Source, config: Data) -> tuple[dict[Split, list[SourceRow]], list[Note]]:
+    """The rows with the labels that are meant, and notes. Raises DataError with a question about numbers."""
+    rows = dict(found)
+    if source.label_names is None:
+        rows = _minus_one(rows)
+        if not source.classes_given and config.label_type is None:
+            _ask_about_values(rows, source)
+    return _joined(rows, source) if config.join_alike else (rows, [])
+
+
+def _minus_one(found: Found) -> dict[Split, list[SourceRow]]:
+    """-1 is a class where 1 or 0 and 1 stand beside it, as of a machine that knows two sides; else it is no label."""
+    numbers = {row.label for rows in found.values() for row in rows if not _is_blank(row.label)}
+    if -1 not in numbers or not numbers <= {-1, 0, 1} or 1 not in numbers:
+        return dict(found)
+    return {
+        split: [replace(row, label=str(row.label)) if isinstance(row.label, int) else row for row in rows]
+        if any(row.label in (0, 1) for row in rows)
+        else rows  # a split of nothing but -1 has no labels
+        for split, rows in found.items()
+    }
+
+
+def _is_blank(label: RawLabel) -> bool:
+    return label is None or (isinstance(label, str) and not label.strip())
+
+
+def _ask_about_values(found: Found, source: Source) -> None:
+    labels = [plain(str(row.label)).strip() for rows in found.values() for row in rows if not is_missing(row.label)]
+    sizes = Counter(labels)
+    remedy = (
+        "set data.label_type=classes if each value is a class, or data.label_column to the column that names the "
+        "classes; numbers as numbers cannot be learnt yet"
+    )
+    if labels and all(_NUMBER.fullmatch(value) for value in sizes):
+        numbers = sorted({float(value) for value in sizes})
+        shown = f"{count(len(numbers), 'number')} from {numbers[0]:g} to {numbers[-1]:g} in {count(len(labels), 'row')}"
+        if any(not number.is_integer() for number in numbers):
+            raise DataError(
+                f"data.label_type: classes are expected as the labels of {source.name}, found {shown}, with fractions",
+                remedy,
+            )
+        if len(labels) >= TELLING_ROWS and not _like_class_ids(numbers, len(labels)):
+            raise DataError(
+                f"data.label_type: classes are expected as the labels of {source.name}, found {shown}", remedy
+            )
+    elif len(labels) >= TELLING_ROWS and len(sizes) > 0.8 * len(labels):
+        raise DataError(
+            f"data.label_type: classes are expected as the labels of {source.name}, found nearly as many values as "
+            f"rows: {len(sizes):,} of {len(labels):,}, such as {listing(map(repr, sizes), 3)}",
+            remedy.replace("; numbers as numbers cannot be learnt yet", ""),
+        )
+
+
+def _like_class_ids(numbers: Sequence[float], rows: int) -> bool:
+    """Whole numbers that repeat and are few, or count on from 0 or 1 without a gap as class ids do."""
+    if 2 * len(numbers) > rows:
+        return False
+    return len(numbers) <= FEW or (numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1)
+
+
+def _joined(found: Found, source: Source) -> tuple[dict[Split, list[SourceRow]], list[Note]]:
+    """Names that differ only in case or blanks become the one that most rows of train have."""
+    if source.label_names is not None:
+        return _joined_ids(found, source.label_names)
+    sizes = Counter(
+        plain(row.label)
+        for split in sorted(found, key=lambda split: split != "train")
+        for row in found[split]
+        if isinstance(row.label, str) and not is_missing(row.label)
+    )
+    chosen: dict[str, str] = {}
+    for name, _ in sizes.most_common():
+        chosen.setdefault(_folded(name), name)
+    rows = {
+        split: [
+            replace(row, label=chosen[_folded(plain(row.label))])
+            if isinstance(row.label, str) and not is_missing(row.label)
+            else row
+            for row in part
+        ]
+        for split, part in found.items()
+    }
+    return rows, _notes({name: chosen[_folded(name)] for name in sizes})
+
+
+def _joined_ids(found: Found, names: Sequence[str]) -> tuple[dict[Split, list[SourceRow]], list[Note]]:
+    """The same for a dataset that numbers its classes: the first of the names that are alike stays."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(names):
+        first.setdefault(_folded(name), number)
+    rows = {
+        split: [
+            replace(row, label=first[_folded(names[row.label])])
+            if isinstance(row.label, int) and 0 <= row.label < len(names)
+            else row
+            for row in part
+        ]
+        for split, part in found.items()
+    }
+    return rows, _notes({name: names[first[_folded(name)]] for name in names})
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _notes(joined: Mapping[str, str]) -> list[Note]:
+    changed = [f"{name!r} to {into!r}" for name, into in joined.items() if name != into]
+    if not changed:
+        return []
+    return [
+        Note(f"{count(len(changed), 'class', 'classes')} joined that differed only in case or blanks", listing(changed))
+    ]

@@ -1,0 +1,42 @@
+"""What was understood of the data, before anything is decoded: layout, columns, classes, splits, what is left out."""
+
+from __future__ import annotations
+
+from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.types import SPLITS, Index, Split
+
+_SHOWN = 5  # classes, and reasons why rows cannot be used
+
+
+def render_data(index: Index, *, width: int | None = None) -> str:
+    """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
+    rows = [("data", f"{index.source} ({index.layout})" if index.layout else index.source)]
+    names = index.labels.names
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    rows.append(("classes", f"{len(names):,}: {', '.join(map(_shown, names[:_SHOWN]))}{more}"))
+    rows += [(split, _split_text(index, split)) for split in SPLITS]
+    if index.rejected:
+        reasons = [f"{row.name}: {row.reason}" for row in index.rejected[:_SHOWN]]
+        more = f" and {len(index.rejected) - _SHOWN:,} more" if len(index.rejected) > _SHOWN else ""
+        rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
+    rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
+    return f"{plain_table(rows, width or terminal_width())}\n"
+
+
+def _shown(name: str) -> str:
+    """A class as it is; in quotes where blanks or commas would hide where it ends."""
+    return repr(name) if name != name.strip() or "," in name or not name.isprintable() else name
+
+
+def _split_text(index: Index, split: Split) -> str:
+    size = len(index.splits.get(split, ()))
+    if split in index.cut:
+        return f"{_rows(size)}, cut from train"
+    if split in index.own_names:
+        own = index.own_names[split]
+        return f"{_rows(size)}, given" + ("" if own == split else f" as {_shown(own)}")
+    return f"{_rows(size)}" if size else "none"
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"

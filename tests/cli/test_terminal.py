@@ -1,0 +1,58 @@
+"""What a person sees of a command: quiet, redirected, misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_a_quiet_run_says_its_result_alone(recipe: Path, cli: Cli) -> None:
+    code, out, err = cli("train", recipe, "ladder=[probe]", "-q")
+    assert (code, err) == (0, "")
+    assert "test accuracy" in out
+
+
+def test_what_a_run_writes_into_a_file_is_whole_lines(recipe: Path, cli: Cli) -> None:
+    code, _, err = cli("train", recipe, "train.epochs=1")
+    assert code == 0
+    assert "\r" not in err
+    assert "more settings: `hf-finetune plan`" in err and "warmup_steps" not in err
+    assert "warmup_steps" in cli("plan", recipe)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian", "r.yaml"], "there is no verb 'trian'; did you mean train?"),
+        (["eval", "runs/x"], "there is no verb 'eval'; did you mean evaluate?"),
+        (["lr_find", "r.yaml"], "there is no verb 'lr_find'; did you mean lr-find?"),
+        (["fit"], "there is no verb 'fit'; did you mean train?"),
+        (["photos.yaml"], "there is no verb 'photos.yaml'; did you mean `hf-finetune train photos.yaml`?"),
+        (["xyzzy"], "there is no verb 'xyzzy'; there are train, plan, check, "),
+        (["plan", "r.yaml", "--jsno"], "unrecognized arguments: --jsno; did you mean --json?"),
+        (["train", "r.yaml", "--lr", "0.003"], "did you mean train.learning_rate=0.003, without --?"),
+        (["train", "r.yaml", "--epochs=3"], "did you mean train.epochs=3, without --?"),
+        (["train", "r.yaml", "--train.batch_size=3"], "unrecognized arguments: --train.batch_size=3"),
+    ],
+)
+def test_a_misspelt_verb_or_option_is_answered_with_the_right_one(
+    arguments: list[str], said: str, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli(*arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_version_is_said(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    import hf_finetune
+
+    with pytest.raises(SystemExit) as ended:
+        cli("--version")
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"hf-finetune {hf_finetune.__version__}\n")
