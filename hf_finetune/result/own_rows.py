@@ -70,10 +70,11 @@ def _recorded(record: SplitRecord, data: Data, split: Split) -> OwnRows:
     index, new, out = scan_named(data, split, ours, others, only=was_cut)
     rows = index.splits[split]
     if index.revision != record.revision and any(isinstance(row.locator, int) for row in rows):
+        commit = "" if record.place is not None else ", or name their commit (data.revision=COMMIT)"
         raise DataError(
             f"{index.source} has changed since the run, and its rows have no names of their own, only numbers: those "
             f"of {split} cannot be told from those that were trained on.",
-            f"Put the data back as they were, or name their commit (data.revision=COMMIT). {OTHER}",
+            f"Put the data back as they were{commit}. {OTHER}",
         )
     found = {row.name for row in rows}
     gone = ours - found - {row.name for row in index.rejected}

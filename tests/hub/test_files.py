@@ -46,6 +46,7 @@ def test_what_belongs_to_a_result_is_published_and_downloaded(path: str) -> None
         "model.safetensors.bak",
         ".env",
         "held.npz",
+        "splits.json",
         "base/README.md",
         "base/base/config.json",
         "checkpoints/config.json",

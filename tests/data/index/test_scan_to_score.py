@@ -12,8 +12,12 @@ import pytest
 from hf_finetune.data.config import Data
 from hf_finetune.data.index.scan import scan, scan_named, scan_split
 from hf_finetune.errors import DataError
+from hf_finetune.result.manifest import Manifest
+from hf_finetune.result.own_rows import own_rows
+from hf_finetune.result.split_record import write_record
 from hf_finetune.types import Index
 from tests.data.pictures import class_folders
+from tests.data.store.samples import PREPROCESS
 
 SIZES = {"a": 12, "b": 8, "c": 10}
 
@@ -72,3 +76,20 @@ def test_more_than_the_accepted_share_of_missing_files_is_refused_to_be_scored(t
         scan_split(Data(name=str(table)), "test")
     index = scan_split(Data(name=str(table), max_bad_share=0.96), "test")
     assert (len(index.splits["test"]), len(index.rejected)) == (1, 23)
+
+
+def test_rows_that_have_no_names_are_refused_once_they_changed(tmp_path: Path) -> None:
+    """A Parquet file's rows are known by number: with one row less, every number means another image."""
+    place = parquet(tmp_path)
+    config = Data(name=str(place), test_share=0.2)
+    write_record(tmp_path, scan(config, seed=0), config.name)
+    told = (tmp_path / "adapter", config, manifest(), "test", 0)
+    assert own_rows(*told, moved=False).same
+    pq.write_table(pq.read_table(place).slice(1), place)
+    with pytest.raises(DataError, match="its rows have no names of their own, only numbers") as refused:
+        own_rows(*told, moved=False)
+    assert refused.value.hint == "Put the data back as they were. Other images are scored with --data."
+
+
+def manifest() -> Manifest:
+    return Manifest("base", None, "", {"kind": "lora"}, "none", "fp32", ("head",), ("0", "1", "2"), PREPROCESS)
