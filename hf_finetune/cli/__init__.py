@@ -103,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         done = str(interruption) or "interrupted"
-        goes_on = "; the same command goes on with the run" if options.verb in ("train", "push") else ""
+        command = (
+            "the same command, without --overwrite," if getattr(options, "overwrite", False) else "the same command"
+        )
+        goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
         print(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
         return 130
     except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it

@@ -86,16 +86,16 @@ def read_curve(rates: list[float], losses: list[float], planned: float) -> Range
     smoothed = smooth(np.asarray(losses))
     lowest = int(smoothed.argmin())
     fall = smoothed[0] - smoothed[lowest]
-    common = (tuple(rates), tuple(losses), tuple(map(float, smoothed)))
+    curve = tuple(rates), tuple(losses), tuple(map(float, smoothed))
     if lowest < 3 or fall < 0.05 * abs(smoothed[0]):
         reason = f"the loss fell by only {fall:.3f}; try more steps or a higher end"
-        return RangeTest(*common, suggested=None, planned=planned, reason=reason)
+        return RangeTest(*curve, suggested=None, planned=planned, reason=reason)
     slope = np.gradient(smoothed, np.log(rates))
     steepest = int(slope[: lowest + 1].argmin())
     bound = rates[lowest] / BELOW_MINIMUM
     suggested = float(f"{min(rates[steepest], bound):.2g}")
     reason = f"steepest fall at {rates[steepest]:.1e}; lowest loss at {rates[lowest]:.1e}, a tenth of it at most"
-    return RangeTest(*common, suggested=suggested, planned=planned, reason=reason)
+    return RangeTest(*curve, suggested=suggested, planned=planned, reason=reason)
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:

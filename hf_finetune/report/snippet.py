@@ -115,8 +115,7 @@ def needed_packages(report: RunReport, *, merged: bool = False) -> list[str]:
     names += ["peft"] * (not whole) + ["timm"] * (report.model["library"] == "timm")
     if not whole and _quantization(report):
         names += ["bitsandbytes", "accelerate"]
-    found = [_BOUND.match(text) for text in requires("hf_finetune") or ()]
-    bounds = {match[1]: match[2] for match in found if match is not None}
+    bounds = {found[1]: found[2] for text in requires("hf_finetune") or () if (found := _BOUND.match(text))}
     return [f"{name}{bounds.get(name, '')}" for name in names]
 
 
