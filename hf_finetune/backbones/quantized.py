@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from bitsandbytes.nn import modules as bitsandbytes
@@ -26,8 +27,9 @@ class Linear8bitLt(bitsandbytes.Linear8bitLt):
 
     def init_8bit_state(self) -> None:
         """As theirs, with the scales that are known where peft's DoRA has made the weight anew without them."""
-        if self.weight.SCB is None:
-            self.weight.SCB = self.state.SCB
+        weight: Any = self.weight  # Int8Params
+        if weight.SCB is None:
+            weight.SCB = self.state.SCB
         super().init_8bit_state()
 
 

@@ -177,12 +177,13 @@ def test_it_answers_trains_and_is_loaded_by_us_and_by_the_cards_lines(
 @pytest.mark.parametrize("largest", [1.0, 20.0])
 def test_maps_are_multiplied_as_the_same_rows_are(shape: tuple[int, ...], largest: float) -> None:
     """20 is beyond the threshold of 6 at which LLM.int8 multiplies a column apart."""
-    from bitsandbytes.nn import Int8Params
+    from bitsandbytes.nn.modules import Int8Params
 
     torch.manual_seed(0)
     layer = Linear8bitLt(64, 32, has_fp16_weights=False, threshold=6.0)
     weight, bias = torch.randn(32, 64), torch.randn(32)
-    layer.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False).to("cpu")
+    quantized: Any = Int8Params(weight, requires_grad=False)
+    layer.weight = quantized.to("cpu")
     layer.bias = nn.Parameter(bias)
     layer.eval()
     x = torch.randn(shape)

@@ -228,12 +228,10 @@ def test_an_adapter_of_a_quantized_copy_of_the_base(base: Path, facts: BackboneF
     """Adapters of others often name a repo that holds the base in 4 bits, which model.name takes from nobody."""
     edit(adapter, base_model_name_or_path="org/vit-bnb-4bit")
 
-    def start(name: str, *origin: str) -> None:
+    def start(name: str, origin: str | None = None) -> None:
         names, on_hub = module_names(Model(name=str(base))), replace(facts, name=name, commit="1" * 40)
-        fetched = fetch_adapter(str(adapter))
-        read_start(
-            fetched, on_hub, names, LABELS, None, lambda asked: (asked == "org/vit-bnb-4bit", *(origin or (None,)))
-        )
+        known = {"org/vit-bnb-4bit": (True, origin)}
+        read_start(fetch_adapter(str(adapter)), on_hub, names, LABELS, None, known.__getitem__)
 
     start("Org/ViT", "org/vit")
     with pytest.raises(AdapterError) as raised:
