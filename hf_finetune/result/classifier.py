@@ -30,7 +30,7 @@ class Prediction:
     label: str
     probability: float
     probabilities: tuple[float, ...] = field(repr=False)
-    clipped: int = 0
+    clipped: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
