@@ -60,7 +60,8 @@ def test_every_command_is_run_here_or_named_with_a_reason() -> None:
 def test_the_commands_work_in_order(folder: Path) -> None:
     printed = {command.split()[1]: execute(command, folder, HF_HUB_OFFLINE="1") for command in _shorter(RUN)}
     assert "name: photos/" in printed["check"]
-    assert printed["plan"].startswith("setting ")
+    assert "# classes     2: ants, bees" in printed["check"]
+    assert printed["plan"].startswith("data ") and "\nsetting " in printed["plan"]
     assert "test accuracy" in printed["train"]
     assert printed["predict"].startswith("new_photo.jpg  ants ")
     assert "test accuracy" in printed["evaluate"]
