@@ -39,12 +39,14 @@ def walk(root: Path) -> Files:
             if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
                 continue
             name = below + entry.name
-            if entry.is_dir():
+            if _leads_nowhere(entry):
+                (files.links if _is_image(name) else files.others).append(name)
+            elif entry.is_dir():
                 real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                 if real not in above:
                     files.folders.add(name)
                     pending.append((entry.path, name + "/", (*above, real)))
-            elif os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122 (Path is 10 times slower)
+            elif not _is_image(name):
                 files.others.append(name)
             elif entry.is_file():
                 files.images.append((name, entry))
@@ -52,6 +54,23 @@ def walk(root: Path) -> Files:
                 files.links.append(name)
     files.images.sort(key=lambda found: found[0])
     return files
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (Path is 10 times slower)
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link in a circle, of which the system will not even say what it is."""
+    if not entry.is_symlink():
+        return False
+    try:
+        entry.stat()
+    except FileNotFoundError:
+        return False  # a link to nothing is neither a folder nor a file
+    except OSError:
+        return True
+    return False
 
 
 def _list(folder: str) -> Iterator[os.DirEntry[str]]:

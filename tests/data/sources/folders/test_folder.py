@@ -233,13 +233,17 @@ def test_a_field_that_means_nothing_here_is_refused(tmp_path: Path, field: str, 
 def test_a_link_to_nothing_is_a_rejected_row(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 5, "b": 5})
     (tmp_path / "a/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "a/circle.txt").symlink_to(tmp_path / "a/circle.txt")
+    (tmp_path / "b/circle.jpg").symlink_to(tmp_path / "b/circle.jpg")
     found = index(tmp_path, max_bad_share=0.2)
     assert [(row.name, row.split, row.reason) for row in found.rejected] == [
-        ("a/gone.jpg", "train", "a link to a file that does not exist")
+        ("a/gone.jpg", "train", "a link to a file that does not exist"),
+        ("b/circle.jpg", "train", "a link to a file that does not exist"),
     ]
     assert refusal(tmp_path) == (
-        "data.max_bad_share: at most 1.0% of the rows of ROOT may be unusable, found 1 of 11: a/gone.jpg: a link to a "
-        "file that does not exist\n  mend these rows, or raise data.max_bad_share to skip them"
+        "data.max_bad_share: at most 1.0% of the rows of ROOT may be unusable, found 2 of 12: a/gone.jpg: a link to a "
+        "file that does not exist; b/circle.jpg: a link to a file that does not exist\n  mend these rows, or raise "
+        "data.max_bad_share to skip them"
     )
 
 
