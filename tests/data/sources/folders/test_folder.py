@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,16 +10,7 @@ from hf_finetune.data.index.scan import scan
 from hf_finetune.errors import DataError
 from hf_finetune.types import Index
 from tests.data.pictures import class_folders, jpeg, put
-
-
-def index(root: Path, **fields: Any) -> Index:
-    return scan(Data(name=str(root), **fields), seed=0)
-
-
-def refusal(root: Path, **fields: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        index(root, **fields)
-    return str(caught.value).replace(str(root), "ROOT")
+from tests.data.sources.scanning import index, refusal
 
 
 def names(found: Index, split: str) -> list[str]:
