@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from hf_finetune.section import Bytes, Section
 
+
+def _as_text(value: object) -> object:
+    """A split or column called 0, 2024 or True, which YAML reads as a number or a truth value."""
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+OwnName = Annotated[str, BeforeValidator(_as_text)]
+OwnNames = Annotated[tuple[OwnName, ...], BeforeValidator(_as_list)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -32,11 +44,11 @@ class Data(Section):
     )
     revision: str | None = Field(default=None, description="Hub branch, tag or commit; null is the default branch")
     config: str | None = Field(default=None, description="the Hub dataset's configuration (subset)")
-    image_column: str | None = Field(
+    image_column: OwnName | None = Field(
         default=None, description="column of images or of their paths; null: found by its type"
     )
-    label_column: str | None = Field(default=None, description="column of classes; null: found by its type or name")
-    split_column: str | None = Field(
+    label_column: OwnName | None = Field(default=None, description="column of classes; null: found by its type or name")
+    split_column: OwnName | None = Field(
         default=None, description="column that says each row's split; null: found by its name and values"
     )
     image_folder: str | None = Field(default=None, description="where the files of a table are; null: beside the table")
@@ -48,16 +60,16 @@ class Data(Section):
         description="where labels are numbers, or nearly one a row: classes takes them as they are; null: ask",
     )
     join_alike: bool = Field(default=False, description="join classes that differ only in case or blanks")
-    train_split: str | None = Field(
+    train_split: OwnName | None = Field(
         default=None, description="the dataset's own name of the training split; null: found by name"
     )
-    validation_split: str | None = Field(
+    validation_split: OwnName | None = Field(
         default=None, description="its own name; null: found by name, else cut from train"
     )
-    test_split: str | None = Field(default=None, description="its own name; null: found by name, else cut from train")
-    ignore_splits: tuple[str, ...] = Field(
-        default=(), description="given splits to leave out, by the dataset's own name"
+    test_split: OwnName | None = Field(
+        default=None, description="its own name; null: found by name, else cut from train"
     )
+    ignore_splits: OwnNames = Field(default=(), description="given splits to leave out, by the dataset's own name")
     validation_share: Share = Field(
         default=0.15, description="share of train to cut where no validation split is given"
     )

@@ -84,6 +84,12 @@ def _recorded(record: SplitRecord, data: Data, split: Split) -> OwnRows:
             f"{_some(ours)}.",
             f"Where they have moved, name the place: data.name=PLACE. {OTHER}",
         )
+    if len(gone) > max(0.5, data.max_bad_share) * len(wanted):
+        raise DataError(
+            f"Only {len(wanted) - len(gone):,} of the {len(wanted):,} {split} images of the run are in {index.source}: "
+            "their score would say little about the others.",
+            f"Put them back, or set data.max_bad_share=0.99 to score what is left. {OTHER}",
+        )
     notes = []
     if gone:
         notes.append(f"no longer there: {len(gone):,} of the {len(wanted):,} images that the run had ({_some(gone)})")

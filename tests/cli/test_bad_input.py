@@ -79,12 +79,12 @@ def spoil(folder: Path) -> dict[str, str]:
 def test_photos_that_are_no_images_by_suffix_are_named_where_a_class_is_missing(
     recipe: Path, tmp_path: Path, cli: Cli
 ) -> None:
-    for name, suffix in (("cats", "heic"), ("dogs", "png")):
+    for name, suffix in (("cats", "psd"), ("dogs", "png")):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(3):
             Image.new("RGB", (20, 20), (number, 0, 0)).save(tmp_path / "pets" / name / f"{number}.{suffix}", "PNG")
     said = refused(cli("train", recipe, f"data.name={tmp_path / 'pets'}"))
-    assert "found only dogs (3 files ignored that are not images by suffix: .heic 3)" in said
+    assert "found only dogs (3 files ignored that are not images by suffix: .psd 3)" in said
 
 
 def test_a_home_folder_is_understood_for_model_and_run(

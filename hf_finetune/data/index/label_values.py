@@ -18,7 +18,7 @@ from hf_finetune.types import Note, Split
 
 FEW = 20  # assumption: so many different numbers that repeat are grades, digits or answers, not measurements
 TELLING_ROWS = 20  # fewer rows say nothing about how often a value repeats
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 Found = Mapping[Split, list[SourceRow]]
 
 
@@ -57,7 +57,7 @@ def _ask_about_values(found: Found, source: Source) -> None:
         "classes; numbers as numbers cannot be learnt yet"
     )
     if labels and all(_NUMBER.fullmatch(value) for value in sizes):
-        numbers = sorted({float(value) for value in sizes})
+        numbers = sorted({float(value.replace(",", ".")) for value in sizes})
         shown = f"{count(len(numbers), 'number')} from {numbers[0]:g} to {numbers[-1]:g} in {count(len(labels), 'row')}"
         if any(not number.is_integer() for number in numbers):
             raise DataError(

@@ -71,7 +71,8 @@ def check_between_splits(labels: Labels, rows: Mapping[Split, Sequence[Labelled]
         notes.append(Note(f"no row at all of {count(len(names), 'class', 'classes')}: {listing(names)}"))
     folded = Counter(name.casefold().strip() for name in labels.names)
     if alike := [name for name in labels.names if folded[name.casefold().strip()] > 1]:
-        notes.append(Note(f"classes that differ only in case or blanks are kept apart: {listing(map(repr, alike))}"))
+        apart = "classes that differ only in case or blanks are kept apart (data.join_alike=true joins them)"
+        notes.append(Note(f"{apart}: {listing(map(repr, alike))}"))
     return notes
 
 
@@ -83,7 +84,8 @@ def _refuse_unknown(split: Split, unknown: set[int], labels: Labels, train: set[
     close = [f"{name!r} ({folded[name.casefold().strip()]!r})" for name in names if name.casefold().strip() in folded]
     hint = f"make label names equal in every split, or set data.{split}_split to another split"
     if close:
-        hint = f"these differ only in case or blanks from a class of train: {listing(close)}; {hint}"
+        alike = f"these differ only in case or blanks from a class of train: {listing(close)}"
+        hint = f"{alike}; set data.join_alike=true to join them, or {hint}"
     raise DataError(
         f"data.{split}_split: every class of {split} must be in train, found "
         f"{count(len(names), 'class', 'classes')} that train lacks: {listing(map(repr, names))}",

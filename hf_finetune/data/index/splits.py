@@ -14,7 +14,7 @@ from typing import Literal
 from hf_finetune.data.config import Data
 from hf_finetune.data.index.labels import Labelled
 from hf_finetune.data.sources.source import Source, count, listing
-from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_of
+from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_in, split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import SPLITS, Labels, Note, Split
 
@@ -67,7 +67,9 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
     if "train" not in given:
         raise DataError(
             f"data.train_split: a training split is expected in {source.name}, found {_splits_text(source)}",
-            "set data.train_split to the split to train on",
+            "set data.train_split to the split to train on"
+            if any(split_in(name) in (None, "train") for name in source.splits)
+            else "give the folder or table that holds the training split, too",
         )
     sizes = {name: len(rows) for name, rows in source.splits.items() if name not in given.values()} | dict(left_out)
     unused = [

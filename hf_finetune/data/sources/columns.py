@@ -11,7 +11,7 @@ from typing import Literal
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import listing
-from hf_finetune.data.sources.split_names import read_splits
+from hf_finetune.data.sources.split_names import gives_training, read_splits, split_in
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
@@ -118,6 +118,14 @@ def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values)
         raise _ambiguous("split", reading, kinds, source)
     if reading:
         return reading[0], ()
+    others = [name for name, kind in kinds.items() if kind == "text" and name not in (*usual, *taken)]
+    by_value = [name for name in others if not is_usual_label(name) and _divides(values(name))]
+    if len(by_value) > 1:
+        raise _ambiguous("split", by_value, kinds, source)
+    if by_value:
+        return by_value[0], ()
+    marks = [name for name, kind in kinds.items() if kind in ("text", "whole") and _marks_a_split(name, values)]
+    found |= {name: [str(value) for value in values(name)] for name in marks if name not in taken}
     return None, tuple(
         Note(
             "a column that may name the split is not used, since none of its values reads like train; "
@@ -126,6 +134,17 @@ def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values)
         )
         for name, its in found.items()
     )
+
+
+def _divides(values: Iterable[object]) -> bool:
+    """Whether every value reads like a split, one of them like train and another like one of the others."""
+    texts = {str(value).strip() for value in values if value is not None} - {""}
+    return gives_training(reads := read_splits(texts)) and len(reads) == len(texts)
+
+
+def _marks_a_split(name: str, values: Values) -> bool:
+    """`is_test` with yes and no: a column called after one split that holds two values."""
+    return split_in(name) is not None and not is_usual_label(name) and len({str(each) for each in values(name)}) == 2
 
 
 def _image(kinds: Mapping[str, Kind], source: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hf_finetune.errors import DataError
 from hf_finetune.types import Index
 from tests.data.pictures import class_folders
-from tests.data.sources.scanning import WHOLE, index, notes, pictures, table
+from tests.data.sources.scanning import WHOLE, index, notes, pictures, refusal, table
 
 
 def numbers(tmp_path: Path, values: list[object], **fields: Any) -> Index:
@@ -50,3 +50,10 @@ def test_names_that_are_alike_can_be_joined(tmp_path: Path) -> None:
     found = index(root, join_alike=True, **WHOLE)
     assert found.labels.names == ("Cat", "dog")
     assert "1 class joined that differed only in case or blanks: 'cat' to 'Cat'" in notes(found)
+
+
+def test_fractions_may_have_a_comma(tmp_path: Path) -> None:
+    names = pictures(tmp_path, {"p": 8})
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["file_name;score", *(f"{name};{n % 4},5" for n, name in enumerate(names))]))
+    assert "with fractions" in refusal(path)

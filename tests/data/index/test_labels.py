@@ -72,7 +72,7 @@ def test_a_train_label_that_test_lacks_is_a_note() -> None:
 
 def test_classes_that_look_alike_are_noted() -> None:
     assert tuple(map(str, index({"train": ["Cat", "cat", "dog"]}, **WHOLE).notes)) == (
-        "classes that differ only in case or blanks are kept apart: 'Cat', 'cat'",
+        "classes that differ only in case or blanks are kept apart (data.join_alike=true joins them): 'Cat', 'cat'",
     )
 
 

@@ -19,8 +19,7 @@ from hf_finetune.types import Note
 
 def layout_of(root: Path, files: Files, config: Data) -> Layout:
     """How the images of a folder are laid out. Raises DataError with a question where it cannot be told."""
-    places = _places(root, files).values()
-    return decide(root, [parts for parts in places if not _is_ignored(parts, config)], config)
+    return _decide(root, list(_places(root, files).values()), config)[0]
 
 
 def read_class_folders(root: Path, files: Files, config: Data) -> Source:
@@ -32,9 +31,8 @@ def read_class_folders(root: Path, files: Files, config: Data) -> Source:
             f"recognised are {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
     places = _places(root, files)
-    ignored = Counter(parts[0] for parts in places.values() if _is_ignored(parts, config))
-    places = {name: parts for name, parts in places.items() if not _is_ignored(parts, config)}
-    layout = decide(root, list(places.values()), config)
+    layout, ignored = _decide(root, list(places.values()), config)
+    places = {name: parts for name, parts in places.items() if not (ignored and _is_ignored(parts, config))}
     splits: dict[str, list[SourceRow]] = {name: [] for name in layout.splits or ("train",)}
     if layout.joined:
         splits.setdefault("train", [])
@@ -65,7 +63,7 @@ def read_class_folders(root: Path, files: Files, config: Data) -> Source:
         else:  # a split folder of images without class folders: rows without a label
             splits[split] = [SourceRow(plain(name), None, str(root / name)) for name in names]
     if not layout.split_level:
-        _refuse_layout(root, files, list(places.values()), layout, stray)
+        _refuse_layout(root, files, list(places.values()), layout, stray, asked=config.class_level is not None)
     notes = _notes(files, stray, elsewhere) + _empty_classes(root, files, layout, config)
     return Source(
         str(root),
@@ -78,6 +76,22 @@ def read_class_folders(root: Path, files: Files, config: Data) -> Source:
         layout=_described(layout),
         left_out=ignored,
     )
+
+
+def _decide(root: Path, places: Sequence[Parts], config: Data) -> tuple[Layout, Counter[str]]:
+    """The layout, and how many images `data.ignore_splits` leaves out of it by their folder at the top.
+
+    An ignored folder tells what the others are (`training_set` beside `test_set`), where it is a split among splits.
+    """
+    ignored = Counter(parts[0] for parts in places if _is_ignored(parts, config))
+    if ignored:
+        try:
+            layout = decide(root, places, config)
+        except DataError:
+            layout = None
+        if layout is not None and layout.split_level:
+            return layout, Counter()
+    return decide(root, [parts for parts in places if not _is_ignored(parts, config)], config), ignored
 
 
 def _is_ignored(parts: Parts, config: Data) -> bool:
@@ -123,7 +137,9 @@ def _shortener(root: Path, names: Iterable[str]) -> Callable[[Parts], Parts]:
     return shorten
 
 
-def _refuse_layout(root: Path, files: Files, places: Sequence[Parts], layout: Layout, stray: Sequence[str]) -> None:
+def _refuse_layout(
+    root: Path, files: Files, places: Sequence[Parts], layout: Layout, stray: Sequence[str], *, asked: bool
+) -> None:
     """Refuses a folder without splits whose folders are not classes, naming what may have been meant."""
     tables = sorted(name for name in files.others if "/" not in name and Path(name).suffix.lower() in TABLE_SUFFIXES)
     hint = "put the images of each class into a folder of its own, or name a table with a label column in data.name"
@@ -139,7 +155,7 @@ def _refuse_layout(root: Path, files: Files, places: Sequence[Parts], layout: La
             f"and no class folder{ignored}",
             hint,
         )
-    if layout.class_level > 1:
+    if layout.class_level > 1 or (asked and len(top) > 1):
         return
     reads = read_splits(top)
     if len(reads) == len(top) and len(top) > 1:

@@ -40,7 +40,7 @@ def read_described(root: Path, files: Files, config: Data) -> Source | None:
     metadata = sorted(name for name in files.others if is_metadata(name))
     if metadata:
         placed = _split_folders(files, metadata, config)
-        tables = [(open_table(root / name, config, split), split) for name, split in placed]
+        tables = [(open_table(root / name, config, split, deep=True), split) for name, split in placed]
     else:
         tables = _tables_at_top(root, files, config)
     if not tables or not _gives_labels(root, files, tables, config, sure=bool(metadata)):
@@ -71,7 +71,7 @@ def _tables_at_top(root: Path, files: Files, config: Data) -> Tables:
     stems = read_splits(Path(name).stem for name in at_top)
     for name in at_top:
         try:
-            opened = open_table(root / name, config, Path(name).stem if gives_training(stems) else None)
+            opened = open_table(root / name, config, Path(name).stem if gives_training(stems) else None, deep=True)
             column = opened.find(config, needs_label=False).image
         except DataError:
             continue  # some other table; `refuse_layout` names it where nothing else gives labels

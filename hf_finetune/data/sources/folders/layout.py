@@ -49,8 +49,13 @@ def decide(root: Path, images: Sequence[Parts], config: Data) -> Layout:
         return _asked(root, images, config.class_level, config)
     below = _folders(images, 1)
     if splits := _split_folders(below, config):
+        _ask_below_splits(root, images, splits)
         return Layout(2, 1, splits)
+    if wrapped := _wrapped(below):
+        raise _one_of_several(root, wrapped, sorted(top for (top,) in below if top != wrapped))
     if inner := _splits_below(below):
+        if len(below) == 1 and _folders(images, 2):
+            raise _one_of_several(root, next(iter(below))[0], [])
         if len(_shared(_folders(images, 2))) > 1:
             raise _question(root, sorted(top for (top,) in below), inner, deeper=True)
         return Layout(1, 2, inner)
@@ -77,6 +82,38 @@ def _shared(below: Mapping[Parts, set[str]]) -> set[str]:
     return {name for name, number in seen.items() if number > 1}
 
 
+def _ask_below_splits(root: Path, images: Sequence[Parts], splits: Parts) -> None:
+    """Raises DataError where the class folders of one split hold folders of the same names: which are the classes?"""
+    inside = _folders(images, 2)
+    for split in splits:
+        own = {parts: names for parts, names in inside.items() if parts[0] == split}
+        shared = sorted(_shared(own))
+        if len(shared) > 1:
+            tops = sorted(top for (_, top), names in own.items() if set(shared) & names)
+            raise DataError(
+                f"data.class_level: folders that tell the classes are expected in {root / split}, found "
+                f"{listing(tops)}, which hold folders of the same names: {listing(shared)}",
+                f"set data.class_level=2 if the classes are {listing(tops)}; or data.class_level=3 if the classes are "
+                f"{listing(shared)}",
+            )
+
+
+def _wrapped(below: Mapping[Parts, set[str]]) -> str | None:
+    """The one folder of several that holds split folders and nothing else: a dataset beside other pictures."""
+    whole = [top for (top,), names in below.items() if names and len(r := read_splits(names)) == len(names)
+             and gives_training(r)]  # fmt: skip
+    return whole[0] if len(whole) == 1 and len(below) > 1 else None
+
+
+def _one_of_several(root: Path, wrapped: str, others: Sequence[str]) -> DataError:
+    beside = f", beside {listing(others)}" if others else ""
+    return DataError(
+        f"data.name: the folder that holds the split folders, or class folders, is expected, found {root}, whose "
+        f"{wrapped} holds split folders{beside}",
+        f"set data.name={root / wrapped}" + ("; or data.class_level=1 if these are the classes" if others else ""),
+    )
+
+
 def _named(config: Data) -> set[str]:
     return {name.casefold() for name in (config.train_split, config.validation_split, config.test_split) if name}
 
@@ -96,6 +133,9 @@ def _split_folders(below: Mapping[Parts, set[str]], config: Data) -> Parts:
     only_read = [top for top in found if split_of(top) is None and top.casefold() not in named]
     if only_read and not gives_training(reads):
         found, others, trains = [], tops, []  # `toy_train` alone is a class
+    inside = {frozenset(names) for names in below.values()}
+    if len(found) == 1 and len(inside) == 1 and len(next(iter(inside))) == 1 and not named:
+        return ()  # a class called train among others that hold one folder of the same name
     if len(found) == 1 and others and not named and found[0] in with_classes:
         raise _beside(found[0], others, reads.get(found[0]))
     if trains:
@@ -123,7 +163,8 @@ def _asked(root: Path, images: Sequence[Parts], level: int, config: Data) -> Lay
             f"set data.class_level to {deepest or 1} at most, or to null",
         )
     named = _named(config)
-    for place in [*range(1, level), level + 1]:
+    inside = all(len(parts) != level + 1 for parts in images)  # no image lies in a class folder itself
+    for place in [*range(1, level), *([level + 1] if inside else [])]:
         names = sorted({parts[place - 1] for parts in images if len(parts) > max(place, level)})
         reads: dict[str, Split] = read_splits(names)
         found = [name for name in names if name in reads or name.casefold() in named]
@@ -151,7 +192,9 @@ def _beside(found: str, others: Sequence[str], reads: Split | None) -> DataError
 
 def _question(root: Path, tops: Sequence[str], inner: Sequence[str], *, deeper: bool = False) -> DataError:
     level = 3 if deeper else 2
+    one = [f"data.name={root / tops[0]} to take one of them"] if deeper else []
     answers = [
+        *one,
         f"data.class_level=1 if the classes are {listing(tops)}",
         f"data.class_level={level} if the classes are "
         + (f"the folders in {listing(inner)}" if deeper else listing(inner)),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.cells import locate
+from hf_finetune.data.sources.folders.walk import walk
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.errors import DataError
 
@@ -19,10 +20,12 @@ TRIED = 20  # cells that tell whether a folder holds the files
 
 
 class TableFiles:
-    """The files of one table."""
+    """The files of one table. `deep`: a name without folders may lie anywhere below, where it does so once."""
 
-    def __init__(self, table: Path, config: Data) -> None:
+    def __init__(self, table: Path, config: Data, *, deep: bool = False) -> None:
         """Raises DataError where `data.image_folder` is not there."""
+        self._deep = deep or config.image_folder is not None
+        self._below: dict[str, list[str]] | None = None
         self.folder = table.parent if config.image_folder is None else _image_folder(table, config.image_folder)
         self._listed: dict[str, dict[str, list[str]]] = {}
 
@@ -36,7 +39,7 @@ class TableFiles:
             return file
         if cell != cell.strip():
             return self.find(cell.strip())
-        return self._completed(file) or file
+        return self._completed(file) or self._anywhere(cell) or file
 
     def holds_all(self, cells: Iterable[str]) -> bool:
         """Whether every one of these cells names a file; False for none."""
@@ -48,6 +51,19 @@ class TableFiles:
             return os.path.isfile(self.find(cell))  # noqa: PTH113
         except ValueError:  # a null byte
             return False
+
+    def _anywhere(self, cell: str) -> str | None:
+        """The one file below of that name, with or without its suffix; None for several or none."""
+        if not self._deep or "/" in cell or "\\" in cell:
+            return None
+        if self._below is None:
+            self._below = {}
+            for name, entry in walk(self.folder).images:
+                plain_name = name.rpartition("/")[2]
+                for key in {plain_name, os.path.splitext(plain_name)[0]}:  # noqa: PTH122
+                    self._below.setdefault(key, []).append(entry.path)
+        found = self._below.get(cell, [])
+        return found[0] if len(found) == 1 else None
 
     def _completed(self, file: str) -> str | None:
         folder, name = os.path.split(file)
@@ -63,7 +79,13 @@ def folder_nearby(table: Path, cells: Sequence[str]) -> Path | None:
     """The folder below or beside the table's from which most of the first cells name a file; None where none does."""
     best: tuple[int, Path] | None = None
     tried = [cell for cell in cells[:TRIED] if cell.strip() and "://" not in cell]
-    for folder in _near(table.parent):
+    near = list(_near(table.parent))
+    for folder in near:
+        if table.parent in folder.parents and TableFiles(folder / table.name, Data()).holds_all(tried):
+            return folder
+    if TableFiles(table, Data(), deep=True).holds_all(tried):
+        return table.parent
+    for folder in near:
         files = TableFiles(folder / table.name, Data())
         found = sum(map(files._has, tried))
         if found and (best is None or found > best[0]):

@@ -56,13 +56,13 @@ class Opened:
             raise
 
 
-def open_table(path: Path, config: Data, split: str | None = None) -> Opened:
+def open_table(path: Path, config: Data, split: str | None = None, *, deep: bool = False) -> Opened:
     """Reads a table whole; one that stands for a split that is not for training may have no label.
 
-    Raises DataError where it is none.
+    `deep`: the files may lie in any folder below the table's. Raises DataError where it is none.
     """
     table = read_table(path, least_columns=2 if trains(split, config) else 1)
-    files = TableFiles(path, config)
+    files = TableFiles(path, config, deep=deep)
     return Opened(table, _kinds(table, files), files)
 
 
@@ -92,8 +92,9 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
         stamps.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
         for line, reason in table.ragged:
             rejected.append(SourceRejected(f"{path.name} line {line}", fixed or "train", reason))
+        blank = _split_of_blanks(opened, found)
         for record, line in zip(table.records, table.lines, strict=True):
-            split = fixed or ((_text(record.get(found.split)) or "").strip() if found.split else "train")
+            split = fixed or ((_text(record.get(found.split)) or "").strip() or blank if found.split else "train")
             row = _row(record, found, opened.files, path, root, line)
             if not split:
                 rejected.append(SourceRejected(f"{path.name} line {line}", "train", "no split"))
@@ -116,6 +117,14 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
         layout="; ".join(texts) + by_folder,
         left_out=left_out,
     )
+
+
+def _split_of_blanks(opened: Opened, found: columns.Columns) -> str:
+    """`train` where a column marks validation and test rows alone; else nothing: such a row has no split."""
+    values = [value.strip() for value in opened.values(found.split)] if found.split else []
+    named = {value for value in values if value}
+    reads = read_splits(named)
+    return "train" if named and len(reads) == len(named) and "train" not in reads.values() else ""
 
 
 def _columns(opened: Opened, fixed: str | None, config: Data) -> columns.Columns:

@@ -195,7 +195,7 @@ def test_a_folder_without_train_is_refused(tmp_path: Path) -> None:
     class_folders(tmp_path, {"val/a": 3, "val/b": 3, "test/a": 1, "test/b": 1})
     assert refusal(tmp_path) == (
         "data.train_split: a training split is expected in ROOT, found test, val\n"
-        "  set data.train_split to the split to train on"
+        "  give the folder or table that holds the training split, too"
     )
 
 
@@ -270,8 +270,8 @@ def test_a_class_of_another_case_in_test_is_refused(tmp_path: Path) -> None:
     class_folders(tmp_path, {"train/Cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 1})
     assert refusal(tmp_path) == (
         "data.test_split: every class of test must be in train, found 1 class that train lacks: 'cat'\n"
-        "  these differ only in case or blanks from a class of train: 'cat' ('Cat'); make label names equal in every "
-        "split, or set data.test_split to another split"
+        "  these differ only in case or blanks from a class of train: 'cat' ('Cat'); set data.join_alike=true to join "
+        "them, or make label names equal in every split, or set data.test_split to another split"
     )
 
 

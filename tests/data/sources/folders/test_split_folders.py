@@ -106,3 +106,53 @@ def test_a_given_split_can_be_left_out(tmp_path: Path) -> None:
     assert refusal(root, ignore_splits=("test",), test_split="test").startswith(
         "data.ignore_splits: splits that no other key names are expected, found 'test', which data.test_split names"
     )
+
+
+def test_an_ignored_split_may_be_named_by_its_own_name(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, {"training_set/a": 5, "training_set/b": 5, "test_set/a": 2, "test_set/b": 2})
+    found = index(root, ignore_splits=("test_set",), **WHOLE)
+    assert found.labels.names == ("a", "b")
+    assert sizes(found) == {"train": 10}
+    assert sizes(index(root, ignore_splits="test", **WHOLE)) == {"train": 10}
+
+
+def test_the_folders_at_the_top_are_classes_whatever_they_are_called_if_asked(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, {"training_set/a": 5, "test_set/a": 4})
+    assert index(root, class_level=1).labels.names == ("test_set", "training_set")
+
+
+def test_folds_with_splits_inside_offer_one_of_them(tmp_path: Path) -> None:
+    folds = {f"fold{n}/{split}/{label}": 2 for n in range(2) for split in ("train", "test") for label in "ab"}
+    root = class_folders(tmp_path, folds)
+    assert "set data.name=ROOT/fold0 to take one of them; or data.class_level=1" in refusal(root)
+    assert sizes(index(root / "fold0", validation_share=0)) == {"train": 4, "test": 4}
+
+
+def test_shared_folders_below_a_split_are_a_question_too(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, {f"{s}/part_{n}/{c}": 3 for s in ("train", "test") for n in (1, 2) for c in "ab"})
+    assert refusal(root) == (
+        "data.class_level: folders that tell the classes are expected in ROOT/test, found part_1, part_2, which hold "
+        "folders of the same names: a, b\n"
+        "  set data.class_level=2 if the classes are part_1, part_2; or data.class_level=3 if the classes are a, b"
+    )
+    found = index(root, class_level=3, validation_share=0)
+    assert found.labels.names == ("a", "b")
+    assert sizes(found) == {"train": 12, "test": 12}
+
+
+@pytest.mark.parametrize("beside", [{}, {"docs": 2}])
+def test_a_dataset_in_a_folder_of_its_own_is_named(tmp_path: Path, beside: dict[str, int]) -> None:
+    root = class_folders(tmp_path, {"archive/train/a": 4, "archive/train/b": 4, "archive/test/a": 2, **beside})
+    assert "set data.name=ROOT/archive" in refusal(root)
+    if beside:
+        assert index(root, class_level=1).labels.names == ("archive", "docs")
+
+
+def test_a_class_called_train_among_classes_of_one_folder(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, {"train/images": 4, "bus/images": 4, "car/images": 4})
+    assert index(root).labels.names == ("bus", "car", "train")
+
+
+def test_a_folder_of_nothing_but_a_test_is_not_proposed_to_train_on(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, {"test/a": 4, "test/b": 4})
+    assert "data.train_split" not in refusal(root).splitlines()[1]

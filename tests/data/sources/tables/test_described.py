@@ -183,3 +183,43 @@ def test_another_label_column_in_test_has_a_remedy_that_works(tmp_path: Path) ->
     text = refusal(tmp_path, label_column="diagnosis")
     assert "rename the column in that file, or leave the split out by data.ignore_splits=[test]" in text
     assert sizes(index(tmp_path, label_column="diagnosis", ignore_splits=("test",), **WHOLE)) == {"train": 10}
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_a_table_of_names_alone_finds_them_in_several_folders(tmp_path: Path, suffix: str) -> None:
+    names = pictures(tmp_path / "ham", {"part_1": 8, "part_2": 8})
+    class_folders(tmp_path / "meta", {"": 16})  # another dataset whose files are called the same
+    rows = [(f"{n}{suffix}", "ab"[n % 2], 30 + n) for n in range(16)]
+    path = table(tmp_path / "ham" / "HAM_metadata.csv", [("image_id", "dx", "age"), *rows])
+    found = index(tmp_path / "ham", label_column="dx", **WHOLE)
+    assert found.labels.names == ("a", "b")
+    assert sorted(row.name for row in found.splits["train"]) == names
+    assert f"data.image_folder={tmp_path / 'ham'}" in refusal(path, label_column="dx").replace("ROOT", str(path))
+    alone = index(path, label_column="dx", image_column="image_id", image_folder=str(tmp_path / "ham"), **WHOLE)
+    assert sorted(row.name for row in alone.splits["train"]) == names
+
+
+@pytest.mark.parametrize("column", ["mode", "dataset", "group"])
+def test_a_column_whose_values_are_splits_is_used_whatever_it_is_called(tmp_path: Path, column: str) -> None:
+    names = pictures(tmp_path, {"p": 12})
+    rows = [(name, "ab"[n % 2], "train" if n < 8 else "test") for n, name in enumerate(names)]
+    assert sizes(index(table(tmp_path / "t.csv", [("file_name", "label", column), *rows]), validation_share=0)) == {
+        "train": 8,
+        "test": 4,
+    }
+
+
+def test_a_mark_of_the_test_is_noted_and_can_be_used(tmp_path: Path) -> None:
+    names = pictures(tmp_path, {"p": 12})
+    rows = [(name, "ab"[n % 2], n >= 8) for n, name in enumerate(names)]
+    path = table(tmp_path / "t.csv", [("file_name", "label", "is_test"), *rows])
+    assert "data.split_column and data.train_split would use it: is_test (False, True)" in notes(index(path, **WHOLE))
+    found = index(path, split_column="is_test", train_split=False, test_split=True, validation_share=0)
+    assert sizes(found) == {"train": 8, "test": 4}
+
+
+def test_blanks_beside_a_marked_test_are_for_training(tmp_path: Path) -> None:
+    names = pictures(tmp_path, {"p": 12})
+    rows = [(name, "ab"[n % 2], "" if n < 8 else "test") for n, name in enumerate(names)]
+    found = index(table(tmp_path / "t.csv", [("file_name", "label", "split"), *rows]), validation_share=0)
+    assert sizes(found) == {"train": 8, "test": 4}
