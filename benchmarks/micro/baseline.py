@@ -57,6 +57,11 @@ def processors(path: Path = PATH) -> list[str]:
     return list(_processors(path))
 
 
+def names(path: Path = PATH) -> set[str]:
+    """The benchmarks that were recorded on any processor."""
+    return {name for about in _processors(path).values() for name in about["benchmarks"]}
+
+
 def _processors(path: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -115,3 +115,13 @@ def test_products_in_place_are_counted_too() -> None:
     a, b, c = torch.randn(3, 4), torch.randn(4, 5), torch.randn(3, 5)
     assert count_flops(lambda: a @ b) == 2 * 3 * 4 * 5
     assert count_flops(lambda: (a @ b, c.addmm_(a, b), torch.addmm(c, a, b))) == 3 * 2 * 3 * 4 * 5
+
+
+def test_what_only_another_processor_has_an_entry_for_is_held_to_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    baseline.write({"step": {"kind": "time", "ratio": 0.5}}, path, "one")
+    baseline.write({"new": {"kind": "time", "ratio": 0.5}}, path, "two")
+    micro = Micro(baseline.read(path, "one"), elsewhere=baseline.names(path))
+    taken = {"ours": [9.0] * 7, "reference": [1.0] * 7}
+    assert micro.faults(["new"], lambda: {"new": taken}) == []
+    assert len(micro.faults(["step", "unheard of"], lambda: {"step": taken, "unheard of": taken})) == 2
