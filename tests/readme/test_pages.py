@@ -106,13 +106,17 @@ def test_every_file_and_name_of_the_architecture_page_is_there() -> None:
 
 @each_page
 def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
-    written = commands(page.relative_to(ROOT).as_posix())
-    for command in written:
-        words = shlex.split(command)
-        if words[0] == "hf-finetune":
-            build_parser().parse_args(
-                words[1:]
-            )  # ends the process, and so fails, on a verb or option that is not there
+    written = [shlex.split(command) for command in commands(page.relative_to(ROOT).as_posix())]
+    assert [words for words in written if words[0] == "hf-finetune" and not _is_taken(words[1:])] == []
+
+
+def _is_taken(arguments: list[str]) -> bool:
+    """Whether the parser knows the verb and every option; it ends the process where it does not."""
+    try:
+        build_parser().parse_args(arguments)
+    except SystemExit as end:
+        return end.code == 0
+    return True
 
 
 def test_every_verb_is_in_the_cookbook() -> None:
