@@ -21,7 +21,7 @@ from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
 from hf_finetune.data.sources.readers import ArrowReader, open_arrow
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow
-from hf_finetune.data.sources.split_names import split_of
+from hf_finetune.data.sources.split_names import is_meant, is_training
 from hf_finetune.errors import DataError
 from hf_finetune.types import Reader
 
@@ -66,6 +66,8 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
                 f"or paths is expected, found {type(part).__module__}.{type(part).__qualname__}",
                 "save the images into class folders, or list their paths and labels",
             )
+    left_out = {split: len(part) for split, part in parts_in.items() if is_meant(split, config.ignore_splits)}
+    parts_in = {split: part for split, part in parts_in.items() if split not in left_out}
     if not parts_in:
         raise DataError("data: at least one split is expected, found an empty DatasetDict", "give a split to train on")
     name = name or IN_MEMORY
@@ -95,6 +97,7 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
         rejected=tuple(rejected),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.columns.notes)),
         layout=parts[0].columns.described(),
+        left_out=left_out,
         **{"stamp": stamp, **facts},
     )
 
@@ -116,7 +119,7 @@ def _parts(
             else:
                 kind = kind_of(dataset.data.schema.field(column).type)
                 kinds[column] = "other" if kind == "image" else kind
-        trains = not has_splits or split_of(split) == "train" or split == config.train_split
+        trains = not has_splits or is_training(split, config.train_split)
         source = f"{name}, split {split}" if len(data) > 1 else name
         found = columns.find(kinds, config, source, _distinct(dataset), needs_label=trains)
         label = dataset.features[found.label] if found.label else None

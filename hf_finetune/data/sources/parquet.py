@@ -18,7 +18,7 @@ from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.cells import locate, name_below, raw_label
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
-from hf_finetune.data.sources.split_names import read_splits, split_of
+from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
@@ -39,11 +39,9 @@ def read_parquet(
 
     `class_lists` are class names by column, for a column of numbers whose file does not name them.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    flat = [(split, path.absolute()) for split, paths in files.items() for path in paths]
-    splits: dict[str, list[SourceRow]] = {split: [] for split in files}
+    kept = {split: paths for split, paths in files.items() if not is_meant(split, config.ignore_splits)}
+    flat = [(split, path.absolute()) for split, paths in kept.items() for path in paths]
+    splits: dict[str, list[SourceRow]] = {split: [] for split in kept}
     rejected: list[SourceRejected] = []
     notes: list[Note] = []
     stamps: list[str] = []
@@ -51,21 +49,13 @@ def read_parquet(
     label_names: tuple[str, ...] | None = None
     first = 0
     for split, path in flat:
-        try:
-            table = pq.ParquetFile(path, memory_map=True)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(
-                f"data.name: a Parquet file is expected, found {path}: {error}", "write it again"
-            ) from error
+        table = _open(path)
         names, kinds = _schema(table.schema_arrow)
-        trains = split_of(split) == "train" or split == config.train_split
+        trains = is_training(split, config.train_split)
         chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
         label = chosen.label or ""
         own_names = names.get(label) or ((class_lists or {}).get(label) if kinds.get(label) == "whole" else None)
-        if found is not None and (
-            (chosen.image, chosen.split) != (found.image, found.split)
-            or (chosen.label is not None and (chosen.label != found.label or own_names != label_names))
-        ):
+        if found is not None and not _alike((chosen, own_names), (found, label_names)):
             raise DataError(
                 f"data.name: the same columns and classes are expected in every file, found others in {path}",
                 f"write it with the columns of {flat[0][1].name}, or leave its split out by data.ignore_splits",
@@ -87,9 +77,10 @@ def read_parquet(
         has_splits |= chosen.split is not None
     if found is None:
         raise DataError(f"data.name: Parquet files are expected in {name}, found none", "check data.name")
+    left_out = {split: paths for split, paths in files.items() if split not in kept}
     return Source(
         name=name,
-        splits={split: rows for split, rows in splits.items() if rows or (split in files and not found.split)},
+        splits={split: rows for split, rows in splits.items() if rows or (split in kept and not found.split)},
         reader=ParquetReader(tuple(str(path) for _, path in flat), found.image),
         has_splits=has_splits,
         label_names=label_names,
@@ -97,19 +88,34 @@ def read_parquet(
         notes=tuple(notes),
         stamp="\n".join(stamps),
         layout=f"{count(len(flat), 'Parquet file')}: {found.described()}",
+        left_out={split: sum(_open(path).metadata.num_rows for path in paths) for split, paths in left_out.items()},
     )
 
 
-def holds_images(path: Path) -> bool:
-    """Whether a Parquet file has a column of encoded images. Raises DataError where it is no Parquet file."""
+def _open(path: Path) -> Any:
+    """The file, not read yet. Raises DataError where it is no Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(path)
+        return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"data.name: a Parquet file is expected, found {path}: {error}", "write it again") from error
-    return "image" in _schema(schema)[1].values()
+
+
+Chosen = tuple[columns.Columns, tuple[str, ...] | None]  # with the class names of the label column
+
+
+def _alike(one: Chosen, other: Chosen) -> bool:
+    """Whether two files can be one dataset; one that has no labels says nothing of them."""
+    if (one[0].image, one[0].split) != (other[0].image, other[0].split):
+        return False
+    return None in (one[0].label, other[0].label) or (one[0].label, one[1]) == (other[0].label, other[1])
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has a column of encoded images. Raises DataError where it is no Parquet file."""
+    return "image" in _schema(_open(path).schema_arrow)[1].values()
 
 
 def _distinct(table: Any) -> columns.Values:

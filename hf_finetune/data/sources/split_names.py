@@ -63,6 +63,11 @@ def is_meant(name: str, wanted: Iterable[str]) -> bool:
     return name.strip().casefold() in asked or (split is not None and split in map(split_of, asked))
 
 
+def is_training(split: str, train_split: str | None) -> bool:
+    """Whether a file or split of this name is for training: the one that the recipe names, else by how it reads."""
+    return is_meant(split, [train_split]) if train_split is not None else split_in(split) == "train"
+
+
 def gives_training(splits: Mapping[str, Split]) -> bool:
     """Whether these are a division: a training split and another one beside it."""
     return "train" in splits.values() and len(set(splits.values())) > 1

@@ -231,3 +231,15 @@ def test_a_folder_does(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 4, "b": 4})
     assert len(index(tmp_path, **WHOLE).splits["train"]) == 8
     assert len(index(str(tmp_path), **WHOLE).splits["train"]) == 8
+
+
+def test_an_ignored_split_need_not_have_the_columns_of_train() -> None:
+    image, other = [{"bytes": jpeg(n), "path": None} for n in range(8)], [{"bytes": jpeg(9), "path": None}]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    train = datasets.Dataset.from_dict({"image": image, "label": [0, 1] * 4}, features=features)
+    test = datasets.Dataset.from_dict({"image": other}, features=datasets.Features({"image": datasets.Image()}))
+    both = datasets.DatasetDict({"train": train, "test": test})
+    config = Data(ignore_splits=("test",), validation_share=0, test_share=0)
+    found = index_of(both, config, seed=0)
+    assert {split: len(rows) for split, rows in found.splits.items()} == {"train": 8, "validation": 0, "test": 0}
+    assert "splits not used: test (1 row), by data.ignore_splits" in list(map(str, found.notes))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.pictures import jpeg, put
-from tests.data.sources.scanning import WHOLE, index, notes, pictures, sizes
+from tests.data.sources.scanning import WHOLE, index, notes, refusal, sizes
 
 
 def parquet(path: Path, numbers: range, labels: list[Any], **more: list[Any]) -> None:
@@ -65,3 +65,23 @@ def test_whole_floats_are_classes(tmp_path: Path) -> None:
 def test_a_split_column_of_parquet(tmp_path: Path) -> None:
     parquet(tmp_path / "t.parquet", range(8), [0, 1] * 4, subset=["train"] * 6 + ["test"] * 2)
     assert sizes(index(tmp_path / "t.parquet", validation_share=0)) == {"train": 6, "test": 2}
+
+
+def test_a_test_file_without_labels_is_not_used(tmp_path: Path) -> None:
+    images = [{"bytes": jpeg(n), "path": None} for n in range(20, 24)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "test.parquet")
+    parquet(tmp_path / "train.parquet", range(8), [0, 1] * 4)
+    found = index(tmp_path, **WHOLE)
+    assert sizes(found) == {"train": 8}
+    assert "split test is not used: none of its 4 rows has a label" in notes(found)
+
+
+def test_a_file_with_other_columns_can_be_left_out_as_the_error_says(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", range(8), [0, 1] * 4)
+    images = [{"bytes": jpeg(n), "path": None} for n in range(20, 24)]
+    pq.write_table(pa.table({"picture": images, "label": [0, 1, 0, 1]}), tmp_path / "test.parquet")
+    assert "leave its split out by data.ignore_splits" in refusal(tmp_path)
+    found = index(tmp_path, ignore_splits=("test",), **WHOLE)
+    assert sizes(found) == {"train": 8}
+    assert "splits not used: test (4 rows), by data.ignore_splits" in notes(found)
+    assert [found.reader.read(row.locator) for row in found.splits["train"]] == [jpeg(n) for n in range(8)]

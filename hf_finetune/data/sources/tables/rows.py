@@ -14,7 +14,7 @@ from hf_finetune.data.sources.cells import locate, name_below, raw_label
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
-from hf_finetune.data.sources.split_names import is_meant, read_splits
+from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits
 from hf_finetune.data.sources.tables.files import TRIED, TableFiles, folder_nearby
 from hf_finetune.data.sources.tables.splits_by_folder import split_by_folder
 from hf_finetune.data.sources.tables.table import Table, read_table, suffix_of
@@ -143,9 +143,7 @@ def _columns(opened: Opened, fixed: str | None, config: Data) -> columns.Columns
 
 def trains(fixed: str | None, config: Data) -> bool:
     """Whether a table is for training, by the split that it stands for."""
-    if fixed is None or config.train_split is not None:
-        return fixed is None or is_meant(fixed, [config.train_split or ""])
-    return read_splits([fixed]).get(fixed) == "train"
+    return fixed is None or is_training(fixed, config.train_split)
 
 
 def _kinds(table: Table, files: TableFiles) -> dict[str, columns.Kind]:
