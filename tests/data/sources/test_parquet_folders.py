@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.pictures import jpeg, put
-from tests.data.sources.scanning import WHOLE, index, notes, refusal, sizes
+from tests.data.sources.scanning import WHOLE, index, notes, pictures, refusal, sizes
 
 
 def parquet(path: Path, numbers: range, labels: list[Any], **more: list[Any]) -> None:
