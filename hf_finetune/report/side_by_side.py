@@ -96,8 +96,8 @@ def _difference(best: Finished, other: Finished) -> str:
         return f"right and wrong on the same of {found.rows:,} rows."
     sure = "a difference" if found.chance < _CHANCE else "no sure difference"
     return (
-        f"{found.only_first:,} of {found.rows:,} rows right that it has wrong, {found.only_second:,} the other way "
-        f"round: {sure} (p = {found.chance:.2g})."
+        f"{best.name} alone is right on {found.only_first:,} of {found.rows:,} rows, {other.name} alone on "
+        f"{found.only_second:,}: {sure} (p = {found.chance:.2g})."
     )
 
 

@@ -54,6 +54,6 @@ def test_the_table_has_the_best_first_and_says_what_differs() -> None:
     assert text.splitlines()[1].startswith("runs/b  80.0 %")
     words = " ".join(text.split())
     assert "Recipe: adapter.rank 8 against 16." in words
-    assert "a difference (p = " in words
+    assert "runs/b alone is right on 12 of 100 rows, runs/a alone on 0: a difference (p = 0.00049)." in words
     assert "runs/c scored on other rows: their accuracies do not say which is better. Same recipe." in words
     assert render_runs(runs[:1], width=120).count("\n") == 2
