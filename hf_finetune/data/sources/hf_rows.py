@@ -21,7 +21,7 @@ from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
 from hf_finetune.data.sources.readers import ArrowReader, open_arrow
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow
-from hf_finetune.data.sources.split_names import is_meant, is_training
+from hf_finetune.data.sources.split_names import is_meant, is_training, split_of_blanks
 from hf_finetune.errors import DataError
 from hf_finetune.types import Reader
 
@@ -134,9 +134,16 @@ def _parts(
         indices = dataset._indices
         numbers = np.arange(len(dataset)) if indices is None else indices.column(0).to_numpy().astype(np.int64)
         by_column = found.split is not None and (len(data) == 1 or config.split_column is not None)
-        own = [str(value or "").strip() for value in dataset.with_format(None)[found.split][:]] if by_column else None
+        own = _own_splits(dataset, found.split) if by_column and found.split else None
         parts.append(_Part(split, dataset, dataset.data.column(found.image), numbers, found, own))
     return parts, names
+
+
+def _own_splits(dataset: Any, column: str) -> list[str]:
+    """The split of every row by a column; "" where it says none."""
+    values = dataset.with_format(None)[column][:]
+    blank = split_of_blanks(set(values))
+    return [("" if value is None else str(value).strip()) or blank for value in values]
 
 
 def _distinct(dataset: Any) -> columns.Values:

@@ -18,7 +18,7 @@ from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.cells import locate, name_below, raw_label
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
-from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of
+from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of, split_of_blanks
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
@@ -224,6 +224,7 @@ def _rows(
     """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
     wanted = [name for name in (found.image, found.label, found.split) if name is not None]
     file_name = name_below(str(root), str(path))
+    blank = split_of_blanks(_distinct(table)(found.split)) if found.split else ""
     number = 0
     for group in range(table.metadata.num_row_groups):
         rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]
@@ -232,10 +233,10 @@ def _rows(
             own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
             for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
                 name = f"{file_name} row {number}"
-                if found.split is not None and split is None:
+                where = None if found.split is None else ("" if split is None else str(split).strip()) or blank
+                if where == "":
                     yield "train", (name, "no split")
                 else:
-                    where = None if found.split is None else str(split).strip()
                     yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
                 number += 1
 

@@ -68,6 +68,14 @@ def is_training(split: str, train_split: str | None) -> bool:
     return is_meant(split, [train_split]) if train_split is not None else split_in(split) == "train"
 
 
+def split_of_blanks(values: Iterable[object]) -> str:
+    """What a blank in a column of splits stands for, by the column's values: `train` where it marks validation and test
+    rows alone; else nothing, and such a row has no split."""
+    named = {text for value in values if value is not None and (text := str(value).strip())}
+    reads = read_splits(named)
+    return "train" if named and len(reads) == len(named) and "train" not in reads.values() else ""
+
+
 def gives_training(splits: Mapping[str, Split]) -> bool:
     """Whether these are a division: a training split and another one beside it."""
     return "train" in splits.values() and len(set(splits.values())) > 1

@@ -243,3 +243,13 @@ def test_an_ignored_split_need_not_have_the_columns_of_train() -> None:
     found = index_of(both, config, seed=0)
     assert {split: len(rows) for split, rows in found.splits.items()} == {"train": 8, "validation": 0, "test": 0}
     assert "splits not used: test (1 row), by data.ignore_splits" in list(map(str, found.notes))
+
+
+@pytest.mark.parametrize("splits", [["0"] * 6 + ["1"] * 2, [0] * 6 + [1] * 2, [None] * 6 + ["test"] * 2])
+def test_a_column_of_splits_may_hold_numbers_or_blanks(splits: list[Any]) -> None:
+    image = [{"bytes": jpeg(n), "path": None} for n in range(8)]
+    data = datasets.Dataset.from_dict({"image": image, "label": [0, 1] * 4, "part": splits})
+    data = data.cast_column("image", datasets.Image())
+    names = {} if None in splits else {"train_split": "0", "test_split": "1"}
+    found = index_of(data, Data(split_column="part", validation_share=0, **names), seed=0)
+    assert {split: len(rows) for split, rows in found.splits.items()} == {"train": 6, "validation": 0, "test": 2}

@@ -85,3 +85,12 @@ def test_a_file_with_other_columns_can_be_left_out_as_the_error_says(tmp_path: P
     assert sizes(found) == {"train": 8}
     assert "splits not used: test (4 rows), by data.ignore_splits" in notes(found)
     assert [found.reader.read(row.locator) for row in found.splits["train"]] == [jpeg(n) for n in range(8)]
+
+
+@pytest.mark.parametrize("blank", ["", None])
+def test_blanks_beside_a_marked_test_are_for_training(tmp_path: Path, blank: str | None) -> None:
+    parquet(tmp_path / "t.parquet", range(12), [0, 1] * 6, split=[blank] * 8 + ["test"] * 4)
+    assert sizes(index(tmp_path / "t.parquet", validation_share=0)) == {"train": 8, "test": 4}
+    parquet(tmp_path / "u.parquet", range(12), [0, 1] * 6, split=[blank] * 2 + ["train"] * 6 + ["test"] * 4)
+    found = index(tmp_path / "u.parquet", validation_share=0, max_bad_share=0.5)
+    assert [row.reason for row in found.rejected] == ["no split"] * 2

@@ -14,7 +14,7 @@ from hf_finetune.data.sources.cells import locate, name_below, raw_label
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
-from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits
+from hf_finetune.data.sources.split_names import is_meant, is_training, split_of_blanks
 from hf_finetune.data.sources.tables.files import TRIED, TableFiles, folder_nearby
 from hf_finetune.data.sources.tables.splits_by_folder import split_by_folder
 from hf_finetune.data.sources.tables.table import Table, read_table, suffix_of
@@ -92,7 +92,7 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
         stamps.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
         for line, reason in table.ragged:
             rejected.append(SourceRejected(f"{path.name} line {line}", fixed or "train", reason))
-        blank = _split_of_blanks(opened, found)
+        blank = split_of_blanks(opened.values(found.split)) if found.split else ""
         for record, line in zip(table.records, table.lines, strict=True):
             split = fixed or ((_text(record.get(found.split)) or "").strip() or blank if found.split else "train")
             row = _row(record, found, opened.files, path, root, line)
@@ -117,14 +117,6 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
         layout="; ".join(texts) + by_folder,
         left_out=left_out,
     )
-
-
-def _split_of_blanks(opened: Opened, found: columns.Columns) -> str:
-    """`train` where a column marks validation and test rows alone; else nothing: such a row has no split."""
-    values = [value.strip() for value in opened.values(found.split)] if found.split else []
-    named = {value for value in values if value}
-    reads = read_splits(named)
-    return "train" if named and len(reads) == len(named) and "train" not in reads.values() else ""
 
 
 def _columns(opened: Opened, fixed: str | None, config: Data) -> columns.Columns:
