@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import modules as bitsandbytes
 from torch import nn
 
+from hf_finetune.arithmetic import integer
+from hf_finetune.arithmetic.integer import IntegerWeight
+from hf_finetune.arithmetic.products import Compute, DequantizedProduct, IntegerProduct, Product, multiply
 from hf_finetune.errors import ModelError
 
 
 class Linear8bitLt(bitsandbytes.Linear8bitLt):
-    """bitsandbytes' own layer for input of any number of dimensions, [..., in] to [..., out].
+    """bitsandbytes' own layer and weights, multiplied as `compute` says, for input of any number of dimensions.
 
-    In eval mode version 0.50.2 flattens [B, N, C] alone. [B, H, W, C] (ConvNeXt, Swin, MaxViT) raises, or gives an
-    output without its dimensions; and a column with outliers would be looked for along H.
+    llm_int8 is their arithmetic. In eval mode version 0.50.2 flattens [B, N, C] alone. [B, H, W, C] (ConvNeXt, Swin,
+    MaxViT) raises, or gives an output without its dimensions; and a column with outliers would be looked for along H.
     """
 
+    compute: Compute = "llm_int8"  # stock layers become these after they are made
+    _packed: IntegerWeight | None = None
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As for the same rows in one batch."""
+        """[..., in] → [..., out], each row for itself unless by llm_int8."""
+        product = self.frozen_product()
+        if product is not None:
+            return multiply(x, product)
         if x.ndim <= 3:
             return super().forward(x)
         return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+    def frozen_product(self) -> Product | None:
+        """How it is multiplied; None by bitsandbytes itself."""
+        weight: Any = self.weight  # Int8Params
+        if self.compute == "llm_int8" or weight.dtype != torch.int8:
+            return None
+        if weight.CB is not None:
+            self.init_8bit_state()
+        if self.compute == "dequantized":
+            return DequantizedProduct(self, self._dequantized)
+        codes: Any = self.state.CB
+        if self._packed is None or self._packed.codes is not codes:  # moved to another device
+            self._packed = IntegerWeight(codes, self.state.SCB / 127)
+        return IntegerProduct(self, self._packed)
+
+    def _dequantized(self, dtype: torch.dtype) -> torch.Tensor:
+        return self.state.CB.to(dtype).mul_((self.state.SCB / 127).to(dtype)[:, None])
 
     def init_8bit_state(self) -> None:
         """As theirs, with the scales that are known where peft's DoRA has made the weight anew without them."""
@@ -31,6 +60,52 @@ class Linear8bitLt(bitsandbytes.Linear8bitLt):
         if weight.SCB is None:
             weight.SCB = self.state.SCB
         super().init_8bit_state()
+
+
+class Linear4bit(bitsandbytes.Linear4bit):
+    """bitsandbytes' own layer and arithmetic; an adapter beside it may multiply by the weights itself."""
+
+    def frozen_product(self) -> Product:
+        """Of weights dequantized each time, as theirs is for more than a few rows."""
+        return DequantizedProduct(self, self._dequantized)
+
+    def _dequantized(self, dtype: torch.dtype) -> torch.Tensor:
+        weight: Any = self.weight  # Params4bit
+        return dequantize_4bit(weight.data, weight.quant_state).to(dtype)
+
+
+def compute_in(model: nn.Module, compute: Compute) -> dict[str, int]:
+    """Have the int8 layers of `model` multiply so; how many layers do which.
+
+    auto: by integers where that is the faster way here, else by dequantized weights, which is exact.
+    """
+    counts: dict[str, int] = {}
+    for module in model.modules():
+        if isinstance(module, Linear8bitLt):
+            module.compute = _chosen(module, compute)
+            counts[module.compute] = counts.get(module.compute, 0) + 1
+    return counts
+
+
+@contextmanager
+def stock_arithmetic(model: nn.Module) -> Iterator[None]:
+    """Inside, int8 layers multiply as they do for people who load the model with stock libraries."""
+    before = {module: module.compute for module in model.modules() if isinstance(module, Linear8bitLt)}
+    for module in before:
+        module.compute = "llm_int8"
+    try:
+        yield
+    finally:
+        for module, compute in before.items():
+            module.compute = compute
+
+
+def _chosen(layer: Linear8bitLt, compute: Compute) -> Compute:
+    widths = layer.in_features, layer.out_features, layer.weight.device.type
+    if compute == "auto":
+        return "integer" if integer.pays(*widths) else "dequantized"
+    # Integers are insisted on, but not where the machine has no product for such a layer.
+    return "dequantized" if compute == "integer" and not integer.takes(*widths) else compute
 
 
 def settle_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:
@@ -42,7 +117,8 @@ def settle_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None
     for module in model.modules():
         if type(module) is bitsandbytes.Linear8bitLt:
             module.__class__ = Linear8bitLt
-        if isinstance(module, bitsandbytes.Linear4bit):
+        if type(module) is bitsandbytes.Linear4bit:
+            module.__class__ = Linear4bit
             # In eval mode on CPUs with AVX512-BF16, bitsandbytes 0.50.2 repacks the weights for a faster kernel, for
             # good: after the first evaluation, training would get no gradient through any quantized layer, and no
             # error either.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.recipe.recipe import dump_recipe
+from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.report.fields import RunReport
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
@@ -28,6 +28,7 @@ from hf_finetune.types import Answers, PixelRows, Split
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.arithmetic.products import Compute
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
@@ -73,7 +74,7 @@ def save_best(
     target = folder.result(whole=context.recipe.adapter.whole)
     saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
     if context.machine.is_first:
-        again = save_verified(model, saved.staged, manifest, dump_recipe(context.recipe), rows["validation"], folder)
+        again = save_verified(model, saved.staged, manifest, context.recipe, rows["validation"], folder)
         if context.recipe.budget.time is not None:  # else the test is scored with float32 weights
             saved = replace(saved, model=again)
     if climbed.interrupted:
@@ -93,7 +94,7 @@ def score_saved(
 
 
 def save_verified(
-    model: nn.Module, staged: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
+    model: nn.Module, staged: Path, manifest: Manifest, recipe: Recipe, rows: PixelRows, folder: RunFolder
 ) -> nn.Module:
     """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
 
@@ -111,9 +112,9 @@ def save_verified(
     device = str(next(bare.parameters()).device)
     held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
     expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
-    stage(bare, staged, manifest, recipe_yaml)
+    stage(bare, staged, manifest, dump_recipe(recipe))
 
-    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
+    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device, compute=_compute(recipe))
     found = logits_of(again, held, manifest.preprocess, batch=len(held))
     difference = compare(
         expected,
@@ -122,8 +123,17 @@ def save_verified(
         hint=f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
     )
     logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
+    if manifest.quantization == "int8":
+        from hf_finetune.backbones.quantized import stock_arithmetic
+
+        with stock_arithmetic(again):  # a push compares them with what stock code answers
+            found = logits_of(again, held, manifest.preprocess, batch=len(held))
     write_held(folder.held, Held(held, found, device.partition(":")[0]))
     return again
+
+
+def _compute(recipe: Recipe) -> Compute:
+    return recipe.quantization.compute if recipe.quantization.kind == "int8" else "llm_int8"
 
 
 def evaluate_splits(
@@ -154,7 +164,7 @@ def evaluate_splits(
     dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
-        verified = load_result(staged, manifest, dtype, machine.place)
+        verified = load_result(staged, manifest, dtype, machine.place, compute=_compute(context.recipe))
     model = verified
     test = rows["test"]
     own, found = machine.own_rows(len(test)), None

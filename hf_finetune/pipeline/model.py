@@ -80,6 +80,10 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
         device_map={"": place} if quantization is not None else None,
         plain_attention=place == "cpu" and short_sequence(facts.preprocess),
     )
+    if recipe.quantization.kind == "int8":
+        from hf_finetune.backbones.quantized import compute_in
+
+        compute_in(model, recipe.quantization.compute)
     adapted = recipe.adapter.apply(model, facts)
     if context.start is not None:
         put_start_on(context.start, adapted, recipe)

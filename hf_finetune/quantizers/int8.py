@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from hf_finetune.quantizers.checks import check_quantizable, converted_weights
 from hf_finetune.section import Section
 from hf_finetune.types import BackboneFacts, Machine
@@ -17,6 +19,13 @@ class Int8(Section):
     """LLM.int8 through bitsandbytes (arXiv 2208.07339)."""
 
     kind: Literal["int8"] = "int8"
+
+    compute: Literal["auto", "integer", "dequantized", "llm_int8"] = Field(
+        default="auto",
+        description="how int8 weights are multiplied: as integers, each token with a scale of its own; made "
+        "floating-point for each product, which is exact; as stock code does (slow); auto: integers where the machine "
+        "is faster with them, else dequantized",
+    )
 
     def config(self, head: Iterable[str], skipped: Iterable[str] = ()) -> BitsAndBytesConfig:
         """For `from_pretrained`; the head is left out (transformers' own list misses classifiers), and so are the

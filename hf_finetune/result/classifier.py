@@ -131,5 +131,5 @@ def load(
     manifest = read_manifest(folder)
     if max_pixels is not None:
         manifest = replace(manifest, max_pixels=max_pixels)
-    model = load_result(folder, manifest, torch.float32, device or training_device(), base=base)
+    model = load_result(folder, manifest, torch.float32, device or training_device(), base=base, compute="auto")
     return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)

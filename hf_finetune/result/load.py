@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from hf_finetune.arithmetic.products import Compute
     from hf_finetune.backbones.config import Model
 
 
@@ -57,9 +58,16 @@ def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
 
 
 def load_result(
-    folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
+    folder: Path,
+    manifest: Manifest,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    base: str | None = None,
+    compute: Compute = "llm_int8",
 ) -> nn.Module:
-    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
+    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`, int8 ones multiplied as `compute`
+    says."""
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
@@ -79,6 +87,10 @@ def load_result(
     backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
     if quantization is None:
         backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
+    if manifest.quantization == "int8":
+        from hf_finetune.backbones.quantized import compute_in
+
+        compute_in(backbone, compute)
     return attach(backbone, folder).eval()
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 FLOORS = (
     ("errors", "types"),
     ("section", "units"),
-    ("machine", "network", "preprocess", "report"),
+    ("arithmetic", "machine", "network", "preprocess", "report"),
     ("adapters", "backbones", "data", "quantizers", "tasks", "training"),
     ("recipe",),
     ("plan", "result", "run"),
