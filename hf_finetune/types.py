@@ -272,6 +272,8 @@ class Plan:
     suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
+    compute: Decision[str] = Decision("floating point", "weights are not in int8")
+    attention: Decision[str] = Decision("kept", "faster")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`

@@ -121,7 +121,7 @@ def training_forms(model: nn.Module, plan: Plan) -> Iterator[bool]:
     with ExitStack() as forms:
         forms.enter_context(low_memory_lora(model))
         forms.enter_context(remembered_sources(model, compact=_multiplies_integers(model)))
-        if plan.device.value == "cpu":
+        if plan.attention.value != "kept":
             forms.enter_context(lean_attention(model))
         yield False
 

@@ -129,6 +129,18 @@ def pays(inputs: int, outputs: int, device: str) -> bool:
     return 1 / (1 / inputs + 1 / outputs) >= _WIDTHS[kind]
 
 
+def chosen(compute: str, inputs: int, outputs: int, device: str) -> str:
+    """What `compute` comes to for a layer: integer, dequantized or llm_int8.
+
+    auto: integers where that is the faster way here. Insisted on, they are used wherever the machine has a product for
+    such a layer.
+    """
+    if compute == "llm_int8":
+        return compute
+    asked = takes if compute == "integer" else pays
+    return "integer" if compute != "dequantized" and asked(inputs, outputs, device) else "dequantized"
+
+
 def name_of(device: str) -> str:
     """In words, for the plan: `avx512_vnni`, `cuda`, `no 8-bit instructions`."""
     return (cpu_instructions() or "no 8-bit instructions") if device == "cpu" else cast("str", device)

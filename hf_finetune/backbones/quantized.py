@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -82,8 +82,9 @@ def compute_in(model: nn.Module, compute: Compute) -> dict[str, int]:
     counts: dict[str, int] = {}
     for module in model.modules():
         if isinstance(module, Linear8bitLt):
-            module.compute = _chosen(module, compute)
-            counts[module.compute] = counts.get(module.compute, 0) + 1
+            kind = integer.chosen(compute, module.in_features, module.out_features, module.weight.device.type)
+            module.compute = cast("Compute", kind)
+            counts[kind] = counts.get(kind, 0) + 1
     return counts
 
 
@@ -98,14 +99,6 @@ def stock_arithmetic(model: nn.Module) -> Iterator[None]:
     finally:
         for module, compute in before.items():
             module.compute = compute
-
-
-def _chosen(layer: Linear8bitLt, compute: Compute) -> Compute:
-    widths = layer.in_features, layer.out_features, layer.weight.device.type
-    if compute == "auto":
-        return "integer" if integer.pays(*widths) else "dequantized"
-    # Integers are insisted on, but not where the machine has no product for such a layer.
-    return "dequantized" if compute == "integer" and not integer.takes(*widths) else compute
 
 
 def settle_quantized(name: str, model: nn.Module, head: tuple[str, ...]) -> None:

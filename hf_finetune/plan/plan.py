@@ -10,6 +10,7 @@ import math
 from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
+from hf_finetune.plan.arithmetic import attention_of, compute_of
 from hf_finetune.plan.forecast import Forecast, forecast
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
@@ -64,6 +65,8 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
         patches_kept=_patches_kept(recipe),
         head=_head(recipe, facts, index),
+        compute=compute_of(recipe, facts, machine.device),
+        attention=attention_of(recipe, machine.device),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
     )

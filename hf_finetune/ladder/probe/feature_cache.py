@@ -77,6 +77,7 @@ def identity_of(manifest: Manifest, plan: Plan, start: str | None) -> str:
     parts = {
         "fingerprint": manifest.fingerprint,
         "quantization": [manifest.quantization, *manifest.unquantized],
+        "compute": plan.compute.value,
         "dtype": manifest.dtype,
         "precision": plan.precision.value,
         "device": plan.device.value,

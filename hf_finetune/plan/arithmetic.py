@@ -1,0 +1,45 @@
+"""How int8 weights are multiplied on this machine, and whether attention weights are kept for the backward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.types import BackboneFacts, Decision
+
+KEPT, MADE_AGAIN = "kept", "made again"
+_NAMES = {"integer": "as integers", "dequantized": "dequantized", "llm_int8": "as stock code does"}
+
+
+def compute_of(recipe: Recipe, facts: BackboneFacts, device: str) -> Decision[str]:
+    """`36 as integers, 12 dequantized`, of the layers that int8 converts, for a `device` that is this machine's."""
+    quantization = recipe.quantization
+    if quantization.kind != "int8":
+        return Decision("floating point", "weights are not in int8")
+    from hf_finetune.arithmetic.integer import chosen, name_of
+
+    left = quantization.left_out(facts)
+    layers = [widths for name, widths in facts.linears.items() if name not in left]
+    counts = Counter(chosen(quantization.compute, *widths, device) for widths in layers)
+    value = ", ".join(f"{count} {_NAMES[kind]}" for kind, count in counts.most_common())
+    return Decision(value, _reason(quantization.compute, counts, name_of(device)))
+
+
+def _reason(asked: str, counts: Counter[str], instructions: str) -> str:
+    if asked == "llm_int8":
+        return "as the recipe says; auto is several times faster"
+    if counts["integer"]:
+        narrow = "; narrow layers would lose time to it" if counts["dequantized"] and asked == "auto" else ""
+        return f"{instructions}, a scale a token{narrow}"
+    if instructions.startswith("no"):
+        return f"this CPU has {instructions}: int8 saves memory here and no time; quantization.kind=none is as fast"
+    return f"{instructions}: integers were not faster for layers of these widths; int8 saves memory here and no time"
+
+
+def attention_of(recipe: Recipe, device: str) -> Decision[str]:
+    """On a CPU with short sequences, where attention is not fused: keep a weight for each pair of tokens, or not."""
+    if device != "cpu":
+        return Decision(KEPT, "the device's own attention decides")
+    if recipe.quantization.kind != "none" or recipe.budget.memory is not None:
+        return Decision(MADE_AGAIN, "memory counts: a ViT's block keeps a quarter less, a step takes 5 to 10 % longer")
+    return Decision(KEPT, "faster; with quantization or budget.memory they are made again in the backward pass")
