@@ -63,10 +63,16 @@ class Linear8bitLt(bitsandbytes.Linear8bitLt):
 
 
 class Linear4bit(bitsandbytes.Linear4bit):
-    """bitsandbytes' own layer and arithmetic; an adapter beside it may multiply by the weights itself."""
+    """bitsandbytes' own layer and weights; dequantized for each product, as theirs are for more than a few rows, but in
+    one step: on a CPU theirs takes twice as long (ViT-Tiny, 16 images)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] → [..., out], multiplied in the type that the config names, else in that of the input."""
+        compute = self.compute_dtype or x.dtype
+        return multiply(x.to(compute), self.frozen_product()).to(x.dtype)
 
     def frozen_product(self) -> Product:
-        """Of weights dequantized each time, as theirs is for more than a few rows."""
+        """How it is multiplied."""
         return DequantizedProduct(self, self._dequantized)
 
     def _dequantized(self, dtype: torch.dtype) -> torch.Tensor:
