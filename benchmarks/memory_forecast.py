@@ -5,8 +5,8 @@
 
 Each cell is a run of its own process: `hf-finetune train` of the rung `full` on noise photos, one update, then saved,
 reloaded and scored as ever; what run.json says of memory is the row. Backbones have random weights, but for ViT-Tiny
-with `--data` (the folder with `weights/`). Cells that are there already (in OUT/cells.json) are not run again, and after
-`--minutes` the others are left for the next call. Prints a table with the cells that are off by more than a tenth.
+with `--data` (the folder with `weights/`). Cells that are there already (OUT/cells.json) are not run again, and
+after `--minutes` the others are left for the next call. Prints a table with the cells that are off by more than a tenth.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ def run_cell(checkpoint: Path, way: str, recomputed: bool, batch: int, out: Path
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """A line a cell, the outliers named, and the share within a tenth."""
-    lines = ["| backbone | way | recomputed | batch | forecast MB | measured MB | ratio |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| backbone | way | recomputed | batch | forecast MB | measured MB | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
     ratios: list[float] = []
     for row in rows:
         about = f"| {row['backbone']} | {row['way']} | {'all' if row['recomputed'] else 'none'} | {row['batch']} |"

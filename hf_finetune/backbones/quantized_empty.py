@@ -25,8 +25,8 @@ def quantize_empty(model: nn.Module, kind: str, linears: Collection[str], device
     `device` is the one that will train: bitsandbytes computes int8 in another way on CPUs. `dtype`: of the weights that
     stay, in which 4-bit layers compute.
     """
-    make: Callable[[nn.Linear], nn.Module] = (lambda old: _int8(old, device)) if kind == "int8" else (
-        lambda old: _nf4(old, dtype)
+    make: Callable[[nn.Linear], nn.Module] = (
+        (lambda old: _int8(old, device)) if kind == "int8" else (lambda old: _nf4(old, dtype))
     )
     for name in linears:
         parent, _, own = name.rpartition(".")

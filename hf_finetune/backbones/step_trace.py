@@ -1,4 +1,4 @@
-"""Counts what a training step holds, on a model that has no weights: every tensor is followed from its making to its end.
+"""Counts what a training step holds, on a model without weights: every tensor is followed from its making to its end.
 
 The model comes in the form in which it will train (types, adapter, training forms, recomputed blocks), so that what
 those forms keep is counted and not assumed. What happens inside a kernel is not seen: oneDNN's and cuDNN's workspaces
@@ -33,18 +33,14 @@ def trace_step(
     autocast: Autocast | None = None,
     backward: bool = True,
 ) -> StepBytes | None:
-    """What one forward and backward pass of `model` (on the meta device, in its training form) holds beside its weights.
+    """What a forward and backward pass of `model` (on the meta device, in its training form) holds beside its weights.
 
     `size`: height and width of the images, which come as float32 as in training. `blocks`: modules in the order of
-    their running, whose savings by recomputation are noted. `autocast`: None where the step needs none. `backward` False: a pass without gradients, in eval mode. None where the model does not run on
-    the meta device.
+    their running, whose savings by recomputation are noted. `autocast`: None where the step needs none. `backward`
+    False: a pass without gradients. The model is left in its mode, train or eval. None where it does not run on the
+    meta device.
     """
-    training = {module: module.training for module in model.modules()}
     gradients = [(weight, weight.grad) for weight in model.parameters()]
-    model.train(backward)
-    for module, trains in training.items():
-        if backward and not trains and _keeps_statistics(module):
-            module.eval()
     for weight, _ in gradients:
         weight.grad = None
     try:
@@ -214,7 +210,7 @@ def _entered_and_left(blocks: Sequence[nn.Module], follow: _Follow) -> Iterator[
             handle.remove()
 
 
-# The meta kernels of a few frequent operations are slow Python (1 to 4 ms a call in torch 2.15): four fifths of a count.
+# The meta kernels of a few frequent operations are slow Python (1 to 4 ms a call, torch 2.15): four fifths of a count.
 def _same(tensor: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(tensor)
 
@@ -241,7 +237,7 @@ def _normed(x: Tensor, shape: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, T
 def _normed_back(
     grad: Tensor, x: Tensor, shape: Any, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, mask: Any
 ) -> tuple[Tensor | None, ...]:
-    del shape, mean, rstd
+    del grad, shape, mean, rstd
     made = zip((x, weight, bias), mask, strict=True)
     return tuple(torch.empty_like(each) if wanted and each is not None else None for each, wanted in made)
 

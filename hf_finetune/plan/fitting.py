@@ -18,7 +18,7 @@ LARGEST_MICRO_BATCH = {"cpu": 32, "mps": 64}
 FEW_IMAGES = 4
 
 
-class DoesNotFit(MachineError):
+class NoFitError(MachineError):
     """The recipe fits this machine at no micro-batch and no number of recomputed blocks that it allows."""
 
 
@@ -32,7 +32,7 @@ def fit(
 ) -> tuple[Decision[int], Decision[int]]:
     """How many blocks are recomputed, and the micro-batch: the process's share in even pieces, as few as fit.
 
-    Raises DoesNotFit where not even the smallest piece with the most recomputation does.
+    Raises NoFitError where not even the smallest piece with the most recomputation does.
     """
     room, least = room_of(machine), _least_piece(recipe, facts, share)
     fewest, most = _allowed(recipe, facts, weigh)
@@ -48,7 +48,7 @@ def fit(
     size = _most_images(weigh, count, cap, least, room)
     if not size:
         images = "one image at a time needs" if least == 1 else f"{least} images at a time, for its batch norms, need"
-        raise DoesNotFit(
+        raise NoFitError(
             f"Even {images} about {format_bytes(weigh.total(least, most))}, "
             f"and {format_bytes(room)} of {machine.device} memory may be used.",
             "Raise budget.memory, take a smaller backbone, adapter.kind head_only, or quantization.kind int8 or nf4.",

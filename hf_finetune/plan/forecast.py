@@ -40,8 +40,9 @@ UNTRACED_BYTES_PER_PARAMETER = 20
 class Forecast:
     """Bytes on the training device as a function of micro-batch and recomputed blocks.
 
-    `fixed`: what does not depend on either; `evaluation`: a pass without gradients (None: not counted); `expected`: the setting with the patches that the plan keeps. `total` is with all of them, since a head that needs
-    all gets all; `parts` is what is expected.
+    `fixed`: what does not depend on either; `evaluation`: a pass without gradients (None: not counted); `expected`: the
+    setting with the patches that the plan keeps. `total` is with all of them, since a head that needs all gets all;
+    `parts` is what is expected.
     """
 
     fixed: Mapping[str, int]

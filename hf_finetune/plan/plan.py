@@ -11,7 +11,7 @@ from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.counted import Count, uncounted
-from hf_finetune.plan.fitting import DoesNotFit, fit, room_of, smallest
+from hf_finetune.plan.fitting import NoFitError, fit, room_of, smallest
 from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
 from hf_finetune.plan.remedies import remedies, say
 from hf_finetune.recipe.recipe import Recipe
@@ -24,9 +24,7 @@ AUTO_IMAGES = 20_000
 AUTO_EPOCHS = (3, 30)
 
 
-def make_plan(
-    recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, count: Count = uncounted
-) -> Plan:
+def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, count: Count = uncounted) -> Plan:
     """Decide what the recipe leaves `auto`. `count` gives the bytes of a step (counted.py).
 
     Raises MachineError where the recipe cannot fit the machine at any setting, with the changes that make it fit.
@@ -42,7 +40,7 @@ def make_plan(
     weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count)
     try:
         checkpointing, micro = fit(recipe, machine, facts, weigh, share)
-    except DoesNotFit as error:
+    except NoFitError as error:
         raise _with_remedies(error, recipe, machine, facts, len(index.labels.names), share, count) from None
     steps_per_epoch = max(1, rows // batch.value)
     epochs = _epochs(train.epochs, rows)
@@ -83,9 +81,7 @@ def bytes_at(
     return sum(weigh.parts(plan.micro_batch.value, plan.checkpointing.value).values())
 
 
-def _weigh(
-    recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count
-) -> Forecast:
+def _weigh(recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count) -> Forecast:
     recipe.quantization.check(facts, machine)
     _check_dora(recipe, machine)
     trainable = recipe.adapter.trainable_parameters(facts, labels)
@@ -94,7 +90,7 @@ def _weigh(
 
 
 def _with_remedies(
-    error: DoesNotFit, recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count
+    error: NoFitError, recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count
 ) -> MachineError:
     """The same with the changes that make it fit, each computed as the plan's own."""
 

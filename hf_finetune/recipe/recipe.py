@@ -21,7 +21,7 @@ from hf_finetune.quantizers import Quantizer, Unquantized
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.ladder import Ladder
 from hf_finetune.recipe.overrides import apply_overrides, blames_command_line, command_line_problems
-from hf_finetune.recipe.parse import LineNumbers, parse_yaml, parse_override, set_path
+from hf_finetune.recipe.parse import LineNumbers, parse_override, parse_yaml, set_path
 from hf_finetune.recipe.problems import find_problems
 from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task

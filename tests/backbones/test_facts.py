@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.anatomy import find_blocks
-from hf_finetune.backbones.config import Model
-from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.build import build_empty, read_config
 from hf_finetune.backbones.checkpoint import find
+from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.measure import saved_bytes_per_image
 from hf_finetune.backbones.targets import find_targets
 from tests.backbones.small import edit_config, write_timm, write_vit

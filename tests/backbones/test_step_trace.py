@@ -109,5 +109,6 @@ def _kept_under_torchs_autocast(model: nn.Module, batch: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each), torch.autocast("cpu", torch.bfloat16):
-        logits = model(pixel_values=torch.zeros(batch, 3, 32, 32)).logits
-    return sum(each.untyped_storage().nbytes() for each in kept.values()) + logits.nbytes
+        pixels = torch.zeros(batch, 3, 32, 32)
+        logits = model(pixel_values=pixels).logits
+    return sum(each.untyped_storage().nbytes() for each in kept.values()) + logits.nbytes + pixels.nbytes
