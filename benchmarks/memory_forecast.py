@@ -6,7 +6,7 @@
 Each cell is a run of its own process: `hf-finetune train` of the rung `full` on noise photos, one update, then saved,
 reloaded and scored as ever; what run.json says of memory is the row. Backbones have random weights, but for ViT-Tiny
 with `--data` (the folder with `weights/`). Cells that are there already (OUT/cells.json) are not run again, and
-after `--minutes` the others are left for the next call. Prints a table with the cells that are off by more than a tenth.
+after `--minutes` the others are left for the next call. Prints a table that marks the cells off by more than a tenth.
 """
 
 from __future__ import annotations
