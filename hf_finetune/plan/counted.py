@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.backbones.step_bytes import StepBytes
+from hf_finetune.backbones.counting.step_bytes import StepBytes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision
 
@@ -63,10 +63,10 @@ class Counter:
         return self._known[setting.key]
 
     def _count(self, setting: Setting) -> StepBytes | None:
-        from hf_finetune.backbones.meta_autocast import Autocast
+        from hf_finetune.backbones.counting.meta_autocast import Autocast
+        from hf_finetune.backbones.counting.short_steps import short_steps
+        from hf_finetune.backbones.counting.step_trace import trace_step
         from hf_finetune.backbones.recompute import recomputed
-        from hf_finetune.backbones.short_steps import short_steps
-        from hf_finetune.backbones.step_trace import trace_step
         from hf_finetune.training.autocast import autocast_type
 
         blocks, seen = self._facts.blocks, self._facts.preprocess
@@ -96,7 +96,7 @@ class Counter:
         plain = setting.device == "cpu" and pixels <= 288 * 288  # as result/load.py's short_sequence has it
         model = load_empty(self._config, self._labels, facts.head, dtype, plain_attention=plain)
         if recipe.quantization.kind != "none":
-            from hf_finetune.backbones.quantized_empty import quantize_empty
+            from hf_finetune.backbones.counting.quantized_empty import quantize_empty
 
             left = recipe.quantization.left_out(facts)
             linears = [name for name in facts.linears if name not in left]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from hf_finetune.backbones.step_bytes import StepBytes, recomputing
+from hf_finetune.backbones.counting.step_bytes import StepBytes, recomputing
 from hf_finetune.plan.counted import Count, Setting
 from hf_finetune.plan.heap import heap_bytes
 from hf_finetune.recipe.recipe import Recipe

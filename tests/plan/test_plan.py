@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from hf_finetune.backbones.step_bytes import StepBytes
+from hf_finetune.backbones.counting.step_bytes import StepBytes
 from hf_finetune.errors import MachineError
 from hf_finetune.plan.counted import Setting
 from hf_finetune.plan.plan import make_plan

@@ -14,13 +14,13 @@ from hf_finetune.adapters.low_memory import low_memory_lora
 from hf_finetune.backbones.build import read_config
 from hf_finetune.backbones.checkpoint import find
 from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.counting.meta_autocast import Autocast
+from hf_finetune.backbones.counting.quantized_empty import quantize_empty
+from hf_finetune.backbones.counting.step_bytes import recomputing
+from hf_finetune.backbones.counting.step_trace import trace_step
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_empty
-from hf_finetune.backbones.meta_autocast import Autocast
-from hf_finetune.backbones.quantized_empty import quantize_empty
 from hf_finetune.backbones.recompute import recomputed
-from hf_finetune.backbones.step_bytes import recomputing
-from hf_finetune.backbones.step_trace import trace_step
 from tests.backbones.small import write_timm, write_vit
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hf_finetune.backbones.step_trace import BATCH
+from hf_finetune.backbones.counting.step_trace import BATCH
 from hf_finetune.backbones.surgery.class_token import class_token_only
 from hf_finetune.backbones.surgery.cut import Watch
 from hf_finetune.backbones.surgery.token_dropper import LEAST_PATCHES, TokenDropper, extra_tokens

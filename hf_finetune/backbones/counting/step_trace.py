@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_finetune.backbones.meta_autocast import Autocast
-from hf_finetune.backbones.step_bytes import Moment, StepBytes, largest
+from hf_finetune.backbones.counting.meta_autocast import Autocast
+from hf_finetune.backbones.counting.step_bytes import Moment, StepBytes, largest
 
 log = logging.getLogger(__name__)
 # A prime that divides no usual width, number of tokens or window: a storage whose elements it divides is the batch's.
