@@ -180,8 +180,7 @@ class BackboneFacts:
     `targets` maps a role (attention, mlp, conv) to the names of the modules that LoRA may adapt; `excluded` maps every
     other Linear or convolution outside the head to the reason it is left alone. `linears`: (in, out) of each plain
     nn.Linear outside the head; `fixed_linears`: those that no quantized layer can replace, and why; `mapped_linears`:
-    those that get [B, H, W, C]. `saved_bytes_per_image` is what autograd keeps for one image in float32 when everything
-    trains (None where it could not be read).
+    those that get [B, H, W, C].
     """
 
     name: str
@@ -202,7 +201,6 @@ class BackboneFacts:
     linears: Mapping[str, tuple[int, int]]
     fixed_linears: Mapping[str, str]
     mapped_linears: frozenset[str]
-    saved_bytes_per_image: int | None
     num_labels: int = 2  # the size of the head that `parameters` counts
     head_parameters_per_label: int | None = None  # weights and bias of one output, over every module of the head
     outputs: tuple[tuple[str, ...], ...] = ()  # what the checkpoint calls each output of its own head
@@ -224,6 +222,7 @@ class Machine:
     rank: int
     local_rank: int
     system: str
+    process_bytes: int = 0  # that this process holds before the run's model is there; 0: not measured
 
     @property
     def is_first(self) -> bool:
@@ -258,7 +257,7 @@ class Plan:
     micro_batch: Decision[int]
     accumulation: Decision[int]
     eval_batch: Decision[int]
-    checkpointing: Decision[bool]
+    checkpointing: Decision[int]  # blocks that are recomputed
     decode_workers: Decision[int]
     store: Decision[str]
     train_side: Decision[int]
@@ -272,7 +271,7 @@ class Plan:
     suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
-    compute: Decision[str] = Decision("floating point", "weights are not in int8")
+    compute: Decision[str] = Decision("floats", "weights are not in int8")
     attention: Decision[str] = Decision("kept", "faster")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""

@@ -40,15 +40,18 @@ class _LoraLinear(torch.autograd.Function):
         out, rows = product.forward(x)
         ctx.rows = source is None and rows is not None
         kept = source.kept if source is not None else rows if rows is not None else (x,)
-        ctx.save_for_backward(low_a, low_b, inner, *kept)
+        ctx.save_for_backward(low_a, low_b, inner, *product.weights, *kept)
+        ctx.kept = len(kept)
         ctx.scale, ctx.product, ctx.make = scale, product, None if source is None else source.make
         return out.addmm_(inner, low_b.T)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        low_a, low_b, inner, *kept = ctx.saved_tensors
+        low_a, low_b, inner, *rest = ctx.saved_tensors
+        count = len(rest) - ctx.kept
+        weights, kept = rest[:count], rest[count:]
         to_inner = grad @ low_b
-        to_x = ctx.product.backward(grad).addmm_(to_inner, low_a) if ctx.needs_input_grad[0] else None
+        to_x = ctx.product.backward(grad, *weights).addmm_(to_inner, low_a) if ctx.needs_input_grad[0] else None
         if ctx.rows:
             rows = Rows(*kept)
             to_a = (to_inner * rows.scales).T @ rows.values()

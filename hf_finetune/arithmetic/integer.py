@@ -97,7 +97,7 @@ class IntegerWeight:
 
 
 def _on_cpu(codes: Tensor) -> bool:
-    return codes.device.type == "cpu"
+    return codes.device.type in ("cpu", "meta")  # without weights: counted as on a CPU
 
 
 @cache

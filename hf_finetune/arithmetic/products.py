@@ -26,13 +26,18 @@ class Product(Protocol):
         """[M, K] → [M, N], and the input as it was quantized, where it was."""
         ...
 
-    def backward(self, grad: Tensor) -> Tensor:
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """What autograd has to keep for `backward`: weights that may lie elsewhere by then (streamed blocks)."""
+        ...
+
+    def backward(self, grad: Tensor, *weights: Tensor) -> Tensor:
         """The gradient of x [M, K] for that of the output [M, N]."""
         ...
 
 
 class PlainProduct:
-    """Of torch's own Linear. The weight is looked up each time: it may have been brought in anew."""
+    """Of torch's own Linear."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self._layer = layer
@@ -41,13 +46,21 @@ class PlainProduct:
         """See Product."""
         return functional.linear(x, self._layer.weight, self._layer.bias), None
 
-    def backward(self, grad: Tensor) -> Tensor:
+    @property
+    def weights(self) -> tuple[Tensor]:
         """See Product."""
-        return grad @ self._layer.weight
+        return (self._layer.weight,)
+
+    def backward(self, grad: Tensor, *weights: Tensor) -> Tensor:
+        """See Product."""
+        (weight,) = weights
+        return grad @ weight
 
 
 class DequantizedProduct:
-    """Of weights that are made floating-point for each product: `weight(dtype)` [N, K]."""
+    """Of weights [N, K] that are made floating-point for each product: `weight(dtype)`."""
+
+    weights: tuple[Tensor, ...] = ()
 
     def __init__(self, layer: nn.Linear, weight: Callable[[torch.dtype], Tensor]) -> None:
         self._layer, self._weight = layer, weight
@@ -56,13 +69,15 @@ class DequantizedProduct:
         """See Product."""
         return functional.linear(x, self._weight(x.dtype), bias_of(self._layer, x.dtype)), None
 
-    def backward(self, grad: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, *_: Tensor) -> Tensor:
         """See Product."""
         return grad @ self._weight(grad.dtype)
 
 
 class IntegerProduct:
     """Of weights that stay integers."""
+
+    weights: tuple[Tensor, ...] = ()
 
     def __init__(self, layer: nn.Linear, weight: IntegerWeight) -> None:
         self._layer, self._weight = layer, weight
@@ -71,7 +86,7 @@ class IntegerProduct:
         """See Product."""
         return self._weight.forward(x, bias_of(self._layer, x.dtype))
 
-    def backward(self, grad: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, *_: Tensor) -> Tensor:
         """See Product."""
         return self._weight.backward(grad)
 
@@ -94,11 +109,12 @@ class _Frozen(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, product: Product) -> Tensor:
         out, _ = product.forward(x)
         ctx.product = product
+        ctx.save_for_backward(*product.weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (ctx.product.backward(grad) if ctx.needs_input_grad[0] else None), None
+        return (ctx.product.backward(grad, *ctx.saved_tensors) if ctx.needs_input_grad[0] else None), None
 
 
 def multiply(x: Tensor, product: Product) -> Tensor:

@@ -24,7 +24,7 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
     from hf_finetune.backbones.anatomy import find_blocks, find_head
     from hf_finetune.backbones.build import build_checked, build_empty, read_config
     from hf_finetune.backbones.checkpoint import find
-    from hf_finetune.backbones.measure import forward_flops, saved_bytes_per_image
+    from hf_finetune.backbones.measure import forward_flops
     from hf_finetune.backbones.own_head import output_names
     from hf_finetune.backbones.targets import find_targets, one_image
     from hf_finetune.preprocess.describe import read_preprocess
@@ -58,7 +58,6 @@ def read_facts(model: Model, num_labels: int = 2) -> BackboneFacts:
         linears=targets.linears,
         fixed_linears=targets.fixed,
         mapped_linears=targets.mapped,
-        saved_bytes_per_image=saved_bytes_per_image(empty, *size),
         num_labels=num_labels,
         head_parameters_per_label=_count(wider) - _count(empty),
         outputs=output_names(source, config),

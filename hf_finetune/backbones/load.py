@@ -1,6 +1,6 @@
 """Load a backbone with a head for the run's labels; never with a weight that the checkpoint did not hold.
 
-Owns the head's initial values and precision, and block checkpointing. What is trained is decided in adapters.
+Owns the head's initial values and precision. What is trained is decided in adapters.
 """
 
 from __future__ import annotations
@@ -98,10 +98,29 @@ def load_with_head(
     for name in head:
         _prepare_head(loaded.get_submodule(name), torch.Generator().manual_seed(seed))
         _keep_rows(loaded.get_submodule(name), name, tensors, own.rows)
-    # PEFT calls the forward of what it wraps, past its hooks; those of the body below it do run.
-    for entrance in {loaded, loaded.base_model}:
-        entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
+    _cast_on_entering(loaded)
     return loaded.eval(), own
+
+
+def _cast_on_entering(model: PreTrainedModel) -> None:
+    # PEFT calls the forward of what it wraps, past its hooks; those of the body below it do run.
+    for entrance in {model, model.base_model}:
+        entrance.register_forward_pre_hook(_cast_pixels, with_kwargs=True)
+
+
+def load_empty(
+    config: PreTrainedConfig, labels: int, head: Sequence[str], dtype: torch.dtype, *, plain_attention: bool
+) -> PreTrainedModel:
+    """What `load_backbone` gives, without weights: on the meta device."""
+    model = build_empty(config, labels).to(dtype)  # pyright: ignore[reportCallIssue]  transformers wraps nn.Module.to
+    if plain_attention:
+        _use_plain_attention(model)
+    for name in head:
+        module = model.get_submodule(name)
+        module.to(torch.float32)
+        module.register_forward_pre_hook(_cast_input)
+    _cast_on_entering(model)
+    return model.eval()
 
 
 def _norms_of_the_head(
@@ -257,19 +276,3 @@ def _cast_pixels(
     elif args and isinstance(args[0], torch.Tensor):
         args = (args[0].to(dtype), *args[1:])
     return args, kwargs
-
-
-def enable_checkpointing(model: nn.Module) -> None:
-    """Recompute blocks in the backward pass instead of keeping their activations.
-
-    Non-reentrant, so that adapters get gradients although nothing before the first block trains. Takes a backbone or a
-    PEFT model around it. Raises ModelError where the architecture offers none.
-    """
-    from peft import PeftModel
-
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(base, PreTrainedModel) or not base.supports_gradient_checkpointing:
-        raise ModelError(
-            f"{type(base).__name__} does not offer block checkpointing", "leave it off, or lower the micro-batch"
-        )
-    base.activation_checkpointing_enable({"use_reentrant": False})

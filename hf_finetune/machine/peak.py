@@ -42,6 +42,12 @@ class PeakMemory:
                 return
 
 
+def anonymous_bytes() -> int:
+    """What this process holds of its own now."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
+
+
 def device_peak_bytes(device: str) -> int:
     """The most that torch has taken of the device since the start, what it keeps for later included: a CUDA graph's
     memory is in no count of tensors. 0 on a CPU."""

@@ -211,8 +211,16 @@ def assemble_report(
         test=dict(results["test"].metrics) if "test" in results else {},
         seconds={**clock.seconds, "total": clock.total()},
         peak_bytes=memory,
+        memory=_memory_fields(context, memory),
         extensions=context.extensions.described(),
     )
+
+
+def _memory_fields(context: RunContext, peak: Mapping[str, int]) -> dict[str, Any]:
+    parts = dict(context.plan.memory_bytes)
+    on_cpu = context.plan.device.value == "cpu"
+    measured = {"total": peak["anonymous"], "process": peak["baseline"]} if on_cpu else {"total": peak["device"]}
+    return {"forecast": {"total": sum(parts.values()), "parts": parts}, "measured": measured}
 
 
 def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     """The model, and which of the run's labels the base's own head answers."""
     import torch
 
-    from hf_finetune.backbones.load import enable_checkpointing, load_with_head
+    from hf_finetune.backbones.load import load_with_head
+    from hf_finetune.backbones.recompute import recompute
     from hf_finetune.machine.detect import limit_memory
     from hf_finetune.result.load import short_sequence, torch_dtype
 
@@ -90,8 +91,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     for config in getattr(adapted, "peft_config", {}).values():
         # PEFT asks the Hub about this name at every checkpoint (for a vocabulary); the result names it again.
         config.base_model_name_or_path = ""
-    if plan.checkpointing.value:
-        enable_checkpointing(adapted)
+    recompute(adapted, facts.blocks, plan.checkpointing.value)
     if quantization is None:
         # Before the Trainer would: the probe runs without one.
         adapted.to(place)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to

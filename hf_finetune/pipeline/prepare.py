@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import DataError, FinetuneError, RunFolderError
 from hf_finetune.plan.context import RunContext
+from hf_finetune.plan.counted import Counter
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.quantizers.checks import describe_left_out
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None = None) -> RunContext:
+def prepare_run(
+    recipe: Recipe, data: Any = None, extensions: Extensions | None = None, device: str | None = None
+) -> RunContext:
     """Everything up to the plan. Raises the errors of a recipe that this machine or these data cannot serve.
 
     `data` (of a notebook) replaces the recipe's, and is named in it; `extensions` are tried on something small.
+    `device`: another machine to plan for, such as `cuda:8GB`.
     """
     from hf_finetune.data.index.scan import index_of, scan
 
@@ -39,9 +43,11 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     if data is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": index.source})})
     from hf_finetune.backbones.facts import read_facts
+    from hf_finetune.machine.described import described
     from hf_finetune.machine.detect import detect
+    from hf_finetune.machine.peak import anonymous_bytes
 
-    machine = detect(recipe.budget.memory)
+    machine = detect(recipe.budget.memory) if device is None else described(device, recipe.budget.memory)
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     extensions = extensions or Extensions()
@@ -53,11 +59,23 @@ def prepare_run(recipe: Recipe, data: Any = None, extensions: Extensions | None 
     written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
     from hf_finetune.ladder.forecast import with_seconds
 
-    plan = with_seconds(make_plan(recipe, machine, facts, index), recipe, machine, facts, index)
+    count = counter_for(recipe, facts, classes)
+    machine = replace(machine, process_bytes=anonymous_bytes()) if device is None else machine
+    plan = with_seconds(make_plan(recipe, machine, facts, index, count), recipe, machine, facts, index)
     for note in extensions.idle(plan.rungs.value):
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     index, facts = settle_pixels(index, facts, recipe, plan.decode_workers.value)
-    return RunContext(recipe, index, machine, facts, plan, written, start, extensions)
+    return RunContext(recipe, index, machine, facts, plan, written, start, extensions, count=count)
+
+
+def counter_for(recipe: Recipe, facts: BackboneFacts, labels: int) -> Counter:
+    """What counts the bytes of a step of the recipe's backbone. Imports what the count takes, as the run will."""
+    import peft  # noqa: F401 - it is part of the process, whose bytes are measured next
+
+    from hf_finetune.backbones.build import read_config
+    from hf_finetune.backbones.checkpoint import find
+
+    return Counter(facts, read_config(find(recipe.model)), labels)
 
 
 def refuse_no_validation(index: Index) -> None:
@@ -104,14 +122,14 @@ def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> Run
         logger.warning("%d unreadable images are left out, such as %s.", len(gone), unreadable[0].name)
         index = replace(context.index, splits=splits)
         plan = replace(
-            make_plan(context.recipe, context.machine, context.facts, index),
+            make_plan(context.recipe, context.machine, context.facts, index, context.count),
             seconds=context.plan.seconds,
             seconds_note=context.plan.seconds_note,
             seconds_limit=context.plan.seconds_limit,
         )
         context = replace(context, index=index, plan=plan)
     plans = processes.gather(context.plan)
-    return replace(context, plan=min(plans, key=lambda each: (not each.checkpointing.value, each.micro_batch.value)))
+    return replace(context, plan=min(plans, key=lambda each: (-each.checkpointing.value, each.micro_batch.value)))
 
 
 def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) -> tuple[Recipe, Start | None]:

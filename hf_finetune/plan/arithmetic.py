@@ -15,7 +15,7 @@ def compute_of(recipe: Recipe, facts: BackboneFacts, device: str) -> Decision[st
     """`36 as integers, 12 dequantized`, of the layers that int8 converts, for a `device` that is this machine's."""
     quantization = recipe.quantization
     if quantization.kind != "int8":
-        return Decision("floating point", "weights are not in int8")
+        return Decision("floats", "weights are not in int8")
     from hf_finetune.arithmetic.integer import chosen, name_of
 
     left = quantization.left_out(facts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
@@ -22,7 +23,8 @@ class RunContext:
 
     `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is
     filled in, and `start` is that adapter. `extensions` are what the program that runs it brings of its own. `head`:
-    which labels the base's own head answers, known once the model is built.
+    which labels the base's own head answers, known once the model is built. `count`: what the plan's memory was counted
+    by.
     """
 
     recipe: Recipe
@@ -34,6 +36,7 @@ class RunContext:
     start: Start | None
     extensions: Extensions = field(default_factory=Extensions)
     head: OwnHead | None = None
+    count: Count = uncounted
 
     def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
         """The metrics of a split: its answers against its labels int64 [N]; with `full` those by class too."""

@@ -1,62 +1,182 @@
-"""The coarse memory forecast of a training step, by part. Pure arithmetic; a precise one is a later issue.
+"""The memory forecast of a run, by part: the largest of its phases. Pure arithmetic on what was counted.
 
-What is known exactly: weights, gradients, optimizer state. What is coarse: activations, taken from what autograd keeps
-for one image on the meta device, scaled by rules of thumb (labelled below).
+What is counted: weights, gradients, optimizer state, and every tensor of a step (counted.py). What is measured: the
+process itself, the allocator's holes and the kernels' own workspaces (docs/experiments.md, "Memory: forecast and
+measured").
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from hf_finetune.backbones.counting.step_bytes import StepBytes, recomputing
+from hf_finetune.plan.counted import Count, Setting
+from hf_finetune.plan.heap import heap_bytes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.optimizers import OPTIMIZERS
 from hf_finetune.types import BackboneFacts, Machine
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-# Interpreter, torch, transformers and peft once imported: about 930 MB (ours, 2026-11-23); on a CPU it counts.
-PROCESS_BYTES = 1_000_000_000
-# Where the architecture could not be traced: bytes kept per parameter and image. Assumption (ViT-Tiny at 224 px: ~20).
+# Anonymous bytes of the process once everything is imported, for a machine that is not this one: torch for CUDA 13,
+# transformers, peft, timm (AMD EPYC, 2026-11-28).
+PROCESS_BYTES = 600_000_000
+# What a run imports and makes after its plan: the Trainer, the ladder, kernels compiled by oneDNN.
+STILL_TO_COME = 90_000_000
+# Where the order of a step's tensors is not known: holes of a CPU's heap between them, as a share. Assumption.
+CPU_HOLES = 0.4
+# Share of the cut-off ends of a heap's blocks that small objects take for a step (heap.py), by what keeps tensors.
+# Measured (docs/experiments.md, "Memory: forecast and measured").
+PINNED = {"python": 1.0, "torch": 0.5, "recomputed": 0.1, "little kept": 0.15}
+# Of all tensors on a GPU: what torch reserves beyond what is used, and the workspaces of cuBLAS.
+GPU_HOLES, GPU_WORKSPACE = 0.06, 80_000_000
+# Where a step could not be counted: bytes kept per parameter and image in float32. Assumption (ViT-Tiny: ~20).
 UNTRACED_BYTES_PER_PARAMETER = 20
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes on the training device as a function of the micro-batch."""
+    """Bytes on the training device as a function of micro-batch and recomputed blocks.
+
+    `fixed`: what does not depend on either; `evaluation`: a pass without gradients (None: not counted); `expected`: the
+    setting with the patches that the plan keeps. `total` is with all of them, since a head that needs all gets all;
+    `parts` is what is expected.
+    """
 
     fixed: Mapping[str, int]
-    per_image: int
+    evaluation: StepBytes | None
+    setting: Setting
+    expected: Setting
+    count: Count
     blocks: int
-    note: str
+    share: int  # images of this process an update
+    fallback: StepBytes
+    on_cpu: bool
+    note: str = ""
 
-    def parts(self, micro_batch: int, checkpointing: bool) -> dict[str, int]:
-        """Bytes by part."""
-        kept = self.per_image * micro_batch
-        if checkpointing and self.blocks:
-            # One map a block, and one whole block at a time (1 map · depth, and 16 once).
-            kept = int(kept * (1 / self.blocks + 1 / 16))
-        return {**self.fixed, "activations": kept}
+    def step(self, recomputed: int, setting: Setting | None = None) -> StepBytes:
+        """What a training step holds with this many blocks recomputed."""
+        setting = setting or self.setting
+        plain = self.count(setting) or self.fallback
+        if recomputed <= 0:
+            return plain
+        every = self.count(replace(setting, recomputed=True)) or _as_if_recomputed(plain, self.blocks)
+        return recomputing(plain, every, recomputed)
 
-    def total(self, micro_batch: int, checkpointing: bool) -> int:
-        """Bytes in all."""
-        return sum(self.parts(micro_batch, checkpointing).values())
+    def _holes(self, micro_batch: int, recomputed: int, setting: Setting) -> float:
+        """What lies unused between a step's tensors, as a share of them."""
+        if not self.on_cpu:
+            return GPU_HOLES
+        if 0 < recomputed < self.blocks:
+            none, every = (self._holes(micro_batch, each, setting) for each in (0, self.blocks))
+            return none + (every - none) * recomputed / self.blocks
+        step = self.step(recomputed, setting)
+        if not step.changes:
+            return CPU_HOLES
+        heap = _heap_of(step, micro_batch, _pinned(step, recomputed))
+        return max(0.0, heap / step.peak(micro_batch, accumulates=False) - 1)
+
+    def parts(self, micro_batch: int, recomputed: int) -> dict[str, int]:
+        """Bytes by part, of the largest phase, as expected."""
+        return self._parts(micro_batch, recomputed, self.expected)
+
+    def total(self, micro_batch: int, recomputed: int) -> int:
+        """Bytes in all, at most."""
+        return sum(self._parts(micro_batch, recomputed, self.setting).values())
+
+    def _parts(self, micro_batch: int, recomputed: int, setting: Setting) -> dict[str, int]:
+        step = self.step(recomputed, setting)
+        peak, gradients = step.peak(micro_batch, accumulates=micro_batch < self.share), step.gradients
+        kept = max(0, min(step.kept_by(micro_batch), peak - gradients))
+        held = {"gradients": gradients, "activations": kept, "working set": max(0, peak - gradients - kept)}
+        held["allocator"] = int(peak * self._holes(micro_batch, recomputed, setting))
+        more = self._evaluation(micro_batch) - sum(held.values())
+        return {part: size for part, size in {**self.fixed, **held, "evaluation": max(0, more)}.items() if size}
+
+    def _evaluation(self, micro_batch: int) -> int:
+        if self.evaluation is None:
+            return 0
+        wanted = self.setting.recipe.train.eval_batch
+        planned = eval_batch(micro_batch, self.setting.device) if isinstance(wanted, str) else wanted
+        return self.evaluation.peak(planned, accumulates=False)
 
 
-def forecast(recipe: Recipe, machine: Machine, facts: BackboneFacts, trainable: int, precision: str) -> Forecast:
-    """What a training step of this recipe takes on this machine, in bytes by part."""
-    frozen = 0 if recipe.adapter.whole else recipe.quantization.weight_bytes(facts, BYTES[precision])
-    whole = facts.saved_bytes_per_image or UNTRACED_BYTES_PER_PARAMETER * facts.parameters
+def eval_batch(micro_batch: int, device: str) -> int:
+    """Images in a forward pass without gradients: on a CPU larger ones gain nothing."""
+    return micro_batch if device == "cpu" else min(4 * micro_batch, 128)
+
+
+@lru_cache(maxsize=256)
+def _heap_of(step: StepBytes, batch: int, pinned: float) -> int:
+    return heap_bytes(step.changes, batch, pinned)
+
+
+def _pinned(step: StepBytes, recomputed: int) -> float:
+    """The share of a heap's cut-off ends that stay taken: by objects of the autograd graph, of which functions written
+    in Python have most, and a step that keeps little few."""
+    if recomputed:
+        return PINNED["recomputed"]
+    if 2 * step.kept_by(64) < step.peak(64, accumulates=False) - step.gradients:
+        return PINNED["little kept"]
+    return PINNED["python"] if step.functions else PINNED["torch"]
+
+
+def forecast(
+    recipe: Recipe,
+    machine: Machine,
+    facts: BackboneFacts,
+    trainable: int,
+    precision: str,
+    share: int,
+    patches: float,
+    count: Count,
+) -> Forecast:
+    """What this recipe takes on this machine, in bytes by part. `share`: images of this process an update; `patches`:
+    the planned share of an image's patches."""
+    on_cpu, whole = machine.device == "cpu", recipe.adapter.whole
+    auto = recipe.train.patches_kept == "auto"
+    expected = Setting(recipe, machine.device, precision, patches=patches)
+    setting = replace(expected, patches=1.0) if auto else expected
+    frozen = 0 if whole else recipe.quantization.weight_bytes(facts, BYTES[precision])
+    # On a CPU weights in the type of the file stay a mapping of it: pages that the system may drop, not the process's.
+    mapped = on_cpu and precision == "fp32" and recipe.quantization.kind == "none"
+    # Of the best rung before, and under a budget of the best weights of this one; a single rung's are on the disk.
+    copies = (recipe.ladder == "auto" or len(recipe.ladder) > 1) + bool(recipe.budget.time)
     fixed = {
-        "frozen weights": frozen,
+        "process": (machine.process_bytes or PROCESS_BYTES) + STILL_TO_COME if on_cpu else GPU_WORKSPACE,
+        "frozen weights": 0 if mapped else frozen,
         "trained weights": 4 * trainable,
-        "gradients": 4 * trainable,
         "optimizer": OPTIMIZERS[recipe.train.optimizer].state_bytes * trainable,
+        "copies of the best": copies * 4 * trainable if on_cpu else 0,
+        # Verified beside the trained one; transformers reads it in threads, whose memory is not the step's.
+        "reloaded model": frozen if on_cpu and not mapped and not whole else 0,
     }
-    if machine.device == "cpu":
-        fixed["process"] = PROCESS_BYTES
     return Forecast(
-        fixed=fixed,
-        per_image=int(whole * recipe.adapter.activation_share * BYTES[precision] / 4),
-        blocks=len(facts.blocks),
-        note="coarse: activations may be off by half; out of memory halves the micro-batch and replays the update",
+        fixed={part: size for part, size in fixed.items() if size},
+        evaluation=count(replace(setting, backward=False, patches=1.0)),
+        setting=setting,
+        expected=expected,
+        count=count,
+        blocks=max(1, len(facts.blocks)) if facts.supports_checkpointing else 0,
+        share=share,
+        fallback=_untraced(recipe, facts, trainable, precision),
+        on_cpu=on_cpu,
+        note="" if count(setting) else "coarse: this backbone's step could not be counted",
     )
+
+
+def _untraced(recipe: Recipe, facts: BackboneFacts, trainable: int, precision: str) -> StepBytes:
+    image = int(UNTRACED_BYTES_PER_PARAMETER * facts.parameters * recipe.adapter.activation_share)
+    image = image * BYTES[precision] // 4
+    blocks = max(1, len(facts.blocks))
+    saved = ((0, int(image / blocks * (1 - 1 / 16))),) * blocks
+    return StepBytes(((0, image, 0), (0, 0, 4 * trainable)), (0, image), saved, 4 * trainable)
+
+
+def _as_if_recomputed(plain: StepBytes, blocks: int) -> StepBytes:
+    """One map a block, and one whole block at a time (1 map · depth, and 16 once): a rule of thumb."""
+    fixed, image = plain.kept
+    image = math.ceil(image * (1 / max(1, blocks) + 1 / 16))
+    return StepBytes(((fixed, image, plain.gradients),), (fixed, image), plain.saved, plain.gradients)

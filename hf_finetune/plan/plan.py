@@ -11,7 +11,10 @@ from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.arithmetic import attention_of, compute_of
-from hf_finetune.plan.forecast import Forecast, forecast
+from hf_finetune.plan.counted import Count, uncounted
+from hf_finetune.plan.fitting import NoFitError, fit, room_of, smallest
+from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
+from hf_finetune.plan.remedies import remedies, say
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
 from hf_finetune.units import format_bytes
@@ -20,16 +23,12 @@ from hf_finetune.units import format_bytes
 # (docs/experiments.md, "Quickstart" and "The main job on real photos"): small sets need repeating, large ones do not.
 AUTO_IMAGES = 20_000
 AUTO_EPOCHS = (3, 30)
-# Share of the free memory that a plan may fill; the forecast is coarse.
-MEMORY_SHARE = 0.8
-# Larger micro-batches gain nothing on a CPU and cost memory.
-LARGEST_MICRO_BATCH = {"cpu": 32, "mps": 64}
 
 
-def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index) -> Plan:
-    """Decide what the recipe leaves `auto`.
+def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, count: Count = uncounted) -> Plan:
+    """Decide what the recipe leaves `auto`. `count` gives the bytes of a step (counted.py).
 
-    Raises MachineError where the recipe cannot fit the machine at any setting.
+    Raises MachineError where the recipe cannot fit the machine at any setting, with the changes that make it fit.
     """
     _check_dora(recipe, machine)
     train = recipe.train
@@ -38,8 +37,12 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     precision = _precision(recipe, machine)
     batch = _effective_batch(train.effective_batch_size, rows, machine.world_size)
     share = batch.value // machine.world_size
-    weigh = forecast(recipe, machine, facts, trainable, precision.value)
-    checkpointing, micro = _micro_batch(recipe, machine, facts, weigh, share)
+    patches = _patches_kept(recipe)
+    weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count)
+    try:
+        checkpointing, micro = fit(recipe, machine, facts, weigh, share)
+    except NoFitError as error:
+        raise _with_remedies(error, recipe, machine, facts, len(index.labels.names), share, count) from None
     steps_per_epoch = max(1, rows // batch.value)
     epochs = _epochs(train.epochs, rows)
     steps = max(1, round(steps_per_epoch * epochs.value))
@@ -63,13 +66,49 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         rungs=_rungs(recipe),
         suffix_blocks=_suffix_blocks(facts),
         suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
-        patches_kept=_patches_kept(recipe),
+        patches_kept=patches,
         head=_head(recipe, facts, index),
         compute=compute_of(recipe, facts, machine.device),
         attention=attention_of(recipe, machine.device),
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
-        memory_note=weigh.note,
+        memory_note=_memory_note(weigh, micro.value, checkpointing.value),
     )
+
+
+def bytes_at(
+    recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, plan: Plan, count: Count = uncounted
+) -> int:
+    """What another recipe takes at the micro-batch and recomputed blocks of a plan. Raises what refuses the recipe."""
+    labels, share = len(index.labels.names), plan.effective_batch.value // machine.world_size
+    weigh = _weigh(recipe, machine, facts, labels, share, count)
+    return sum(weigh.parts(plan.micro_batch.value, plan.checkpointing.value).values())
+
+
+def _weigh(recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count) -> Forecast:
+    recipe.quantization.check(facts, machine)
+    _check_dora(recipe, machine)
+    trainable = recipe.adapter.trainable_parameters(facts, labels)
+    precision, patches = _precision(recipe, machine).value, _patches_kept(recipe).value
+    return forecast(recipe, machine, facts, trainable, precision, share, patches, count)
+
+
+def _with_remedies(
+    error: NoFitError, recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count
+) -> MachineError:
+    """The same with the changes that make it fit, each computed as the plan's own."""
+
+    def least(other: Recipe) -> int:
+        weigh = _weigh(other, machine, facts, labels, share, count)
+        return weigh.total(*smallest(other, facts, weigh, share))
+
+    return MachineError(error.message, say(remedies(recipe, room_of(machine), least)))
+
+
+def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:
+    expected = sum(weigh.parts(micro_batch, recomputed).values())
+    most = weigh.total(micro_batch, recomputed)
+    more = f"{format_bytes(most)} where the head needs all patches" if most > 1.02 * expected else ""
+    return "; ".join(each for each in (weigh.note, more) if each)
 
 
 def _check_dora(recipe: Recipe, machine: Machine) -> None:
@@ -126,64 +165,6 @@ def _effective_batch(wanted: int | str, rows: int, world_size: int) -> Decision[
     return Decision(fitting, f"an update of {wanted} is wanted, but there are only {rows} training rows")
 
 
-def _micro_batch(
-    recipe: Recipe, machine: Machine, facts: BackboneFacts, weigh: Forecast, share: int
-) -> tuple[Decision[bool], Decision[int]]:
-    """Block checkpointing and the micro-batch: the process's share in even pieces, as few as fit."""
-    room = int(machine.device_memory_bytes * MEMORY_SHARE)
-    wanted, least = recipe.train.checkpointing, _least_piece(recipe, facts, share)
-    cap = min(share, LARGEST_MICRO_BATCH.get(machine.device, share))
-    options = [False, True] if wanted == "auto" and facts.supports_checkpointing else [wanted is True]
-    if wanted is True and not facts.supports_checkpointing:
-        raise MachineError(f"train.checkpointing: {facts.architecture} cannot recompute its blocks.", "Set it to auto.")
-    if recipe.train.micro_batch != "auto":
-        size = min(recipe.train.micro_batch, share)
-        on = options[-1] if not options[0] and weigh.total(size, options[0]) > room else options[0]
-        return Decision(on, "as the recipe says" if wanted != "auto" else "for the micro-batch asked for"), Decision(
-            size, "as the recipe says"
-        )
-    for on in options:
-        most = next((size for size in range(cap, least - 1, -1) if weigh.total(size, on) <= room), 0)
-        # Without recomputation at least 4 images must fit, else recomputing is the faster way (assumption).
-        if most and (most >= min(4, share) or on == options[-1]):
-            size = _even_piece(share, most)
-            reason = f"{format_bytes(weigh.total(size, on))} forecast of {format_bytes(room)} usable"
-            why = "would not fit otherwise" if on and wanted == "auto" else "not needed"
-            return Decision(on, why if wanted == "auto" else "as the recipe says"), Decision(size, reason)
-    images = "one image at a time needs" if least == 1 else f"{least} images at a time, for its batch norms, need"
-    raise MachineError(
-        f"Even {images} about {format_bytes(weigh.total(least, options[-1]))} "
-        f"(coarse), and {format_bytes(room)} of {machine.device} memory may be used.",
-        "Raise budget.memory, take a smaller backbone, adapter.kind head_only, or quantization.kind int8 or nf4.",
-    )
-
-
-def _least_piece(recipe: Recipe, facts: BackboneFacts, share: int) -> int:
-    """Images in the smallest piece of an update: two where batch norms train, whose statistics of one say nothing.
-
-    Raises MachineError where the recipe wants fewer.
-    """
-    if not (recipe.adapter.whole and facts.batch_norms):
-        return 1
-    wanted = recipe.train.micro_batch
-    if share < 2 or wanted == 1:
-        key = "train.micro_batch is 1" if wanted == 1 else "an update has one image a process"
-        raise MachineError(
-            f"adapter.kind full trains the {facts.batch_norms} batch norms of {facts.architecture}, which take their "
-            f"statistics from the images of a piece, but {key}.",
-            "Leave train.micro_batch out and let an update have two images a process at least, or take adapter.kind "
-            "lora or head_only, which leave them as they are.",
-        )
-    return 2
-
-
-def _even_piece(share: int, most: int) -> int:
-    """The size that cuts `share` images into the fewest pieces of `most` at most; a divisor of it where one is above
-    half of `most`: pieces that are all alike can run as one CUDA graph."""
-    alike = next((size for size in range(most, 0, -1) if share % size == 0), 1)
-    return alike if 2 * alike > most else math.ceil(share / math.ceil(share / most))
-
-
 def _epochs(wanted: float | str, rows: int) -> Decision[float]:
     if not isinstance(wanted, str):
         return Decision(wanted, "as the recipe says")
@@ -238,9 +219,8 @@ def _head(recipe: Recipe, facts: BackboneFacts, index: Index) -> Decision[str]:
 def _eval_batch(wanted: int | str, micro_batch: int, machine: Machine) -> Decision[int]:
     if not isinstance(wanted, str):
         return Decision(wanted, "as the recipe says")
-    if machine.device == "cpu":
-        return Decision(micro_batch, "larger ones gain nothing on a CPU")
-    return Decision(min(4 * micro_batch, 128), "no gradients are kept")
+    why = "larger ones gain nothing on a CPU" if machine.device == "cpu" else "no gradients are kept"
+    return Decision(eval_batch(micro_batch, machine.device), why)
 
 
 def _workers(wanted: int | str, machine: Machine) -> Decision[int]:

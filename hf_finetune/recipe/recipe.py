@@ -21,7 +21,7 @@ from hf_finetune.quantizers import Quantizer, Unquantized
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.ladder import Ladder
 from hf_finetune.recipe.overrides import apply_overrides, blames_command_line, command_line_problems
-from hf_finetune.recipe.parse import LineNumbers, parse_yaml
+from hf_finetune.recipe.parse import LineNumbers, parse_override, parse_yaml, set_path
 from hf_finetune.recipe.problems import find_problems
 from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task
@@ -102,6 +102,20 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(_all_problems(error, where, lines, before, written)) from None
+
+
+def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with `section.key=value` overrides; another kind of a section begins with its defaults.
+
+    Raises RecipeError.
+    """
+    content: dict[str, Any] = recipe.model_dump(mode="json")
+    for override in overrides:
+        path, value = parse_override(override)
+        if path[1:] == ("kind",):
+            content[path[0]] = {}
+        set_path(content, path, value)
+    return load_recipe(content)
 
 
 def _all_problems(

@@ -98,7 +98,9 @@ class RunReport:
     """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
 
     `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
-    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
+    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform). `memory` has the
+    plan's `forecast` (`total`, `parts`) and what was `measured` of it (`total`; `process`: before the model was there),
+    in bytes of the device that trained; empty in a run.json from before 2026-11-28.
     """
 
     recipe: Mapping[str, Any]
@@ -112,6 +114,7 @@ class RunReport:
     test: Mapping[str, Any]
     seconds: Mapping[str, float]
     peak_bytes: Mapping[str, int]
+    memory: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, Any] = field(default_factory=dict)
 

@@ -47,7 +47,7 @@ def _memory_reason(plan: Plan, brief: bool) -> str:
     parts = {part: format_bytes(size) for part, size in plan.memory_bytes.items()}
     if brief:
         largest = sorted(plan.memory_bytes, key=lambda part: -plan.memory_bytes[part])[:2]
-        return f"forecast, coarse; most of it: {', '.join(f'{part} {parts[part]}' for part in largest)}"
+        return f"forecast; most of it: {', '.join(f'{part} {parts[part]}' for part in largest)}"
     listed = ", ".join(f"{part} {size}" for part, size in parts.items())
     return f"{listed} ({plan.memory_note})" if plan.memory_note else listed
 
@@ -111,7 +111,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
     rows.append(("time", time_text(report)))
-    rows.append(("peak memory", memory_text(report)))
+    rows.append(("memory", memory_text(report)))
     replays = report.plan.get("used", {}).get("replays", 0)
     if replays:
         rows.append(
@@ -190,8 +190,8 @@ def time_text(report: RunReport) -> str:
 
 
 def memory_text(report: RunReport) -> str:
-    """Measured against planned, on the device that trained."""
+    """Forecast against measured, on the device that trained."""
     peak, planned = report.peak_bytes, sum(report.plan.get("memory", {}).get("bytes", {}).values())
     ram = f"{format_bytes(peak['anonymous'])} of RAM ({format_bytes(peak['resident'])} with shared pages)"
     measured = ram if report.machine["device"] == "cpu" else f"{format_bytes(peak['device'])} on the device, {ram}"
-    return f"{measured}; {format_bytes(planned)} planned" if planned else measured
+    return f"forecast {format_bytes(planned)}, measured {measured}" if planned else measured

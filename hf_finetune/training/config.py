@@ -40,7 +40,10 @@ class Train(Section):
     )
     micro_batch: Auto | Positive = Field(default="auto", description="images per forward pass and process")
     eval_batch: Auto | Positive = Field(default="auto", description="images per forward pass in evaluation")
-    checkpointing: Auto | bool = Field(default="auto", description="recompute blocks in backward: less memory, slower")
+    checkpointing: Auto | bool | Positive = Field(
+        default="auto",
+        description="recompute blocks in backward: less memory, slower; a number: so many of them, from the front",
+    )
     cuda_graphs: bool = Field(default=True, description="on one GPU: ask for an update's kernels all at once; faster")
     patches_kept: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
         default="auto",

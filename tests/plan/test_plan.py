@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from hf_finetune.backbones.counting.step_bytes import StepBytes
 from hf_finetune.errors import MachineError
+from hf_finetune.plan.counted import Setting
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize, Row
@@ -35,7 +37,6 @@ FACTS = BackboneFacts(
     linears=dict.fromkeys((f"layer.{number}" for number in range(48)), (768, 2304)),
     fixed_linears={},
     mapped_linears=frozenset(),
-    saved_bytes_per_image=150_000_000,
 )
 CPU = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 4, False, 1, 0, 0, "Linux")
 GPU = replace(CPU, device="cuda", device_name="some GPU", device_memory_bytes=8 * 10**9, bf16=True)
@@ -52,8 +53,19 @@ def index_of(rows: int) -> Index:
     return Index("d", "r", None, None, Labels(("a", "b")), splits, (), (), (), NoReader())
 
 
+def count(setting: Setting) -> StepBytes:
+    """A ViT-B as it is counted: 150 MB an image in float32 where everything trains, a twelfth of it a block."""
+    adapter, four = setting.recipe.adapter, setting.precision == "fp32"
+    if not setting.backward or adapter.kind == "head_only":
+        return StepBytes(((0, 10_000_000, 0),), (0, 0))
+    image = 150_000_000 if four else 75_000_000
+    gradients = 4 * adapter.trainable_parameters(FACTS, 2)
+    kept = image // 12 + 12 * 600_000 if setting.recomputed else image
+    return StepBytes(((0, kept, 0), (0, 0, gradients)), (0, kept), ((0, image // 12 - 600_000),) * 12, gradients)
+
+
 def plan_of(recipe: dict[str, object], machine: Machine = CPU, facts: BackboneFacts = FACTS, rows: int = 1000) -> Plan:
-    return make_plan(load_recipe(recipe), machine, facts, index_of(rows))
+    return make_plan(load_recipe(recipe), machine, facts, index_of(rows), count)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +86,39 @@ def test_micro_batches_times_accumulation_times_processes_is_the_effective_batch
 
 
 def test_less_memory_means_a_smaller_micro_batch_and_then_checkpointing() -> None:
-    plans = [plan_of({}, replace(GPU, device_memory_bytes=size)) for size in (80 * 10**9, 4 * 10**9, 500 * 10**6)]
-    sizes = [plan.micro_batch.value for plan in plans]
-    assert sizes[0] > sizes[1]
-    assert [plan.checkpointing.value for plan in plans] == [False, False, True]
+    sizes = (80 * 10**9, 2 * 10**9, 580 * 10**6, 520 * 10**6, 450 * 10**6)
+    plans = [plan_of({}, replace(GPU, device_memory_bytes=size)) for size in sizes]
+    assert [plan.micro_batch.value for plan in plans] == [32, 16, 4, 4, 2]
+    blocks = [plan.checkpointing.value for plan in plans]
+    assert blocks[:2] == [0, 0] and 0 < blocks[2] < blocks[3] < 12  # as few as let four images fit
+    assert blocks[4] == 12
+    fewer = {"train": {"checkpointing": blocks[3] - 1, "micro_batch": 4}}
+    room = int(0.9 * 520 * 10**6)
+    assert sum(plans[3].memory_bytes.values()) <= room < sum(plan_of(fewer, GPU).memory_bytes.values())
+
+
+@pytest.mark.parametrize(("wanted", "blocks"), [(True, 12), (False, 0), (5, 5), (1, 1), ("auto", 0)])
+def test_checkpointing_is_a_number_of_blocks(wanted: bool | int | str, blocks: int) -> None:
+    assert plan_of({"train": {"checkpointing": wanted}}, GPU).checkpointing.value == blocks
+    if blocks == 5:
+        with pytest.raises(MachineError, match=r"train\.checkpointing is 13, and ViT has 12 blocks to recompute"):
+            plan_of({"train": {"checkpointing": 13}}, GPU)
 
 
 def test_what_cannot_fit_is_refused_with_remedies() -> None:
+    small = replace(GPU, device_memory_bytes=260 * 10**6)
     with pytest.raises(MachineError) as caught:
-        plan_of({}, replace(GPU, device_memory_bytes=100 * 10**6))
+        plan_of({"train": {"checkpointing": False}}, small)
     assert "Even one image at a time needs about" in str(caught.value)
-    assert "quantization.kind int8 or nf4" in str(caught.value)
+    lines = [line for line in str(caught.value).splitlines() if " saves " in line]
+    fitting = [line for line in lines if "not enough alone" not in line]
+    assert 0 < len(fitting) < len(lines) and lines[: len(fitting)] == fitting
+    for line in fitting:  # each works when it is followed
+        changes = line.strip().split("  ")[0].split(" ")
+        recipe = load_recipe({"train": {"checkpointing": False}}, changes)
+        make_plan(recipe, small, FACTS, index_of(1000), count)
+    with pytest.raises(MachineError, match="No change of the recipe makes it fit"):
+        plan_of({}, replace(GPU, device_memory_bytes=10**6))
 
 
 def test_dora_on_int8_is_refused_on_cpus_alone() -> None:
@@ -163,7 +197,8 @@ def test_every_decision_has_a_reason() -> None:
     plan = plan_of({})
     decisions = [value for value in vars(plan).values() if isinstance(value, Decision)]
     assert len(decisions) > 15 and all(decision.reason for decision in decisions)
-    assert "coarse" in plan.memory_note
+    assert "where the head needs all patches" not in plan.memory_note  # the same bytes here
+    assert "coarse" in make_plan(load_recipe({}), CPU, FACTS, index_of(10)).memory_note  # nothing counted
 
 
 def test_fp16_without_cuda_and_checkpointing_without_support_are_refused() -> None:

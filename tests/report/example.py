@@ -43,7 +43,7 @@ def plan(**changes: Decision[Any]) -> Plan:
         micro_batch=Decision(32, "1.67 GB forecast of 5.1 GB usable"),
         accumulation=Decision(2, "64 images a process and update"),
         eval_batch=Decision(128, "no gradients are kept"),
-        checkpointing=Decision(False, "not needed"),
+        checkpointing=Decision(0, "not needed"),
         decode_workers=Decision(2, "2 usable cores; they decode before training starts"),
         store=Decision("decoded once", "449 MB of uint8 pixels"),
         train_side=Decision(256, "8/7 of the 224 px that the backbone sees: room for crops"),
@@ -56,7 +56,7 @@ def plan(**changes: Decision[Any]) -> Plan:
         ),
         trainable_parameters=Decision(594_438, "10.4% of the backbone's"),
         memory_bytes=FORECAST,
-        memory_note="coarse: activations may be off by half",
+        memory_note="",
     )
     return replace(decided, **changes)
 

@@ -56,7 +56,7 @@ def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> No
     assert "it chose the result" in text
     assert "left out       1 unreadable row, named in run.json\n" in text
     assert "2 min 47 s (scan and imports 9.8 s, images 6.2 s, model 1.9 s, training 2 min 21 s" in text
-    assert "peak memory    1.48 GB of RAM (2.02 GB with shared pages); 1.7 GB planned\n" in text
+    assert "memory         forecast 1.7 GB, measured 1.48 GB of RAM (2.02 GB with shared pages)\n" in text
     assert f"adapter        {RUN / 'adapter'}\n" in text
     assert text.endswith(f"Predict with it:\n  hf-finetune predict {RUN} photo.jpg\n")
 

@@ -108,7 +108,7 @@ def tiny_plan(*, batch: int = 32, micro: int = 32, steps: int = 6, rate: float =
         "micro_batch": micro,
         "accumulation": batch // micro,
         "eval_batch": 16,
-        "checkpointing": False,
+        "checkpointing": 0,
         "decode_workers": 1,
         "store": "decoded once",
         "train_side": SIDE + 2,

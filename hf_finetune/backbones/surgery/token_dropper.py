@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 # transformers' plain ViTs, read in their forward methods (transformers 5.23): positions are added once, before block 0.
 _PLAIN = {"vit", "deit", "dinov2", "dinov2_with_registers", "vit_msn", "ijepa"}
 _PLAIN_TIMM = {"VisionTransformer", "VisionTransformerDistilled"}
+# Fewer patches than this are cheap already, and each is dear.
+LEAST_PATCHES = 100
 
 
 def extra_tokens(backbone: PreTrainedModel, tokens: int) -> int | None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.surgery.cut import Watch
-from hf_finetune.backbones.surgery.token_dropper import TokenDropper, extra_tokens
+from hf_finetune.backbones.surgery.token_dropper import LEAST_PATCHES, TokenDropper, extra_tokens
 from hf_finetune.machine import processes
 from hf_finetune.training.autocast import autocast
 from hf_finetune.training.objective import Objective
@@ -35,8 +35,6 @@ ROWS = 64
 # time; digits of 8 × 8 .99 / .86 / .48, where it ended below the probe (.891 of .942), and half above it (.946).
 STILL_RIGHT = 0.75
 Parts = tuple[Objective, BatchRows]  # a loss, and the rows that it takes
-# Fewer patches than this are cheap already, and each is dear.
-LEAST_PATCHES = 100
 
 
 class Patches:
