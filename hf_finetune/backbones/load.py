@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -161,7 +161,7 @@ def _from_pretrained(
     if device_map is not None:
         extra["device_map"] = device_map
     try:
-        with quiet():
+        with quiet(), _quantized_in_pieces(quantization_config):
             return AutoModelForImageClassification.from_pretrained(
                 source.location,
                 revision=source.commit or source.revision,
@@ -181,6 +181,14 @@ def _from_pretrained(
             f"model.name: the weights of {source.name!r} could not be fetched: {type(error).__name__}: {error}",
             CHECK_NETWORK,
         ) from error
+
+
+def _quantized_in_pieces(config: BitsAndBytesConfig | None) -> AbstractContextManager[object]:
+    if config is None:
+        return nullcontext()
+    from hf_finetune.backbones.quantizing import QuantizedInPieces
+
+    return QuantizedInPieces()
 
 
 @contextmanager
