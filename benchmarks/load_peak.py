@@ -60,7 +60,7 @@ print(before, sum(each.nbytes for each in held), anonymous() - before, seconds, 
 
 
 def measure(folder: Path, kind: str) -> dict[str, Any]:
-    child = subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         [sys.executable, "-c", LOAD, str(folder), kind], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     if child.stdout is None or child.stdout.readline() != "start\n":

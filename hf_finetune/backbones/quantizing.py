@@ -37,11 +37,10 @@ class QuantizedInPieces(TorchDispatchMode):
             weight, blocksize, *more = args
             pieces = weight.reshape(-1).split(math.ceil(_PIECE / blocksize) * blocksize)
             return _joined([func(piece, blocksize, *more, **given) for piece in pieces])
-        if func is torch.ops.bitsandbytes.int8_vectorwise_quant.default and _is_large(args[0]):
-            # A threshold would look for outliers down the columns, over all rows. Weights are quantized without one.
-            if len(args) == 1 or args[1] == 0:
-                pieces = args[0].split(max(1, _PIECE // args[0].shape[-1]))
-                return *_joined([func(piece, *args[1:], **given)[:2] for piece in pieces]), None
+        # A threshold would look for outliers down the columns, over all rows. Weights are quantized without one.
+        if func is torch.ops.bitsandbytes.int8_vectorwise_quant.default and _is_large(args[0]) and not any(args[1:]):
+            pieces = args[0].split(max(1, _PIECE // args[0].shape[-1]))
+            return *_joined([func(piece, *args[1:], **given)[:2] for piece in pieces]), None
         return func(*args, **given)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
+    from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def save_best(
     target = folder.result(whole=context.recipe.adapter.whole)
     saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
     if context.machine.is_first:
-        again = save_verified(model, saved.staged, manifest, dump_recipe(context.recipe), rows["validation"], folder)
+        again = save_verified(model, saved.staged, manifest, context.recipe, rows["validation"], folder)
         if context.recipe.budget.time is not None:  # else the test is scored with float32 weights
             saved = replace(saved, model=again)
     if climbed.interrupted:
@@ -93,7 +94,7 @@ def score_saved(
 
 
 def save_verified(
-    model: nn.Module, staged: Path, manifest: Manifest, recipe_yaml: str, rows: PixelRows, folder: RunFolder
+    model: nn.Module, staged: Path, manifest: Manifest, recipe: Recipe, rows: PixelRows, folder: RunFolder
 ) -> nn.Module:
     """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
 
@@ -111,9 +112,9 @@ def save_verified(
     device = str(next(bare.parameters()).device)
     held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
     expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
-    stage(bare, staged, manifest, recipe_yaml)
+    stage(bare, staged, manifest, dump_recipe(recipe))
 
-    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device)
+    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device, cache_dir=recipe.data.cache_dir)
     found = logits_of(again, held, manifest.preprocess, batch=len(held))
     difference = compare(
         expected,
@@ -154,7 +155,7 @@ def evaluate_splits(
     dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
-        verified = load_result(staged, manifest, dtype, machine.place)
+        verified = load_result(staged, manifest, dtype, machine.place, cache_dir=context.recipe.data.cache_dir)
     model = verified
     test = rows["test"]
     own, found = machine.own_rows(len(test)), None

@@ -6,11 +6,13 @@ Pure: no torch, no files, no clock. Every constant names its source or is labell
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.forecast import Forecast, forecast
+from hf_finetune.plan.stream import plan_stream, streamed_bytes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
 from hf_finetune.units import format_bytes
@@ -38,6 +40,10 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     batch = _effective_batch(train.effective_batch_size, rows, machine.world_size)
     share = batch.value // machine.world_size
     weigh = forecast(recipe, machine, facts, trainable, precision.value)
+    frozen = weigh.fixed["frozen weights"]
+    stream = plan_stream(recipe, machine, facts, frozen, int(machine.device_memory_bytes * MEMORY_SHARE))
+    if stream.value != "off":
+        weigh = replace(weigh, fixed={**weigh.fixed, "frozen weights": streamed_bytes(facts, frozen, machine.device)})
     checkpointing, micro = _micro_batch(recipe, machine, facts, weigh, share)
     steps_per_epoch = max(1, rows // batch.value)
     epochs = _epochs(train.epochs, rows)
@@ -64,6 +70,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
         patches_kept=_patches_kept(recipe),
         head=_head(recipe, facts, index),
+        stream=stream,
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=weigh.note,
     )

@@ -57,16 +57,28 @@ def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
 
 
 def load_result(
-    folder: Path, manifest: Manifest, dtype: torch.dtype, device: str, *, base: str | None = None
+    folder: Path,
+    manifest: Manifest,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    base: str | None = None,
+    cache_dir: str | None = None,
 ) -> nn.Module:
-    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`."""
+    """The folder's model on `device`, in eval mode, its frozen weights in `dtype`.
+
+    They are streamed where the run's were, from files below `cache_dir` if the base's own are of another type.
+    """
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
 
     from hf_finetune.adapters.attach import attach
+    from hf_finetune.backbones.anatomy import find_blocks
     from hf_finetune.backbones.load import load_backbone
+    from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.quantizers import Quantizer
+    from hf_finetune.result.frozen_files import files_for
 
     source = base_of(folder, manifest, base)
     check_base(source, manifest)
@@ -76,10 +88,13 @@ def load_result(
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}
     plain = device == "cpu" and short_sequence(manifest.preprocess)
+    extra["frozen_files"] = files_for(manifest.stream, device, source, dtype, cache_dir)
     backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
+    blocks = find_blocks(backbone, manifest.head) if manifest.stream != "off" else ()
+    attached = attach(backbone, folder).eval()
     if quantization is None:
-        backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
-    return attach(backbone, folder).eval()
+        place_model(attached, blocks, device, manifest.stream)
+    return attached
 
 
 def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:

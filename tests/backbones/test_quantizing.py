@@ -17,7 +17,7 @@ class Largest(TorchDispatchMode):
         super().__init__()
         self.weights = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if "bitsandbytes" in str(func):
             self.weights = max(self.weights, args[0].numel())
         return func(*args, **(kwargs or {}))
