@@ -1,7 +1,7 @@
 """Quantizing on the way in: bitsandbytes' own numbers, made a piece of a layer at a time, so that little else is held.
 
 On a CPU bitsandbytes takes five (int8) to thirteen (nf4) times a layer's final bytes while it converts it, and the
-allocator keeps the holes that this leaves between the weights that stay: the peak was 3.6 to 10 times the final weights
+allocator keeps the holes that this leaves between the weights that stay: the peak was up to 9 times the final weights
 (docs/experiments.md, "Memory while a model loads").
 """
 

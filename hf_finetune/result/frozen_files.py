@@ -92,7 +92,7 @@ def _trusted(folder: Path, described: dict[str, object]) -> Path | None:
             raise ValueError("its description does not match")
         if weights.stat().st_size != meta["bytes"] or checksum(weights) != meta["crc32"]:
             raise ValueError("it is damaged")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         logger.warning("converted weights %s cannot be trusted (%s); they are made again", folder.name, error)

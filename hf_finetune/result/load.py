@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
-from hf_finetune.errors import AdapterError, first_line
+from hf_finetune.errors import AdapterError, MachineError, first_line
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
 from hf_finetune.types import Labels, Preprocess
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.backbones.config import Model
+
+logger = logging.getLogger(__name__)
 
 
 def find_result(path: str | Path, revision: str | None = None) -> Path:
@@ -67,7 +70,8 @@ def load_result(
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`.
 
-    They are streamed where the run's were, from files below `cache_dir` if the base's own are of another type.
+    They are streamed where the run's were, from files below `cache_dir` if the base's own are of another type; loaded
+    whole, with a warning, where no such file can be written.
     """
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
@@ -88,7 +92,10 @@ def load_result(
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}
     plain = device == "cpu" and short_sequence(manifest.preprocess)
-    extra["frozen_files"] = files_for(manifest.stream, device, source, dtype, cache_dir)
+    try:
+        extra["frozen_files"] = files_for(manifest.stream, device, source, dtype, cache_dir)
+    except MachineError as error:  # a recipe could be changed; a result is what it is
+        logger.warning("%s The weights are loaded whole.", error.message)
     backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
     blocks = find_blocks(backbone, manifest.head) if manifest.stream != "off" else ()
     attached = attach(backbone, folder).eval()

@@ -82,7 +82,7 @@ def test_less_memory_means_a_smaller_micro_batch_and_then_checkpointing() -> Non
 
 def test_what_cannot_fit_is_refused_with_remedies() -> None:
     with pytest.raises(MachineError) as caught:
-        plan_of({}, replace(GPU, device_memory_bytes=100 * 10**6))
+        plan_of({}, replace(GPU, device_memory_bytes=30 * 10**6))
     assert "Even one image at a time needs about" in str(caught.value)
     assert "quantization.kind int8 or nf4" in str(caught.value)
 

@@ -42,7 +42,12 @@ def test_a_gigabyte_above_the_process_is_enough_for_a_vit_g_on_a_cpu() -> None:
     ("recipe", "machine", "facts", "message"),
     [
         ({"adapter": {"kind": "full"}}, GPU, FACTS, "frozen weights are expected, and adapter.kind full trains all"),
-        ({"quantization": {"kind": "int8"}}, GPU, FACTS, "in floating point are expected, and quantization.kind is int8"),
+        (
+            {"quantization": {"kind": "int8"}},
+            GPU,
+            FACTS,
+            "in floating point are expected, and quantization.kind is int8",
+        ),
         ({}, GPU, replace(FACTS, blocks=()), "repeated blocks are expected, which could be brought in one by one, and"),
         ({}, replace(GPU, device="mps"), FACTS, "a CPU or a CUDA device is expected, found mps"),
         ({}, replace(GPU, world_size=2), FACTS, "one process is expected on CUDA devices, found 2"),

@@ -1,4 +1,4 @@
-"""Files for streamed weights: the checkpoint's own where they will do, else one in the cache that is never half there."""
+"""Files for streamed weights: the checkpoint's own where they will do, else one in the cache: whole, or not there."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from hf_finetune.adapters import Lora
+from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.backbones.config import Model
 from hf_finetune.data.store.cache import clear, entries
 from hf_finetune.errors import MachineError
 from hf_finetune.result import frozen_files as module
 from hf_finetune.result.frozen_files import files_for, frozen_files
+from hf_finetune.result.load import load_result
+from hf_finetune.result.manifest import read_manifest
 from tests.backbones.small import edit_weights, write_vit
+from tests.result.results import save_result
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_a_damaged_file_is_made_again(model: Model, damage: Callable[[Path], obj
     assert is_right(file, model)
 
 
-def test_what_an_ended_process_left_half_written_is_removed(model: Model, own_cache: Path) -> None:
+def test_what_an_ended_process_left_half_written_is_removed(model: Model) -> None:
     (file,) = frozen_files(model, torch.bfloat16)
     half = file.parent.with_name(f"{file.parent.name}.tmp-1-0")
     shutil.move(file.parent, half)
@@ -108,6 +114,21 @@ def test_a_disk_without_room_is_refused(model: Model, monkeypatch: pytest.Monkey
         frozen_files(model, torch.bfloat16)
     assert raised.value.message.startswith("model.stream: the frozen weights as bfloat16 take ")
     assert "a folder on a larger disk" in raised.value.hint
+
+
+def test_a_streamed_result_is_loaded_whole_where_no_file_can_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_result(builtin_path("builtin:starter"), Lora(rank=2), tmp_path / "adapter")
+    manifest = replace(read_manifest(folder), stream="disk")
+    (tmp_path / "file").write_text("no folder")
+    size = manifest.preprocess.height, manifest.preprocess.width
+    logits = []
+    for cache in ("cache", "file"):
+        model = load_result(folder, manifest, torch.bfloat16, "cpu", cache_dir=str(tmp_path / cache))
+        logits.append(model(pixel_values=torch.ones(1, 3, *size)).logits)
+    assert torch.equal(*logits)
+    assert [record.message.endswith("The weights are loaded whole.") for record in caplog.records] == [True]
 
 
 def test_a_cache_that_cannot_be_written_is_refused_and_one_that_holds_the_file_is_not(
