@@ -270,6 +270,7 @@ class Plan:
     suffix_blocks: Decision[int] = Decision(0, "no cached rung")
     suffix_learning_rate: Decision[float] = Decision(0.0, "no cached rung")
     patches_kept: Decision[float] = Decision(1.0, "all")
+    stream: Decision[str] = Decision("off", "not asked for")
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     compute: Decision[str] = Decision("floats", "weights are not in int8")
     attention: Decision[str] = Decision("kept", "faster")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
 
 from hf_finetune.section import Section
+
+# YAML reads a bare `off` as false.
+Stream = Annotated[
+    Literal["auto", "off", "host", "disk"], BeforeValidator(lambda told: "off" if told is False else told)
+]
 
 
 class Model(Section):
@@ -16,3 +23,8 @@ class Model(Section):
         description="Hub id (timm/… or any transformers image classifier), a local folder, or builtin:starter",
     )
     revision: str | None = Field(default=None, description="Hub branch, tag or commit; null is the default branch")
+    stream: Stream = Field(
+        default="auto",
+        description="where frozen weights stay until their block is used: host (the host's memory, for a GPU), disk "
+        "(mapped files), off (the training device's memory); auto: off, unless they would fill half of that",
+    )

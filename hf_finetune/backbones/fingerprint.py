@@ -20,7 +20,7 @@ def fingerprint(model: Model) -> str:
     files = weight_files(find(model))
     digest = hashlib.sha256()
     if all(path.suffix == ".safetensors" for path in files):
-        for name, kind, shape, file, start, end in sorted(entry for path in files for entry in _entries(path)):
+        for name, kind, shape, file, start, end in sorted(entry for path in files for entry in tensor_places(path)):
             digest.update(f"{name}\0{kind}\0{shape}\0".encode())
             _hash_range(digest, Path(file), start, end)
     else:
@@ -29,8 +29,11 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _entries(path: Path) -> list[tuple[str, str, str, str, int, int]]:
-    """The file's tensors. A safetensors file is 8 bytes of header length (little-endian), a JSON header, the data."""
+def tensor_places(path: Path) -> list[tuple[str, str, str, str, int, int]]:
+    """Name, type, shape, file, first byte and the one behind the last of each tensor of a safetensors file.
+
+    The file is 8 bytes of header length (little-endian), a JSON header, the data.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

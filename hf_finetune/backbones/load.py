@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from hf_finetune.backbones.anatomy import find_head
+from hf_finetune.backbones.anatomy import find_blocks, find_head
 from hf_finetune.backbones.build import build_empty, read_config
 from hf_finetune.backbones.checkpoint import Checkpoint, find, is_quantized, scales_among
 from hf_finetune.backbones.config import Model
@@ -32,6 +33,8 @@ from hf_finetune.types import Labels
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig
 
+    from hf_finetune.backbones.streaming.mapped import MappedWeights
+
 log = logging.getLogger(__name__)
 # transformers' own initializer_range: small logits at the start, so that the first loss is close to ln(classes).
 _HEAD_STD = 0.02
@@ -46,13 +49,15 @@ def load_backbone(
     device_map: dict[str, Any] | None = None,
     seed: int,
     plain_attention: bool = False,
+    frozen_files: Sequence[Path] = (),
 ) -> PreTrainedModel:
     """The pretrained backbone in `dtype`, in eval mode, with a float32 head of one output per label.
 
     An output whose label the checkpoint's own head answers, by its name, has that head's weights; the others are new
     (normal with standard deviation 0.02 from `seed`, biases zero). Images and the head's input are cast where they
     enter, so that a bfloat16 backbone runs with and without autocast. `plain_attention`: matrix products and a softmax
-    instead of torch's fused attention, whose backward is slow on CPUs.
+    instead of torch's fused attention, whose backward is slow on CPUs. `frozen_files`: safetensors that hold the
+    checkpoint in `dtype`, in which the weights then stay (streaming/ahead.py); on the CPU, not quantized.
 
     Raises ModelError where the checkpoint lacks any weight of the backbone, or holds one of another shape.
     """
@@ -64,6 +69,7 @@ def load_backbone(
         device_map=device_map,
         seed=seed,
         plain_attention=plain_attention,
+        frozen_files=frozen_files,
     )
     return loaded
 
@@ -77,13 +83,15 @@ def load_with_head(
     device_map: dict[str, Any] | None = None,
     seed: int,
     plain_attention: bool = False,
+    frozen_files: Sequence[Path] = (),
 ) -> tuple[PreTrainedModel, OwnHead]:
     """As `load_backbone`, and which of the labels the checkpoint's own head answers."""
     source = find(model)
     outputs = output_names(source, read_config(source))
     config = read_config(source, labels.id2label)
     head = find_head(build_empty(config, 2), build_empty(config, 3)).names
-    loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map)
+    mapped = _map(model, frozen_files) if frozen_files else None
+    loaded, report = _from_pretrained(source, config, dtype, quantization_config, device_map, mapped)
     if scales_among(report["unexpected_keys"]):
         raise is_quantized(source, "bitsandbytes")  # fetched from the Hub, with a config that does not say so
     norms = begun(loaded, model.name, _norms_of_the_head(source, config, report, head))
@@ -94,6 +102,10 @@ def load_with_head(
         from hf_finetune.backbones.quantized import settle_quantized
 
         settle_quantized(model.name, loaded, head)
+    if mapped is not None:
+        from hf_finetune.backbones.streaming.ahead import read_blocks_ahead
+
+        read_blocks_ahead(model.name, loaded, find_blocks(loaded, head), mapped)
     own, tensors = _own_head(model, source, head, match_head(outputs, labels.names), len(outputs))
     for name in head:
         _prepare_head(loaded.get_submodule(name), torch.Generator().manual_seed(seed))
@@ -173,14 +185,25 @@ def _from_pretrained(
     dtype: torch.dtype,
     quantization_config: BitsAndBytesConfig | None,
     device_map: dict[str, Any] | None,
+    mapped: MappedWeights | None,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
+    if mapped is not None:
+        with quiet():
+            return type(build_empty(config, 2)).from_pretrained(
+                None,
+                config=config,
+                state_dict=mapped.tensors,
+                dtype=dtype,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     extra: dict[str, Any] = {}
     if quantization_config is not None:
         extra["quantization_config"] = quantization_config
     if device_map is not None:
         extra["device_map"] = device_map
     try:
-        with quiet():
+        with quiet(), _quantized_in_pieces(quantization_config):
             return AutoModelForImageClassification.from_pretrained(
                 source.location,
                 revision=source.commit or source.revision,
@@ -200,6 +223,26 @@ def _from_pretrained(
             f"model.name: the weights of {source.name!r} could not be fetched: {type(error).__name__}: {error}",
             CHECK_NETWORK,
         ) from error
+
+
+def _map(model: Model, files: Sequence[Path]) -> MappedWeights:
+    from hf_finetune.backbones.streaming.mapped import MappedWeights
+
+    try:
+        return MappedWeights(files)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"model.name: the weights of {model.name!r} cannot be mapped: {error}",
+            "fetch them again, or set model.stream=off",
+        ) from error
+
+
+def _quantized_in_pieces(config: BitsAndBytesConfig | None) -> AbstractContextManager[object]:
+    if config is None:
+        return nullcontext()
+    from hf_finetune.backbones.quantizing import QuantizedInPieces
+
+    return QuantizedInPieces()
 
 
 @contextmanager

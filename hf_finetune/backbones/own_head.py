@@ -141,6 +141,8 @@ def read_head(
 
 def _tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, torch.Tensor]]:
     """The wanted tensors of a file of weights; nothing else of it is held."""
+    from zipfile import is_zipfile
+
     import torch
     from safetensors import safe_open
 
@@ -149,6 +151,8 @@ def _tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, t
             for key in filter(wanted, file.keys()):
                 yield key, file.get_tensor(key)
         return
-    for key, tensor in torch.load(path, map_location="cpu", weights_only=True).items():
+    # Of a file in torch's old format (no zip archive) everything is read.
+    mapped = is_zipfile(path)
+    for key, tensor in torch.load(path, map_location="cpu", weights_only=True, mmap=mapped).items():
         if wanted(key):
             yield key, tensor.clone()

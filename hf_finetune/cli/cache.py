@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         if found:
             print(f"Left there: {count}, {format_bytes(size)}; another process is at work with it.")
         return 0
-    print(f"{count} (decoded images, and what the probe keeps of them), {format_bytes(size)}")
+    print(f"{count} (decoded images, what the probe keeps of them, converted weights), {format_bytes(size)}")
     if found:
         uses = [used for _, used, _ in found]
         print(f"Last used {_day(max(uses))}, longest unused {_day(min(uses))}.")

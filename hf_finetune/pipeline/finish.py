@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
+    from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,14 @@ def save_verified(
     expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
     stage(bare, staged, manifest, dump_recipe(recipe))
 
-    again = load_result(staged, manifest, torch_dtype(manifest.dtype), device, compute=_compute(recipe))
+    again = load_result(
+        staged,
+        manifest,
+        torch_dtype(manifest.dtype),
+        device,
+        compute=_compute(recipe),
+        cache_dir=recipe.data.cache_dir,
+    )
     found = logits_of(again, held, manifest.preprocess, batch=len(held))
     difference = compare(
         expected,
@@ -164,7 +172,8 @@ def evaluate_splits(
     dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
-        verified = load_result(staged, manifest, dtype, machine.place, compute=_compute(context.recipe))
+        compute, cache_dir = _compute(context.recipe), context.recipe.data.cache_dir
+        verified = load_result(staged, manifest, dtype, machine.place, compute=compute, cache_dir=cache_dir)
     model = verified
     test = rows["test"]
     own, found = machine.own_rows(len(test)), None

@@ -43,6 +43,7 @@ def describe(context: RunContext) -> Manifest:
         data_revision=context.index.revision,
         data_is_local=local_place(recipe.data.name) is not None,
         max_pixels=recipe.data.max_pixels,
+        stream=context.plan.stream.value,
     )
 
 
@@ -62,7 +63,9 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
 
     from hf_finetune.backbones.load import load_with_head
     from hf_finetune.backbones.recompute import recompute
+    from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.machine.detect import limit_memory
+    from hf_finetune.result.frozen_files import files_for
     from hf_finetune.result.load import short_sequence, torch_dtype
 
     recipe, facts, plan = context.recipe, context.facts, context.plan
@@ -72,14 +75,16 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     skipped = skip_patterns(recipe.quantization.left_out(facts), facts.linears)
     quantization = recipe.quantization.config(facts.head, skipped)
     place = context.machine.place
+    dtype = torch_dtype(frozen_dtype(context))
     model, head = load_with_head(
         recipe.model,
         context.index.labels,
-        dtype=torch_dtype(frozen_dtype(context)),
+        dtype=dtype,
         seed=recipe.train.seed,
         quantization_config=quantization,
         device_map={"": place} if quantization is not None else None,
         plain_attention=place == "cpu" and short_sequence(facts.preprocess),
+        frozen_files=files_for(plan.stream.value, place, recipe.model, dtype, recipe.data.cache_dir),
     )
     if recipe.quantization.kind == "int8":
         from hf_finetune.backbones.quantized import compute_in
@@ -94,7 +99,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     recompute(adapted, facts.blocks, plan.checkpointing.value)
     if quantization is None:
         # Before the Trainer would: the probe runs without one.
-        adapted.to(place)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
+        place_model(adapted, facts.blocks, place, plan.stream.value)
     return adapted, head
 
 

@@ -6,6 +6,7 @@ Pure: no torch, no files, no clock. Every constant names its source or is labell
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
@@ -15,6 +16,7 @@ from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.fitting import NoFitError, fit, room_of, smallest
 from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
 from hf_finetune.plan.remedies import remedies, say
+from hf_finetune.plan.stream import plan_stream, streamed_bytes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan
 from hf_finetune.units import format_bytes
@@ -39,6 +41,9 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     share = batch.value // machine.world_size
     patches = _patches_kept(recipe)
     weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count)
+    stream = plan_stream(recipe, machine, facts, weigh.fixed.get("frozen weights", 0), room_of(machine))
+    if stream.value != "off":
+        weigh = _streamed(weigh, facts, machine)
     try:
         checkpointing, micro = fit(recipe, machine, facts, weigh, share)
     except NoFitError as error:
@@ -70,6 +75,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         head=_head(recipe, facts, index),
         compute=compute_of(recipe, facts, machine.device),
         attention=attention_of(recipe, machine.device),
+        stream=stream,
         memory_bytes=weigh.parts(micro.value, checkpointing.value),
         memory_note=_memory_note(weigh, micro.value, checkpointing.value),
     )
@@ -109,6 +115,15 @@ def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:
     most = weigh.total(micro_batch, recomputed)
     more = f"{format_bytes(most)} where the head needs all patches" if most > 1.02 * expected else ""
     return "; ".join(each for each in (weigh.note, more) if each)
+
+
+def _streamed(weigh: Forecast, facts: BackboneFacts, machine: Machine) -> Forecast:
+    """The forecast with frozen weights that are brought in block by block, of the reloaded model too."""
+    fixed = {
+        **weigh.fixed,
+        "frozen weights": streamed_bytes(facts, weigh.fixed.get("frozen weights", 0), machine.device),
+    }
+    return replace(weigh, fixed={part: size for part, size in fixed.items() if size and part != "reloaded model"})
 
 
 def _check_dora(recipe: Recipe, machine: Machine) -> None:

@@ -116,11 +116,14 @@ def load(
     base: str | None = None,
     device: str | None = None,
     max_pixels: int | None = None,
+    cache_dir: str | None = None,
 ) -> Classifier:
     """Load a run folder, an adapter/ or model/ folder, or a Hub repo (`user/name`, at `revision`), ready to predict.
 
     `base` names the base model where it has moved; `device` defaults to the machine's best. Weights are float32, or
-    quantized as in training. Images of more than `max_pixels` (default: the run's data.max_pixels) are refused. Raises
+    quantized as in training. Images of more than `max_pixels` (default: the run's data.max_pixels) are refused. Where
+    the run streamed its frozen weights they are streamed again, converted ones kept below `cache_dir` (default: where
+    decoded images are). Raises
     AdapterError where the folder is damaged or its base holds other weights.
     """
     import torch
@@ -131,5 +134,13 @@ def load(
     manifest = read_manifest(folder)
     if max_pixels is not None:
         manifest = replace(manifest, max_pixels=max_pixels)
-    model = load_result(folder, manifest, torch.float32, device or training_device(), base=base, compute="auto")
+    model = load_result(
+        folder,
+        manifest,
+        torch.float32,
+        device or training_device(),
+        base=base,
+        compute="auto",
+        cache_dir=cache_dir,
+    )
     return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)

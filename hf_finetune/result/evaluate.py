@@ -56,7 +56,7 @@ def evaluate(
         options = load_recipe({"data": {**kept, "name": data}}, overrides).data
         index = scan_split(options, split, manifest.labels)
         chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
-    classifier = load(folder, base=base)
+    classifier = load(folder, base=base, cache_dir=options.cache_dir)
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.tasks.scoring import score_answers

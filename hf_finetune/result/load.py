@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
-from hf_finetune.errors import AdapterError, first_line
+from hf_finetune.errors import AdapterError, MachineError, first_line
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
 from hf_finetune.types import Labels, Preprocess
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from hf_finetune.arithmetic.products import Compute
     from hf_finetune.backbones.config import Model
+
+logger = logging.getLogger(__name__)
 
 
 def find_result(path: str | Path, revision: str | None = None) -> Path:
@@ -65,16 +68,24 @@ def load_result(
     *,
     base: str | None = None,
     compute: Compute = "llm_int8",
+    cache_dir: str | None = None,
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`, int8 ones multiplied as `compute`
-    says."""
+    says.
+
+    They are streamed where the run's were, from files below `cache_dir` if the base's own are of another type; loaded
+    whole, with a warning, where no such file can be written.
+    """
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
 
     from hf_finetune.adapters.attach import attach
+    from hf_finetune.backbones.anatomy import find_blocks
     from hf_finetune.backbones.load import load_backbone
+    from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.quantizers import Quantizer
+    from hf_finetune.result.frozen_files import files_for
 
     source = base_of(folder, manifest, base)
     check_base(source, manifest)
@@ -84,14 +95,20 @@ def load_result(
     if quantization is not None:
         extra = {"quantization_config": quantization, "device_map": {"": device}}
     plain = device == "cpu" and short_sequence(manifest.preprocess)
+    try:
+        extra["frozen_files"] = files_for(manifest.stream, device, source, dtype, cache_dir)
+    except MachineError as error:  # a recipe could be changed; a result is what it is
+        logger.warning("%s The weights are loaded whole.", error.message)
     backbone = load_backbone(source, Labels(manifest.labels), dtype=dtype, seed=0, plain_attention=plain, **extra)
-    if quantization is None:
-        backbone.to(device)  # pyright: ignore[reportArgumentType]  transformers wraps nn.Module.to
+    blocks = find_blocks(backbone, manifest.head) if manifest.stream != "off" else ()
     if manifest.quantization == "int8":
         from hf_finetune.backbones.quantized import compute_in
 
         compute_in(backbone, compute)
-    return attach(backbone, folder).eval()
+    attached = attach(backbone, folder).eval()
+    if quantization is None:
+        place_model(attached, blocks, device, manifest.stream)
+    return attached
 
 
 def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:

@@ -25,9 +25,10 @@ class Manifest:
     """`base` is a Hub id, a local folder, or `builtin:…`; a builtin base lies in `base/` beside this file.
 
     `dtype` is the frozen weights' type in training; `fingerprint` a hash of the base's weights; `head` the names of the
-    modules that are trained in full; `unquantized` expressions for further layers that quantization left as they are.
-    `data_revision` is the index's (None: a result from before 2026-11-28), and `data_is_local` says whether the images
-    were a folder or file of that machine. Images of more than `max_pixels` are refused, as in training.
+    modules that are trained in full; `unquantized` expressions for further layers that quantization left as they
+    are. `data_revision` is the index's (None: a result from before 2026-11-28), and `data_is_local` says whether
+    the images were a folder or file of that machine. `stream`: where frozen weights stayed in training (off, host,
+    disk). Images of more than `max_pixels` are refused, as in training.
     """
 
     base: str
@@ -43,6 +44,7 @@ class Manifest:
     data_is_local: bool = False
     max_pixels: int = 50_000_000
     unquantized: tuple[str, ...] = ()
+    stream: str = "off"
 
     @property
     def whole(self) -> bool:

@@ -173,7 +173,8 @@ def _merge(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray, b
     """Write the merged model; gives the logits of the unmerged one."""
     import torch
 
-    model: Any = load_result(folder, replace(manifest, quantization="none"), torch.float32, "cpu", base=base)
+    whole = replace(manifest, quantization="none", stream="off")
+    model: Any = load_result(folder, whole, torch.float32, "cpu", base=base)
     expected = logits_of(model, pixels, manifest.preprocess)
     save_merged(model, staged)
     with _failed_writes_are_said(staged.parent):

@@ -105,6 +105,31 @@ def test_a_dataset_has_a_fingerprint_and_says_whether_it_is_a_selection() -> Non
     assert whole._indices is None and part._indices is not None
 
 
+def test_torch_says_what_runs_in_a_backward_pass_and_what_it_would_save() -> None:
+    import torch
+
+    seen: list[int] = []
+    weight = torch.ones((), requires_grad=True)
+    assert torch._C._current_graph_task_id() == -1
+    product = weight * 2
+    product.register_hook(lambda _: seen.append(torch._C._current_graph_task_id()))
+    product.backward()
+    assert len(seen) == 1 and seen[0] >= 0
+    assert torch._C._autograd._top_saved_tensors_default_hooks(False) is None
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: each, lambda each: each):
+        assert torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+    assert "weight" in torch.nn.Linear(1, 1)._parameters
+
+
+def test_bitsandbytes_has_the_operators_that_are_taken_in_pieces() -> None:
+    import bitsandbytes  # noqa: F401  registers them
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    assert hasattr(TorchDispatchMode, "__torch_dispatch__")
+    assert torch.ops.bitsandbytes.quantize_4bit.default and torch.ops.bitsandbytes.int8_vectorwise_quant.default
+
+
 def test_bitsandbytes_has_the_module_whose_log_is_filtered() -> None:
     from importlib.metadata import files
 

@@ -108,14 +108,14 @@ def test_checkpointing_is_a_number_of_blocks(wanted: bool | int | str, blocks: i
 def test_what_cannot_fit_is_refused_with_remedies() -> None:
     small = replace(GPU, device_memory_bytes=260 * 10**6)
     with pytest.raises(MachineError) as caught:
-        plan_of({"train": {"checkpointing": False}}, small)
+        plan_of({"train": {"checkpointing": False}, "model": {"stream": "off"}}, small)
     assert "Even one image at a time needs about" in str(caught.value)
     lines = [line for line in str(caught.value).splitlines() if " saves " in line]
     fitting = [line for line in lines if "not enough alone" not in line]
     assert 0 < len(fitting) < len(lines) and lines[: len(fitting)] == fitting
     for line in fitting:  # each works when it is followed
         changes = line.strip().split("  ")[0].split(" ")
-        recipe = load_recipe({"train": {"checkpointing": False}}, changes)
+        recipe = load_recipe({"train": {"checkpointing": False}, "model": {"stream": "off"}}, changes)
         make_plan(recipe, small, FACTS, index_of(1000), count)
     with pytest.raises(MachineError, match="No change of the recipe makes it fit"):
         plan_of({}, replace(GPU, device_memory_bytes=10**6))

@@ -113,3 +113,8 @@ def suffix_only(backbone: nn.Module, blocks: Sequence[str], entry: str, size: tu
 
 def _hand_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return hidden_states
+
+
+def is_left_out(block: nn.Module) -> bool:
+    """Whether the block lies before a cut that is in force, and so hands on what it gets without its weights."""
+    return vars(block).get("forward") is _hand_on

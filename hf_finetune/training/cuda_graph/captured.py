@@ -33,13 +33,14 @@ APART = 0.02
 
 
 def may_capture(train: Train, plan: Plan) -> bool:
-    """Whether to try: on one GPU. Loss scaling, recomputed blocks and other processes do work of their own between the
-    kernels."""
+    """Whether to try: on one GPU. Loss scaling, recomputed or streamed blocks and other processes do work of their own
+    between the kernels."""
     return (
         train.cuda_graphs
         and plan.device.value == "cuda"
         and plan.precision.value != "fp16"
         and not plan.checkpointing.value
+        and plan.stream.value == "off"
         and not is_distributed()
     )
 
