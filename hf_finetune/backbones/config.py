@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from hf_finetune.section import Section
 
 
 class Model(Section):
-    """Which pretrained backbone to start from."""
+    """Which pretrained backbone to start from, and what runs it while it is frozen."""
 
     name: str = Field(
         default="builtin:starter",
@@ -16,3 +18,9 @@ class Model(Section):
         description="Hub id (timm/… or any transformers image classifier), a local folder, or builtin:starter",
     )
     revision: str | None = Field(default=None, description="Hub branch, tag or commit; null is the default branch")
+    engine: Literal["auto", "eager", "graph", "int8"] = Field(
+        default="auto",
+        description="What runs the frozen backbone: eager is the torch model, graph OpenVINO (pip extra graph; on CPUs,"
+        " without quantization), int8 the quantized layers' own integer arithmetic (quantization.kind int8); auto the"
+        " faster one that gives the same features, measured on the run's images",
+    )

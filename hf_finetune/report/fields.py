@@ -98,7 +98,9 @@ class RunReport:
     """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
 
     `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
-    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform).
+    `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform). `engine` says what
+    ran the pass over the frozen backbone (`pass`) and scored the test (`test`), each {name, why, …} where there was a
+    choice: the images on which it was compared with the torch model, and how far features and answers were apart.
     """
 
     recipe: Mapping[str, Any]
@@ -114,6 +116,7 @@ class RunReport:
     peak_bytes: Mapping[str, int]
     files: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
