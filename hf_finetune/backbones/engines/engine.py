@@ -58,6 +58,8 @@ class EngineRefusedError(Exception):
 
 def reason_of(error: BaseException) -> str:
     """One line of what an engine's library said: OpenVINO opens with where in its sources it happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    error = error.__cause__ or error
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    places = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully")
+    said = [line for line in lines if not line.startswith(places) and not line.endswith(":")]
     return ((said or lines or [type(error).__name__])[0])[:200]

@@ -43,7 +43,7 @@ def test_an_engine_that_errs_is_refused(tmp_path: Path) -> None:
     choice = choose("auto", "frozen pass", slow, Offer(other), MANY, images)
     assert choice.engine is slow and choice.sample is None
     assert "differs from it by 6.0 %, more than 3 %" in choice.text
-    with pytest.raises(ModelError, match="model.engine: graph is expected to run the frozen pass, but .* by 6.0 %"):
+    with pytest.raises(ModelError, match=r"model.engine: graph is expected to run the frozen pass, but .* by 6.0 %"):
         choose("graph", "frozen pass", slow, Offer(other), MANY, images)
 
 
@@ -73,7 +73,7 @@ def test_where_there_can_be_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "on cuda" in str(graph.unavailable("cuda", 1, "none"))
     assert "2 processes" in str(graph.unavailable("cpu", 2, "none"))
     assert "int8 layers" in str(graph.unavailable("cpu", 1, "int8"))
-    monkeypatch.setattr(graph, "find_spec", lambda name: None)
+    monkeypatch.setattr(graph, "find_spec", lambda _: None)
     assert graph.unavailable("cpu", 1, "none") == f"OpenVINO is not installed ({graph.EXTRA})"
     monkeypatch.setattr(graph, "find_spec", lambda name: name)
     assert graph.unavailable("cpu", 1, "none") is None
