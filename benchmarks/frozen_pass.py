@@ -1,6 +1,6 @@
 """The frozen pass by each engine: images a second, how far features are apart, and what the probe makes of them.
 
-    python benchmarks/frozen_pass.py DATA_FOLDER OUT_FOLDER [--turns 6] [--nets ViT-Tiny] [--accuracy hymenoptera trashnet]
+    python benchmarks/frozen_pass.py DATA_FOLDER OUT_FOLDER [--turns 6] [--nets ViT-Tiny] [--accuracy trashnet]
 
 Needs `pip install 'hf_finetune[graph]'`. Speed: 32 photos of TrashNet (16 for ViT-B) in one process, the engines in
 turns, medians; the torch model in bfloat16 and float32 is the reference of each row. ViT-Tiny and MobileNetV2 have real

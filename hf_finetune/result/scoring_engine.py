@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,9 @@ def _own_forward(model: nn.Module) -> Iterator[None]:
     """Inside, LoRA layers run PEFT's own forward: an autograd function of ours cannot be traced."""
     from peft.tuners.lora import LoraLayer
 
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and "forward" in vars(module)]
+    layers: list[Any] = [
+        module for module in model.modules() if isinstance(module, LoraLayer) and "forward" in vars(module)
+    ]
     ours = [layer.__dict__.pop("forward") for layer in layers]
     try:
         yield

@@ -95,9 +95,9 @@ class _Traced(nn.Module):
 
 def _compiled(traced: _Traced, size: tuple[int, int], hint: str) -> Any:
     """The compiled model; the batch stays open."""
-    import openvino
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    import openvino  # pyright: ignore[reportMissingImports]
+    from openvino.frontend import FrontEndManager  # pyright: ignore[reportMissingImports]
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # pyright: ignore[reportMissingImports]
 
     eager = traced._eager[0]
     computed_in, eager.autocast = eager.autocast, None  # the hint says it; a traced autocast would be casts

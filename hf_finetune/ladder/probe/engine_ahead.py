@@ -91,7 +91,7 @@ def _is_kept(
         return False
     shape = None if found.hidden is None else tuple(found.hidden.shape[1:])
     engines = [identity(context.plan.precision.value)] + [""] * (context.recipe.model.engine == "auto")
-    rows = {split: len(context.index.splits.get(split, ())) for split in splits}
+    rows: dict[Split, int] = {split: len(context.index.splits.get(split, ())) for split in splits}
     for engine in engines:
         cache = cache_of_features(context, place, entry, found.features.shape[1], shape, engine)
         if all(cache.has(count, split) for split, count in rows.items() if count):

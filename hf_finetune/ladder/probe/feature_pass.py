@@ -140,7 +140,7 @@ class _Kept:
     def missing(self, engine: str) -> int:
         """How many images of this process are still to be run."""
         cache, machine = self.cache_by(engine), self.context.machine
-        counts = {split: len(rows) for split, rows in self.splits.items()}
+        counts: dict[Split, int] = {split: len(rows) for split, rows in self.splits.items()}
         return sum(len(machine.own_rows(count)) for split, count in counts.items() if not cache.has(count, split))
 
     def passed(self, extractor: FeatureExtractor, engine: str) -> dict[Split, SplitFeatures]:
