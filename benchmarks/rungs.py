@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.adapters.low_memory import low_memory_lora
+from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.ladder.candidates import Candidates, Usage
 from hf_finetune.ladder.climb import Climber, Given
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
@@ -89,7 +90,7 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
 def logistic(model: Any, context: Any, images: Any) -> float:
     """Test accuracy with the C that is best on validation."""
     watch = watch_of(model, context.facts.head, None)
-    extractor = FeatureExtractor(model.eval(), watch, Normaliser(context.facts.preprocess), 32, None)
+    extractor = FeatureExtractor(Eager(model, watch), Normaliser(context.facts.preprocess), 32)
 
     def features(rows: PixelRows) -> np.ndarray:
         with model.disable_adapter():

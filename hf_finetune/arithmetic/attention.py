@@ -31,7 +31,7 @@ class _Attention(torch.autograd.Function):
         weights = _weights(q, k, mask, ctx.scale)
         to_v = weights.transpose(-2, -1) @ grad
         to_weights = grad @ v.transpose(-2, -1)
-        to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scale)
         return to_scores @ k, to_scores.transpose(-2, -1) @ q, to_v, None, None
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+# How int8 weights are multiplied: as integers, made floating-point each time, as bitsandbytes does.
+Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
 
 # Of activations; -128 is left out, so that rounding up cannot wrap. bfloat16 rounds the factor, hence 126.
 _MOST = 126.0
@@ -81,7 +84,7 @@ class IntegerWeight:
             scales = rows.scales
         else:
             codes = self.codes if back else self.codes.T
-            out = torch._int_mm(rows.codes, codes)
+            out = torch.ops.aten._int_mm(rows.codes, codes)
             scales = rows.scales if back else rows.scales.float() * self._scales.float().T
             out = (out * scales).to(dtype)
             return (out if bias is None else out.add_(bias)), rows
@@ -129,7 +132,7 @@ def pays(inputs: int, outputs: int, device: str) -> bool:
     return 1 / (1 / inputs + 1 / outputs) >= _WIDTHS[kind]
 
 
-def chosen(compute: str, inputs: int, outputs: int, device: str) -> str:
+def chosen(compute: Compute, inputs: int, outputs: int, device: str) -> Compute:
     """What `compute` comes to for a layer: integer, dequantized or llm_int8.
 
     auto: integers where that is the faster way here. Insisted on, they are used wherever the machine has a product for
@@ -143,4 +146,4 @@ def chosen(compute: str, inputs: int, outputs: int, device: str) -> str:
 
 def name_of(device: str) -> str:
     """In words, for the plan: `avx512_vnni`, `cuda`, `no 8-bit instructions`."""
-    return (cpu_instructions() or "no 8-bit instructions") if device == "cpu" else cast("str", device)
+    return (cpu_instructions() or "no 8-bit instructions") if device == "cpu" else device

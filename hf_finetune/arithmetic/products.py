@@ -7,16 +7,13 @@ the input is kept for a frozen layer: only an adapter beside it needs that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hf_finetune.arithmetic.integer import IntegerWeight, Rows
-
-# How int8 weights are multiplied: as integers, made floating-point each time, as bitsandbytes does.
-Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
 
 
 class Product(Protocol):

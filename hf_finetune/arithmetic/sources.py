@@ -44,7 +44,8 @@ def remembered_sources(model: nn.Module, *, compact: bool) -> Iterator[None]:
     gradient that is off by that rounding. For layers that round as much themselves.
     """
     changed: list[Any] = []
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         usual: Callable[[Tensor], Tensor] = module.forward
         if "forward" in vars(module):
             continue

@@ -15,7 +15,7 @@ Stream = Annotated[
 
 
 class Model(Section):
-    """Which pretrained backbone to start from."""
+    """Which pretrained backbone to start from, and what runs it while it is frozen."""
 
     name: str = Field(
         default="builtin:starter",
@@ -27,4 +27,10 @@ class Model(Section):
         default="auto",
         description="where frozen weights stay until their block is used: host (the host's memory, for a GPU), disk "
         "(mapped files), off (the training device's memory); auto: off, unless they would fill half of that",
+    )
+    engine: Literal["auto", "eager", "graph", "int8"] = Field(
+        default="auto",
+        description="What runs the frozen backbone: eager is the torch model, graph OpenVINO (pip extra graph; on CPUs,"
+        " without quantization), int8 the quantized layers' own integer arithmetic (quantization.kind int8); auto the"
+        " faster one that gives the same features, measured on the run's images",
     )

@@ -124,7 +124,8 @@ def load_empty(
     config: PreTrainedConfig, labels: int, head: Sequence[str], dtype: torch.dtype, *, plain_attention: bool
 ) -> PreTrainedModel:
     """What `load_backbone` gives, without weights: on the meta device."""
-    model = build_empty(config, labels).to(dtype)  # pyright: ignore[reportCallIssue]  transformers wraps nn.Module.to
+    model: Any = build_empty(config, labels)
+    model.to(dtype)
     if plain_attention:
         _use_plain_attention(model)
     for name in head:
@@ -189,7 +190,8 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     if mapped is not None:
         with quiet():
-            return type(build_empty(config, 2)).from_pretrained(
+            kind: Any = type(build_empty(config, 2))
+            return kind.from_pretrained(
                 None,
                 config=config,
                 state_dict=mapped.tensors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -13,8 +13,8 @@ from bitsandbytes.nn import modules as bitsandbytes
 from torch import nn
 
 from hf_finetune.arithmetic import integer
-from hf_finetune.arithmetic.integer import IntegerWeight
-from hf_finetune.arithmetic.products import Compute, DequantizedProduct, IntegerProduct, Product, multiply
+from hf_finetune.arithmetic.integer import Compute, IntegerWeight
+from hf_finetune.arithmetic.products import DequantizedProduct, IntegerProduct, Product, multiply
 from hf_finetune.errors import ModelError
 
 
@@ -46,13 +46,14 @@ class Linear8bitLt(bitsandbytes.Linear8bitLt):
             self.init_8bit_state()
         if self.compute == "dequantized":
             return DequantizedProduct(self, self._dequantized)
-        codes: Any = self.state.CB
-        if self._packed is None or self._packed.codes is not codes:  # moved to another device
-            self._packed = IntegerWeight(codes, self.state.SCB / 127)
+        state: Any = self.state
+        if self._packed is None or self._packed.codes is not state.CB:  # moved to another device
+            self._packed = IntegerWeight(state.CB, state.SCB / 127)
         return IntegerProduct(self, self._packed)
 
     def _dequantized(self, dtype: torch.dtype) -> torch.Tensor:
-        return self.state.CB.to(dtype).mul_((self.state.SCB / 127).to(dtype)[:, None])
+        state: Any = self.state
+        return state.CB.to(dtype).mul_((state.SCB / 127).to(dtype)[:, None])
 
     def init_8bit_state(self) -> None:
         """As theirs, with the scales that are known where peft's DoRA has made the weight anew without them."""
@@ -89,7 +90,7 @@ def compute_in(model: nn.Module, compute: Compute) -> dict[str, int]:
     for module in model.modules():
         if isinstance(module, Linear8bitLt):
             kind = integer.chosen(compute, module.in_features, module.out_features, module.weight.device.type)
-            module.compute = cast("Compute", kind)
+            module.compute = kind
             counts[kind] = counts.get(kind, 0) + 1
     return counts
 

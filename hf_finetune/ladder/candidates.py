@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,15 @@ BY_CHANCE = "better than the start by no more than chance"
 class Climbed:
     """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows.
 
-    `fit` is the last training's, None where no rung trained.
+    `fit` is the last training's, None where no rung trained. `engine`: what ran the probe's pass (`Choice.figures`),
+    where there was a choice.
     """
 
     candidates: tuple[Candidate, ...]
     answers: Answers
     fit: Fit | None
     interrupted: bool
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> Candidate:

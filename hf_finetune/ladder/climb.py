@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from torch import nn
 
+from hf_finetune.backbones.engines.choose import Offer
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.candidates import START, Candidates, Climbed, Usage
@@ -43,7 +44,8 @@ class Given:
     """What a climb has beside model and context.
 
     `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry (None: no rung asks);
-    `features`: where the pass keeps what it gives; `time` is None where there is no budget.
+    `features`: where the pass keeps what it gives; `time` is None where there is no budget; `offer`: an engine that may
+    run the pass.
     """
 
     rows: Mapping[Split, PixelRows]
@@ -52,6 +54,7 @@ class Given:
     folders: FitFolders
     time: TimeLeft | None
     usage: Usage
+    offer: Offer = field(default_factory=Offer)
 
 
 class Climber:
@@ -68,6 +71,7 @@ class Climber:
             candidates = Candidates(model, recipe.train.best_by, plan.device.value, given.usage, labels)
         self._candidates = candidates
         self._passed: PassResult | None = None
+        self._engine: Mapping[str, Any] = {}
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, context.facts)
         self._whole = Full(model, context, given.rows, self._patches)
@@ -88,7 +92,7 @@ class Climber:
                     break
         if not len(self._candidates):
             raise self._nothing_taken(rungs)
-        return self._candidates.settled(interrupted=interrupted)
+        return replace(self._candidates.settled(interrupted=interrupted), engine=self._engine)
 
     @property
     def passed(self) -> PassResult | None:
@@ -139,9 +143,11 @@ class Climber:
             self._given.features,
             self._autocast,
             announce=self._time.announce_probe,
+            offer=self._given.offer,
         )
         self._time.note_pass(passed.image_s)
         probed = run_probe(self._model, self._context, splits, passed, self._autocast)
+        self._engine = passed.engine.compare_answers(probed.head)
         seconds = time.monotonic() - started
         self._candidates.offer(
             "probe", probed.metrics, probed.answers, seconds, forecast_s=passed.forecast_s, note=probed.note

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
-from hf_finetune.pipeline.images import Images, cache_of
+from hf_finetune.pipeline.images import Images, features_place
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
@@ -14,6 +14,7 @@ from hf_finetune.run.folder import RunFolder
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.backbones.engines.choose import Offer
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.machine.peak import PeakMemory
     from hf_finetune.result.manifest import Manifest
@@ -29,13 +30,15 @@ def climb(
     manifest: Manifest,
     clock: Clock,
     peak: PeakMemory,
+    offer: Offer,
 ) -> Climbed:
-    """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError."""
+    """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError.
+
+    `offer`: an engine that may run the probe's pass.
+    """
     from hf_finetune.ladder.candidates import Usage
     from hf_finetune.ladder.climb import Climber, Given
     from hf_finetune.ladder.pacing import TimeLeft
-    from hf_finetune.ladder.probe.feature_cache import identity_of
-    from hf_finetune.ladder.probe.feature_pass import FeaturePlace
     from hf_finetune.machine import processes
     from hf_finetune.run.checkpoints import newest_whole, seal
     from hf_finetune.training.fit import FitFolders
@@ -51,9 +54,10 @@ def climb(
     given = Given(
         rows=images.rows,
         probe_rows=images.probe_rows,
-        features=FeaturePlace(cache_of(context), identity_of(manifest, context.plan, context.start_digest)),
+        features=features_place(context, manifest, folder),
         folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
         time=TimeLeft(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None,
         usage=Usage(clock.total, peak),
+        offer=offer,
     )
     return Climber(model, context, given).climb()

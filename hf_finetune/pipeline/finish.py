@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,7 +28,7 @@ from hf_finetune.types import Answers, PixelRows, Split
 if TYPE_CHECKING:
     from torch import nn
 
-    from hf_finetune.arithmetic.products import Compute
+    from hf_finetune.arithmetic.integer import Compute
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
@@ -46,6 +46,7 @@ class Scored:
 
     answers: Answers
     metrics: Mapping[str, Any]
+    engine: Mapping[str, Any] = field(default_factory=dict)  # what answered, where there was a choice
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def evaluate_splits(
     from hf_finetune.machine import processes
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.load import load_result, torch_dtype
+    from hf_finetune.result.scoring_engine import scoring_engine
 
     known = context.score(validation, rows["validation"].labels, full=True)
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
@@ -176,13 +178,18 @@ def evaluate_splits(
         verified = load_result(staged, manifest, dtype, machine.place, compute=compute, cache_dir=cache_dir)
     model = verified
     test = rows["test"]
-    own, found = machine.own_rows(len(test)), None
+    own, found, choice = machine.own_rows(len(test)), None, None
     if len(own):
         with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
             batch = plan.eval_batch.value
-            found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist())
+            kind, alone = context.recipe.model.engine, machine.world_size == 1
+            if alone:
+                choice = scoring_engine(model, test, manifest, kind, batch=batch, what="test")
+            engine = None if choice is None else choice.engine
+            found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist(), engine=engine)
     answers = processes.gather_answers(own, found)
-    results["test"] = Scored(answers, context.score(answers, test.labels, full=True))
+    scored = Scored(answers, context.score(answers, test.labels, full=True))
+    results["test"] = scored if choice is None else replace(scored, engine=choice.figures)
     return results
 
 
@@ -204,6 +211,7 @@ def assemble_report(
     }
     validation = dict(results["validation"].metrics)
     used = climbed.fit
+    engines = {"pass": climbed.engine, **{split: scored.engine for split, scored in results.items()}}
     machine = asdict(context.machine)
     return RunReport(
         recipe=context.recipe.model_dump(mode="json"),
@@ -222,6 +230,7 @@ def assemble_report(
         peak_bytes=memory,
         memory=_memory_fields(context, memory),
         extensions=context.extensions.described(),
+        engine={name: figures for name, figures in engines.items() if figures},
     )
 
 

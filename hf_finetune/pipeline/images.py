@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
-from hf_finetune.pipeline.model import build_with_head
+from hf_finetune.pipeline.model import build_with_head, describe
 from hf_finetune.plan.context import RunContext
 from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
+from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_finetune.backbones.engines.choose import Offer
     from hf_finetune.backbones.own_head import OwnHead
     from hf_finetune.data.store.pool import WorkerPool
     from hf_finetune.data.store.store import Store
     from hf_finetune.data.store.views import Geometry
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace
+    from hf_finetune.result.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +133,20 @@ def cache_of(context: RunContext) -> Path:
     return cache_root(_cache_dir(context))
 
 
-def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, tuple[nn.Module, OwnHead]]:
-    """Images, and the model with what its base's own head answers, at the same time: rows that cannot be read change
-    counts in the plan, not the model.
+def features_place(context: RunContext, manifest: Manifest, folder: RunFolder | None = None) -> FeaturePlace:
+    """Where the pass over the frozen backbone keeps what it gives, and the run in `folder` its engine's name."""
+    from hf_finetune.ladder.probe.feature_cache import identity_of
+    from hf_finetune.ladder.probe.feature_pass import FeaturePlace
+
+    identity = identity_of(manifest, context.plan, context.start_digest)
+    return FeaturePlace(cache_of(context), identity, None if folder is None else folder.engine)
+
+
+def open_and_build(
+    context: RunContext, folder: RunFolder, clock: Clock
+) -> tuple[Images, tuple[nn.Module, OwnHead], Offer]:
+    """Images, and the model with what its base's own head answers and an engine for its pass, at the same time: rows
+    that cannot be read change counts in the plan, not the model.
 
     A stock processor decodes in this process and could not be interrupted in a thread, so that it comes first.
     """
@@ -145,10 +160,20 @@ def open_and_build(context: RunContext, clock: Clock) -> tuple[Images, tuple[nn.
         with clock.stage("model"):
             return build_with_head(context)
 
+    def prepared(model: nn.Module) -> Offer:
+        from hf_finetune.ladder.probe.engine_ahead import engine_ahead
+
+        with clock.stage("model"):
+            return engine_ahead(
+                model, context, features_place(context, describe(context), folder), ("train", "validation")
+            )
+
     if context.facts.preprocess.steps is None:
-        return open_timed(None), build()
+        images, built = open_timed(None), build()
+        return images, built, prepared(built[0])
     with ahead(open_timed, context.plan.decode_workers.value) as opened:
         built = build()
         import hf_finetune.ladder.climb  # noqa: F401 - what training imports, while images decode
 
-        return opened(), built
+        offer = prepared(built[0])
+        return opened(), built, offer

@@ -73,10 +73,10 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
-    from hf_finetune.ladder.probe.feature_cache import identity_of
-    from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
+    from hf_finetune.ladder.probe.engine_ahead import engine_ahead
+    from hf_finetune.ladder.probe.feature_pass import extract_features
     from hf_finetune.ladder.probe.rung import fit_on
-    from hf_finetune.pipeline.images import cache_of, open_probe_rows
+    from hf_finetune.pipeline.images import features_place, open_probe_rows
     from hf_finetune.pipeline.model import build_with_head, describe
     from hf_finetune.pipeline.prepare import prepare_run
 
@@ -88,13 +88,15 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         raise ValueError("the plan has a probe")
     model, head = build_with_head(context)
     context = replace(context, head=head)
+    place = features_place(context, describe(context))
     passed = extract_features(
         model,
         context,
         {"train": rows},
-        FeaturePlace(cache_of(context), identity_of(describe(context), context.plan, context.start_digest)),
+        place,
         None,
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
+        offer=engine_ahead(model, context, place, ("train",)),
     )
     choice = fit_on(context, rows, passed).choice
     accuracy, loss, own = choice.accuracy, choice.loss, _own_figures(model, context, rows, passed)

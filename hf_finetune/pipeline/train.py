@@ -122,14 +122,14 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     from hf_finetune.machine.process import collect_as_usual
 
     with PeakMemory() as peak:
-        images, (model, head) = open_and_build(context, clock)
+        images, (model, head), offer = open_and_build(context, folder, clock)
         context = replace(settle_plan(context, images.store.rejected), head=head)
         say_head(context)
         collect_as_usual()
         with clock.stage("model"):
             manifest = describe(context)
         with clock.stage("training"), full_disk_is_said(folder):
-            climbed = climb(context, folder, images, model, manifest, clock, peak)
+            climbed = climb(context, folder, images, model, manifest, clock, peak, offer)
         with clock.stage("saving"), full_disk_is_said(folder):
             saved = save_best(context, folder, climbed, model, manifest, images.rows)
             del model  # before a second one is loaded, which the test is scored with

@@ -66,6 +66,16 @@ class Recipe(Section):
         problems = []
         if self.budget.time == 0 and self.ladder != "auto" and "probe" not in self.ladder:
             problems.append("budget.time: 0 means the probe alone, but ladder does not name it; add probe to ladder")
+        if self.model.engine == "int8" and self.quantization.kind != "int8":
+            problems.append(
+                f"model.engine: int8 runs the layers of quantization.kind int8, found {self.quantization.kind}; leave "
+                "model.engine out (auto), or set quantization.kind=int8"
+            )
+        if self.model.engine == "graph" and self.quantization.kind != "none":
+            problems.append(
+                f"model.engine: graph runs layers in floating point, found quantization.kind {self.quantization.kind}; "
+                "leave model.engine out (auto), or set quantization.kind=none"
+            )
         if self.quantization.kind != "none" and self.adapter.whole:
             problems.append(
                 f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is "

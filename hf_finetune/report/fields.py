@@ -100,7 +100,9 @@ class RunReport:
     `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
     `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform). `memory` has the
     plan's `forecast` (`total`, `parts`) and what was `measured` of it (`total`; `process`: before the model was there),
-    in bytes of the device that trained; empty in a run.json from before 2026-11-28.
+    in bytes of the device that trained; empty in a run.json from before 2026-11-28. `engine` says what ran the pass
+    over the frozen backbone (`pass`) and scored the test (`test`), each {name, why, …} where there was a choice: the
+    images on which it was compared with the torch model, and how far features and answers were apart.
     """
 
     recipe: Mapping[str, Any]
@@ -117,6 +119,7 @@ class RunReport:
     memory: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:

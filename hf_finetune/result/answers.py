@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_finetune.backbones.engines.engine import Engine
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.tasks.measures import no_rows
 from hf_finetune.tasks.scoring import answers_of
@@ -32,18 +33,28 @@ def predict_answers(
     *,
     batch: int,
     indices: Sequence[int] | None = None,
+    engine: Engine | None = None,
 ) -> Answers:
     """What the model says of these rows (all where `indices` is None), in order; never holds all rows' logits.
+
+    `engine` answers in the model's stead (scoring_engine.py).
 
     Raises DataError where there are no rows, or a label is not one of the model's.
     """
     chosen = np.arange(len(rows)) if indices is None else np.asarray(indices)
     places = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
-    logits = _batches(model, map(rows.gather, places), preprocess, batch)
+    pieces = map(rows.gather, places)
+    logits = _batches(model, pieces, preprocess, batch) if engine is None else _by(engine, pieces, preprocess)
     parts = [answers_of(each, rows.labels[here]) for here, each in zip(places, logits, strict=True)]
     if not parts:
         raise no_rows()
     return Answers.joined(parts)
+
+
+def _by(engine: Engine, pieces: Iterable[np.ndarray], preprocess: Preprocess) -> Iterator[np.ndarray]:
+    normalise = Normaliser(preprocess)
+    for piece in pieces:
+        yield engine(normalise({"pixel_values": torch.from_numpy(piece).to(engine.device)})).logits.numpy()
 
 
 def _batches(

@@ -38,9 +38,9 @@ def evaluate(
 
     A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
     the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `precision` of
-    the weights; `left_out`, the rows that were not scored, as {name, reason}; `notes`; and, for the rows that the run
-    scored itself, `in_training` with what it said of them. Raises DataError where the labels are not the result's, or
-    more rows than `data.max_bad_share` cannot be scored.
+    the weights; `engine`, what answered, where there was a choice; `left_out`, the rows that were not scored, as
+    {name, reason}; `notes`; and, for the rows that the run scored itself, `in_training` with what it said of them.
+    Raises DataError where the labels are not the result's, or more rows than `data.max_bad_share` cannot be scored.
     """
     from hf_finetune.data.index.scan import scan_split
 
@@ -59,12 +59,18 @@ def evaluate(
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
+    from hf_finetune.result.scoring_engine import scoring_engine
     from hf_finetune.tasks.scoring import score_answers
 
-    answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH)
+    choice = scoring_engine(classifier.model, rows, classifier.manifest, recipe.model.engine, batch=BATCH, what=split)
+    engine = None if choice is None else choice.engine
+    answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH, engine=engine)
     score = score_answers(answers, rows.labels, classifier.labels.names, full=True)
     left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
-    score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped]}
+    by = [choice.text] if choice is not None and choice.sample is not None else []
+    score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped, *by]}
+    if choice is not None:
+        score["engine"] = choice.figures
     if chosen.same and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
         score["in_training"] = before
     return score

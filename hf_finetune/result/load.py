@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from hf_finetune.arithmetic.products import Compute
+    from hf_finetune.arithmetic.integer import Compute
     from hf_finetune.backbones.config import Model
 
 logger = logging.getLogger(__name__)

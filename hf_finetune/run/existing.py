@@ -44,11 +44,11 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
     with locked(folder):
         if existing == "extend":
             refuse_changed_data(folder, index)
-            for file in (folder.report, folder.plan, folder.metrics, folder.predictions, folder.held, folder.recipe):
+            for file in folder.files:
                 if file.is_file():
                     file.replace(folder.path / BEFORE / file.name)
         else:
-            for file in (folder.report, folder.plan, folder.metrics, folder.predictions, folder.held, folder.recipe):
+            for file in folder.files:
                 file.unlink(missing_ok=True)
             for name in ("adapter", "model", "adapter.staged", "model.staged", BEFORE):
                 shutil.rmtree(folder.path / name, ignore_errors=True)

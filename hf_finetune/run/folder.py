@@ -58,6 +58,17 @@ class RunFolder:
     def held(self) -> Path:
         return self.path / "held.npz"
 
+    @property
+    def engine(self) -> Path:
+        """Which engine the pass over the frozen backbone began with."""
+        return self.path / "engine.json"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The run's own files beside the result, the recipe last: it marks the folder."""
+        first = (self.report, self.plan, self.metrics, self.predictions, self.held, self.engine)
+        return (*first, self.recipe)
+
     def result(self, *, whole: bool) -> Path:
         """Where the result goes: `adapter/`, or `model/` for a whole model."""
         return self.path / ("model" if whole else "adapter")

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from hf_finetune.adapters import Lora
 from hf_finetune.adapters.low_memory import covers, low_memory_lora, training_forms
-from hf_finetune.arithmetic.integer import IntegerWeight, cpu_instructions
-from hf_finetune.arithmetic.products import Compute
+from hf_finetune.arithmetic.integer import Compute, IntegerWeight, cpu_instructions
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone

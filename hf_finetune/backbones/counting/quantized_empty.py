@@ -6,16 +6,15 @@ The one place that knows how the layers of today look before loading.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import Any
 
 import torch
 from bitsandbytes import functional
 from bitsandbytes.autograd._functions import MatMul8bitFp
-from bitsandbytes.nn import Int8Params, Params4bit
+from bitsandbytes.nn.modules import Int8Params, Params4bit
 from torch import nn
 
-from hf_finetune.arithmetic.integer import chosen
-from hf_finetune.arithmetic.products import Compute
+from hf_finetune.arithmetic.integer import Compute, chosen
 from hf_finetune.backbones.quantized import Linear4bit, Linear8bitLt
 
 _THRESHOLD, _BLOCK = 6.0, 64  # transformers' and bitsandbytes' defaults
@@ -48,7 +47,8 @@ class _Int8OnACpu(Linear8bitLt):
         if not self.training or self.compute != "llm_int8":
             return super().forward(x)
         self.state.is_training = True
-        if self.weight.CB is not None:
+        weight: Any = self.weight  # Int8Params
+        if weight.CB is not None:
             self.init_8bit_state()
         return MatMul8bitFp.apply(x, self.weight, None, self.bias, self.state)  # pyright: ignore[reportReturnType]
 
@@ -59,10 +59,11 @@ def _int8(old: nn.Linear, device: str, compute: Compute) -> nn.Module:
         layer = kind(old.in_features, old.out_features, old.bias is not None, False, threshold=_THRESHOLD)
         codes = torch.empty(old.out_features, old.in_features, dtype=torch.int8)
         scales = torch.empty(old.out_features, dtype=torch.float32)
-    weight: Any = Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+    kind_of_weight: Any = Int8Params
+    weight = kind_of_weight(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
     layer.weight = weight
     layer.bias = old.bias
-    layer.compute = cast("Compute", chosen(compute, old.in_features, old.out_features, device))
+    layer.compute = chosen(compute, old.in_features, old.out_features, device)
     return layer
 
 
@@ -79,7 +80,8 @@ def _nf4(old: nn.Linear, dtype: torch.dtype) -> nn.Module:
             dtype=dtype,
         )
         codes = torch.empty((count + 1) // 2, 1, dtype=torch.uint8)
-    layer.weight = Params4bit(
+    kind_of_weight: Any = Params4bit
+    layer.weight = kind_of_weight(
         codes, requires_grad=False, quant_state=state, blocksize=_BLOCK, compress_statistics=False, quant_type="nf4",
         bnb_quantized=True,
     )  # fmt: skip

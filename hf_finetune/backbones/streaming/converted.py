@@ -10,6 +10,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import torch
@@ -88,7 +89,8 @@ def _contents(header: bytes, tensors: Mapping[str, Tensor], dtype: torch.dtype) 
     for tensor in tensors.values():
         value = tensor.to(_kind(tensor, dtype)).contiguous().reshape(-1)
         if value.numel():
-            yield memoryview(value.view(torch.uint8).numpy())
+            bytes_of: Any = value.view(torch.uint8).numpy()
+            yield memoryview(bytes_of)
 
 
 def _kind(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:

@@ -133,7 +133,7 @@ class BlockSlots:
 
     def _begin_saving(self, _block: nn.Module, _inputs: object) -> None:
         """Keep places instead of weights, unless whoever recomputes this block keeps nothing at all."""
-        taken = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        taken = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None  # pyright: ignore[reportAttributeAccessIssue]
         hooks = saved_tensors_hooks(self._pack, self._unpack)
         if torch.is_grad_enabled() and not taken:
             hooks.__enter__()
@@ -149,7 +149,7 @@ class BlockSlots:
         held = self._holds[self._storages.index(tensor.untyped_storage().data_ptr())]
         if held is None:
             raise RuntimeError("a weight was used after its block had left the slot")
-        return _Place(held, tensor.dtype, tensor.size(), tensor.stride(), tensor.storage_offset())
+        return _Place(held, tensor.dtype, tensor.size(), tensor.stride(), int(tensor.storage_offset()))
 
     def _unpack(self, kept: Tensor | _Place) -> Tensor:
         if isinstance(kept, Tensor):

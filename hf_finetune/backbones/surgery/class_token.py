@@ -89,7 +89,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Te
     """q [B, H, 1, d], k and v [B, H, N, d] → [B, 1, H·d]. One row of scores: nothing for a fused kernel to save."""
     weights = ((q * scale) @ k.transpose(-2, -1)).softmax(dim=-1)
     mixed = nn.functional.dropout(weights, dropout, training=dropout > 0) @ v
-    return mixed.transpose(1, 2).reshape(len(mixed), 1, -1)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 @torch.no_grad()

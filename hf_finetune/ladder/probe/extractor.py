@@ -1,4 +1,4 @@
-"""The pass over the images, batch by batch: a frozen backbone as it starts, and what is watched in it."""
+"""The pass over the images, batch by batch: a frozen backbone as it starts, whatever engine runs it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 
-from hf_finetune.backbones.surgery.cut import Watch
+from hf_finetune.backbones.engines.engine import Engine
 from hf_finetune.preprocess.normalise import Normaliser
-from hf_finetune.training.autocast import autocast
 from hf_finetune.training.pieces import fitting
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """The pass itself: a model in eval mode, what to watch in it, and how to feed it."""
+    """The pass itself: an engine that watches the head's input (and a block's), and how to feed it."""
 
-    model: nn.Module
-    watch: Watch
+    engine: Engine
     normalise: Normaliser
     batch: int
-    autocast: torch.dtype | None
 
     def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         """uint8 [B, 3, H, W] → features float32 [B, d] on the CPU, and the watched state.
@@ -37,10 +33,12 @@ class FeatureExtractor:
         (one, state), (other, rest) = self(pixels[:half]), self(pixels[half:])
         return torch.cat([one, other]), None if state is None or rest is None else torch.cat([state, rest])
 
-    @torch.no_grad()
+    def inputs(self, pixels: np.ndarray) -> torch.Tensor:
+        """uint8 [B, 3, H, W] as the engine takes them: normalised float32, on its device."""
+        return self.normalise({"pixel_values": torch.from_numpy(pixels).to(self.engine.device)})
+
     def _run(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-        device = next(self.model.parameters()).device
-        inputs = self.normalise({"pixel_values": torch.from_numpy(pixels).to(device)})
-        with self.watch, autocast(device.type, self.autocast):
-            self.model(pixel_values=inputs)
-        return self.watch.features.cpu(), self.watch.hidden
+        outputs = self.engine(self.inputs(pixels))
+        if outputs.features is None:
+            raise ValueError("an engine without a watch gives no features")
+        return outputs.features, outputs.hidden

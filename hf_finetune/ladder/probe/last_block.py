@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.surgery.class_token import class_token_only, reads_class_token_only
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_pass import CHECKED_ROWS, watch_of
@@ -41,5 +42,5 @@ def _may_be_short(
 ) -> bool:
     pixels = rows.gather(np.arange(min(CHECKED_ROWS, len(rows))))
     watch = watch_of(model, context.facts.head, None)
-    extractor = FeatureExtractor(model, watch, Normaliser(context.facts.preprocess), len(pixels), autocast)
+    extractor = FeatureExtractor(Eager(model, watch, autocast), Normaliser(context.facts.preprocess), len(pixels))
     return reads_class_token_only(model, last, lambda: extractor(pixels)[0])

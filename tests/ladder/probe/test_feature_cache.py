@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.surgery.cut import Watch
 from hf_finetune.data.store.cache import PIXELS, locked
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
@@ -36,7 +37,7 @@ def extractor(tmp_path: Path) -> FeatureExtractor:
     model, facts = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny")))
     base = model.get_base_model()  # pyright: ignore[reportCallIssue]
     watch = Watch([base.get_submodule(name) for name in facts.head], base.get_submodule(facts.blocks[1]))
-    return FeatureExtractor(model.eval(), watch, Normaliser(PREPROCESS), 4, None)
+    return FeatureExtractor(Eager(model, watch), Normaliser(PREPROCESS), 4)
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""The engine of a run's pass: fixed for the run, its features kept apart, compared with the torch model's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_finetune.backbones.engines.choose import Offer
+from hf_finetune.backbones.engines.eager import Eager
+from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, entry_of, extract_features, watch_of
+from hf_finetune.ladder.probe.heads import Head
+from hf_finetune.pipeline.model import build_model
+from hf_finetune.pipeline.prepare import prepare_run
+from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.run.folder import RunFolder
+from tests.cli.photos import write_photos
+from tests.training.rows import MemoryRows, save_tiny_vit
+
+
+class Other(Eager):
+    """The torch model under another name."""
+
+    name, identity = "another engine", "other 1"
+
+
+def test_a_run_keeps_to_the_engine_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hf_finetune.ladder.probe.feature_pass.graph_identity", lambda _: Other.identity)
+    caplog.set_level(logging.INFO)
+    recipe = {
+        "model": {"name": str(save_tiny_vit(tmp_path / "tiny")), "engine": "graph"},
+        "data": {"name": str(write_photos(tmp_path / "photos")), "validation_share": 0.2},
+        "train": {"effective_batch_size": 16, "decode_workers": 1},
+        "output": {"dir": str(tmp_path / "run")},
+    }
+    context = prepare_run(load_recipe(recipe))
+    rows = MemoryRows(80, context.facts.preprocess.height)
+    place = FeaturePlace(tmp_path / "cache", "of this test", tmp_path / "engine.json")
+    model = build_model(context)
+
+    def passed(*, offered: bool) -> PassResult:
+        other = Other(model, watch_of(model, context.facts.head, entry_of(context)))
+        offer = Offer(other if offered else None)
+        found = extract_features(model, context, {"train": rows}, place, None, announce=lambda *_: None, offer=offer)
+        assert offer.engine is None  # it would hold its weights until the run ends
+        return found
+
+    first = passed(offered=True)
+    assert (first.engine.identity, first.found) == ("other 1", False)
+    assert json.loads((tmp_path / "engine.json").read_text())["engine"] == "other 1"
+    classes, width = 3, first.features.shape[1]
+    torch.manual_seed(0)
+    figures = first.engine.compare_answers(Head(torch.randn(classes, width), torch.zeros(classes)))
+    assert figures["answers_compared"] >= 64 and figures["answers_that_differ"] == 0
+    assert "the head answers 0 otherwise" in caplog.text
+
+    again = passed(offered=False)  # its features are there: nothing has to be converted for them
+    assert (again.engine.identity, again.found) == ("other 1", True)
+    assert "features that other 1 left in an earlier run; they differ by 0.0 %" in caplog.text
+
+    (tmp_path / "engine.json").write_text(json.dumps({"engine": ""}))  # another run, which the torch model began
+    third = passed(offered=True)
+    assert (third.engine.identity, third.found) == ("", False)
+
+    assert RunFolder(tmp_path / "run").engine in RunFolder(tmp_path / "run").files
