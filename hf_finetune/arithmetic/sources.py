@@ -51,16 +51,19 @@ def remembered_sources(model: nn.Module, *, compact: bool) -> Iterator[None]:
             continue
         if _is_activation(module):
             module.forward = _compact_form(usual) if compact else _whole_form(usual)
-        elif isinstance(module, nn.LayerNorm) and not any(weight.requires_grad for weight in module.parameters()):
+            changed.append(module)
+        elif _is_frozen_norm(module):
             module.forward = _whole_form(usual)
-        else:
-            continue
-        changed.append(module)
+            changed.append(module)
     try:
         yield
     finally:
         for module in changed:
             module.__dict__.pop("forward", None)
+
+
+def _is_frozen_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm) and not any(weight.requires_grad for weight in module.parameters())
 
 
 def _whole_form(usual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -98,7 +98,9 @@ def compute_in(model: nn.Module, compute: Compute) -> dict[str, int]:
 @contextmanager
 def stock_arithmetic(model: nn.Module) -> Iterator[None]:
     """Inside, int8 layers multiply as they do for people who load the model with stock libraries."""
-    before = {module: module.compute for module in model.modules() if isinstance(module, Linear8bitLt)}
+    before: dict[Linear8bitLt, Compute] = {
+        module: module.compute for module in model.modules() if isinstance(module, Linear8bitLt)
+    }
     for module in before:
         module.compute = "llm_int8"
     try:
