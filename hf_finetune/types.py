@@ -25,6 +25,10 @@ def is_builtin(name: str) -> bool:
     return name.startswith(BUILTIN)
 
 
+# How int8 weights are multiplied: as integers, made floating-point each time, as bitsandbytes does.
+Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One labelled image, not yet decoded.

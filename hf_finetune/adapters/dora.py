@@ -28,7 +28,11 @@ def without_zero_filters(model: nn.Module, targets: Iterable[str]) -> tuple[str,
 
     kept, left_out = [], []
     for name in targets:
-        weight = dequantize_module_weight(model.get_submodule(name))
+        module = model.get_submodule(name)
+        if any(weight.is_meta for weight in module.parameters()):  # a model that is only counted
+            kept.append(name)
+            continue
+        weight = dequantize_module_weight(module)
         lengths = weight.detach().flatten(1).norm(dim=1)
         (kept if bool((lengths > 0).all()) else left_out).append(name)
     if left_out:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# How int8 weights are multiplied: as integers, made floating-point each time, as bitsandbytes does.
-Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
+from hf_finetune.types import Compute
 
 # Of activations; -128 is left out, so that rounding up cannot wrap. bfloat16 rounds the factor, hence 126.
 _MOST = 126.0

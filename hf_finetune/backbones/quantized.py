@@ -13,9 +13,10 @@ from bitsandbytes.nn import modules as bitsandbytes
 from torch import nn
 
 from hf_finetune.arithmetic import integer
-from hf_finetune.arithmetic.integer import Compute, IntegerWeight
+from hf_finetune.arithmetic.integer import IntegerWeight
 from hf_finetune.arithmetic.products import DequantizedProduct, IntegerProduct, Product, multiply
 from hf_finetune.errors import ModelError
+from hf_finetune.types import Compute
 
 
 class Linear8bitLt(bitsandbytes.Linear8bitLt):

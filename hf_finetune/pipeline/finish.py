@@ -28,7 +28,6 @@ from hf_finetune.types import Answers, PixelRows, Split
 if TYPE_CHECKING:
     from torch import nn
 
-    from hf_finetune.arithmetic.integer import Compute
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
@@ -121,7 +120,7 @@ def save_verified(
         manifest,
         torch_dtype(manifest.dtype),
         device,
-        compute=_compute(recipe),
+        compute=recipe.compute,
         cache_dir=recipe.data.cache_dir,
     )
     found = logits_of(again, held, manifest.preprocess, batch=len(held))
@@ -139,10 +138,6 @@ def save_verified(
             found = logits_of(again, held, manifest.preprocess, batch=len(held))
     write_held(folder.held, Held(held, found, device.partition(":")[0]))
     return again
-
-
-def _compute(recipe: Recipe) -> Compute:
-    return recipe.quantization.compute if recipe.quantization.kind == "int8" else "llm_int8"
 
 
 def evaluate_splits(
@@ -174,7 +169,7 @@ def evaluate_splits(
     dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
-        compute, cache_dir = _compute(context.recipe), context.recipe.data.cache_dir
+        compute, cache_dir = context.recipe.compute, context.recipe.data.cache_dir
         verified = load_result(staged, manifest, dtype, machine.place, compute=compute, cache_dir=cache_dir)
     model = verified
     test = rows["test"]
@@ -188,8 +183,20 @@ def evaluate_splits(
             engine = None if choice is None else choice.engine
             found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist(), engine=engine)
     answers = processes.gather_answers(own, found)
-    scored = Scored(answers, context.score(answers, test.labels, full=True))
-    results["test"] = scored if choice is None else replace(scored, engine=choice.figures)
+    figures = {} if choice is None else choice.figures
+    if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
+        from hf_finetune.result.beside_stock import SAMPLE, SHORT_SAMPLE, beside_stock
+
+        figures = beside_stock(
+            model,
+            test,
+            manifest,
+            answers,
+            compute=context.recipe.compute,
+            most=SAMPLE if context.recipe.budget.time is None else SHORT_SAMPLE,
+            batch=plan.eval_batch.value,
+        )
+    results["test"] = Scored(answers, context.score(answers, test.labels, full=True), figures)
     return results
 
 

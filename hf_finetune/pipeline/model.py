@@ -89,7 +89,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     if recipe.quantization.kind == "int8":
         from hf_finetune.backbones.quantized import compute_in
 
-        compute_in(model, recipe.quantization.compute)
+        compute_in(model, recipe.compute)
     adapted = recipe.adapter.apply(model, facts)
     if context.start is not None:
         put_start_on(context.start, adapted, recipe)

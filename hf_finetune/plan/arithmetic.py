@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.types import BackboneFacts, Decision
+from hf_finetune.types import BackboneFacts, Compute, Decision
 
 KEPT, MADE_AGAIN = "kept", "made again"
 _NAMES = {"integer": "as integers", "dequantized": "dequantized", "llm_int8": "as stock code does"}
@@ -20,17 +20,23 @@ def compute_of(recipe: Recipe, facts: BackboneFacts, device: str) -> Decision[st
 
     left = quantization.left_out(facts)
     layers = [widths for name, widths in facts.linears.items() if name not in left]
-    counts = Counter(chosen(quantization.compute, *widths, device) for widths in layers)
+    counts = Counter(chosen(recipe.compute, *widths, device) for widths in layers)
     value = ", ".join(f"{count} {_NAMES[kind]}" for kind, count in counts.most_common())
-    return Decision(value, _reason(quantization.compute, counts, name_of(device)))
+    return Decision(value, _reason(recipe.compute, counts, device, name_of(device)))
 
 
-def _reason(asked: str, counts: Counter[str], instructions: str) -> str:
+def _reason(asked: Compute, counts: Counter[str], device: str, instructions: str) -> str:
     if asked == "llm_int8":
         return "as the recipe says; auto is several times faster"
     if counts["integer"]:
         narrow = "; narrow layers would lose time to it" if counts["dequantized"] and asked == "auto" else ""
         return f"{instructions}, a scale a token{narrow}"
+    if asked == "dequantized":
+        return "as the recipe says"
+    if asked == "integer" and device != "cpu":
+        return "integers are asked for, but a GPU takes layers whose widths are multiples of 8"
+    if device != "cpu":
+        return "integers were not measured on GPUs; quantization.compute=integer asks for them"
     if instructions.startswith("no"):
         return f"this CPU has {instructions}: int8 saves memory here and no time; quantization.kind=none is as fast"
     return f"{instructions}: integers were not faster for layers of these widths; int8 saves memory here and no time"

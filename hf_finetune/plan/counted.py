@@ -7,18 +7,22 @@ the plan asks for it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes
+from hf_finetune.errors import FinetuneError
 from hf_finetune.plan.arithmetic import attention_of
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision
 
 if TYPE_CHECKING:
     from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,17 @@ class Counter:
 
     def __call__(self, setting: Setting) -> StepBytes | None:
         if setting.key not in self._known:
-            self._known[setting.key] = self._count(setting)
+            self._known[setting.key] = self._count_if_possible(setting)
         return self._known[setting.key]
+
+    def _count_if_possible(self, setting: Setting) -> StepBytes | None:
+        try:
+            return self._count(setting)
+        except FinetuneError:
+            raise
+        except Exception as error:  # noqa: BLE001  a network may do on meta what it likes; a plan without a count is coarse
+            logger.debug("a step could not be counted: %s", error)
+            return None
 
     def _count(self, setting: Setting) -> StepBytes | None:
         from hf_finetune.backbones.counting.meta_autocast import Autocast
@@ -107,8 +120,7 @@ class Counter:
 
             left = recipe.quantization.left_out(facts)
             linears = [name for name in facts.linears if name not in left]
-            compute = recipe.quantization.compute if recipe.quantization.kind == "int8" else "auto"
-            quantize_empty(model, recipe.quantization.kind, linears, setting.device, dtype, compute)
+            quantize_empty(model, recipe.quantization.kind, linears, setting.device, dtype, recipe.compute)
         return recipe.adapter.apply(model, facts)
 
 

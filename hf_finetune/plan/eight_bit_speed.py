@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from hf_finetune.arithmetic.integer import Compute
+    from hf_finetune.types import Compute
 
 _TOKENS = 788  # of four images of a ViT at 224 px
 _CALLS = 3

@@ -40,7 +40,9 @@ def fit(
     if wanted != "auto":
         size = min(wanted, share)
         count = _fewest_blocks(weigh, size, fewest, most, room)
-        size_decision = Decision(size, "as the recipe says")
+        needed = weigh.total(size, count)
+        over = f"; {format_bytes(needed)} forecast, more than the {format_bytes(room)} usable" if needed > room else ""
+        size_decision = Decision(size, f"as the recipe says{over}")
         return _checkpointing(recipe, weigh, count, "for the micro-batch asked for"), size_decision
     cap = min(share, LARGEST_MICRO_BATCH.get(machine.device, share))
     target = max(least, min(FEW_IMAGES, share))

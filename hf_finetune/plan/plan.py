@@ -41,9 +41,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     share = batch.value // machine.world_size
     patches = _patches_kept(recipe)
     weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count)
-    stream = plan_stream(recipe, machine, facts, weigh.fixed.get("frozen weights", 0), room_of(machine))
-    if stream.value != "off":
-        weigh = _streamed(weigh, facts, machine)
+    weigh, stream = _as_streamed(weigh, recipe, machine, facts)
     try:
         checkpointing, micro = fit(recipe, machine, facts, weigh, share)
     except NoFitError as error:
@@ -95,7 +93,8 @@ def _weigh(recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, 
     _check_dora(recipe, machine)
     trainable = recipe.adapter.trainable_parameters(facts, labels)
     precision, patches = _precision(recipe, machine).value, _patches_kept(recipe).value
-    return forecast(recipe, machine, facts, trainable, precision, share, patches, count)
+    weigh = forecast(recipe, machine, facts, trainable, precision, share, patches, count)
+    return _as_streamed(weigh, recipe, machine, facts)[0]
 
 
 def _with_remedies(
@@ -107,7 +106,7 @@ def _with_remedies(
         weigh = _weigh(other, machine, facts, labels, share, count)
         return weigh.total(*smallest(other, facts, weigh, share))
 
-    return MachineError(error.message, say(remedies(recipe, room_of(machine), least)))
+    return MachineError(error.message, say(remedies(recipe, machine.device, room_of(machine), least)))
 
 
 def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:
@@ -117,13 +116,17 @@ def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:
     return "; ".join(each for each in (weigh.note, more) if each)
 
 
-def _streamed(weigh: Forecast, facts: BackboneFacts, machine: Machine) -> Forecast:
-    """The forecast with frozen weights that are brought in block by block, of the reloaded model too."""
-    fixed = {
-        **weigh.fixed,
-        "frozen weights": streamed_bytes(facts, weigh.fixed.get("frozen weights", 0), machine.device),
-    }
-    return replace(weigh, fixed={part: size for part, size in fixed.items() if size and part != "reloaded model"})
+def _as_streamed(
+    weigh: Forecast, recipe: Recipe, machine: Machine, facts: BackboneFacts
+) -> tuple[Forecast, Decision[str]]:
+    """Whether frozen weights are brought in block by block, and the forecast with that, of the reloaded model too."""
+    frozen = weigh.fixed.get("frozen weights", 0)
+    stream = plan_stream(recipe, machine, facts, frozen, room_of(machine))
+    if stream.value == "off":
+        return weigh, stream
+    fixed = {**weigh.fixed, "frozen weights": streamed_bytes(facts, frozen, machine.device)}
+    fixed = {part: size for part, size in fixed.items() if size and part != "reloaded model"}
+    return replace(weigh, fixed=fixed), stream
 
 
 def _check_dora(recipe: Recipe, machine: Machine) -> None:

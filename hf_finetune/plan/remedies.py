@@ -42,7 +42,7 @@ class Remedy:
         return f"{keys}  saves {format_bytes(self.saves)}, {format_bytes(self.needs)} in all{short}: {self.change.cost}"
 
 
-def changes(recipe: Recipe) -> Iterator[Change]:
+def changes(recipe: Recipe, device: str) -> Iterator[Change]:
     """What could be changed in it, the cheapest first."""
     train, adapter, kind = recipe.train, recipe.adapter, recipe.quantization.kind
     if train.micro_batch not in ("auto", 1):
@@ -56,6 +56,9 @@ def changes(recipe: Recipe) -> Iterator[Change]:
     lora = "adapter.kind=lora"
     if adapter.whole:
         yield Change((lora,), "low-rank adapters learn instead of every weight")
+    if kind == "none" and not adapter.whole and recipe.model.stream in ("auto", "off"):
+        place = "disk" if device == "cpu" else "host"
+        yield Change((f"model.stream={place}",), "frozen blocks are read for each update; slower where they do not fit")
     for each in ("int8", "nf4"):
         if kind not in (each, "nf4"):
             keys = (*((lora,) if adapter.whole else ()), f"quantization.kind={each}")
@@ -66,11 +69,11 @@ def changes(recipe: Recipe) -> Iterator[Change]:
         yield Change(("adapter.kind=head_only",), "the head alone learns; the backbone stays as it is")
 
 
-def remedies(recipe: Recipe, room: int, least: Least) -> list[Remedy]:
+def remedies(recipe: Recipe, device: str, room: int, least: Least) -> list[Remedy]:
     """Each change that saves anything, alone; where none is enough, the cheapest of them together as well."""
     now = least(recipe)
     found: list[Remedy] = []
-    for change in changes(recipe):
+    for change in changes(recipe, device):
         needs = _needs(recipe, change.keys, least)
         if needs is not None and needs < 0.99 * now:
             found.append(Remedy(change, now - needs, needs, needs <= room))

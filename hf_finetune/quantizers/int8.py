@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hf_finetune.quantizers.checks import check_quantizable, converted_weights
 from hf_finetune.section import Section
-from hf_finetune.types import BackboneFacts, Machine
+from hf_finetune.types import BackboneFacts, Compute, Machine
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -20,7 +20,7 @@ class Int8(Section):
 
     kind: Literal["int8"] = "int8"
 
-    compute: Literal["auto", "integer", "dequantized", "llm_int8"] = Field(
+    compute: Compute = Field(
         default="auto",
         description="how int8 weights are multiplied: as integers, each token with a scale of its own; made "
         "floating-point for each product, which is exact; as stock code does (slow); auto: integers where the machine "

@@ -26,6 +26,7 @@ from hf_finetune.recipe.problems import find_problems
 from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task
 from hf_finetune.training.config import Budget, Train
+from hf_finetune.types import Compute
 
 Existing = Literal["resume", "number", "overwrite", "extend"]
 
@@ -61,6 +62,14 @@ class Recipe(Section):
     output: Output = Output()
     hub: Hub = Hub()
 
+    @property
+    def compute(self) -> Compute:
+        """How int8 layers are multiplied; `model.engine: int8` insists on integers."""
+        if self.quantization.kind != "int8":
+            return "auto"
+        asked = self.quantization.compute
+        return "integer" if self.model.engine == "int8" and asked == "auto" else asked
+
     @model_validator(mode="after")
     def _refuse_what_cannot_be_had(self) -> Recipe:
         problems = []
@@ -70,6 +79,11 @@ class Recipe(Section):
             problems.append(
                 f"model.engine: int8 runs the layers of quantization.kind int8, found {self.quantization.kind}; leave "
                 "model.engine out (auto), or set quantization.kind=int8"
+            )
+        if self.model.engine == "int8" and self.compute not in ("auto", "integer"):
+            problems.append(
+                f"model.engine: int8 multiplies integers, found quantization.compute {self.compute}; leave one of them "
+                "out (auto)"
             )
         if self.model.engine == "graph" and self.quantization.kind != "none":
             problems.append(

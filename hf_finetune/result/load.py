@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from hf_finetune.arithmetic.integer import Compute
     from hf_finetune.backbones.config import Model
+    from hf_finetune.types import Compute
 
 logger = logging.getLogger(__name__)
 

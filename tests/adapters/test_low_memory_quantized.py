@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from hf_finetune.adapters import Lora
 from hf_finetune.adapters.low_memory import covers, low_memory_lora, training_forms
-from hf_finetune.arithmetic.integer import Compute, IntegerWeight, cpu_instructions
+from hf_finetune.arithmetic.integer import IntegerWeight, cpu_instructions
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.quantized import Linear8bitLt, compute_in, stock_arithmetic
 from hf_finetune.quantizers import Int8, Nf4
-from hf_finetune.types import Decision, Labels, Plan
+from hf_finetune.types import Compute, Decision, Labels, Plan
 from tests.backbones.small import write_timm, write_vit
 from tests.training.rows import tiny_plan
 

@@ -14,8 +14,9 @@ from bitsandbytes.autograd._functions import MatMul8bitFp
 from bitsandbytes.nn.modules import Int8Params, Params4bit
 from torch import nn
 
-from hf_finetune.arithmetic.integer import Compute, chosen
+from hf_finetune.arithmetic.integer import chosen
 from hf_finetune.backbones.quantized import Linear4bit, Linear8bitLt
+from hf_finetune.types import Compute
 
 _THRESHOLD, _BLOCK = 6.0, 64  # transformers' and bitsandbytes' defaults
 
@@ -44,7 +45,7 @@ class _Int8OnACpu(Linear8bitLt):
     """On a CPU bitsandbytes trains int8 layers in floating point; it asks the input's device, which is meta here."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.compute != "llm_int8":
+        if self.compute != "llm_int8":
             return super().forward(x)
         self.state.is_training = True
         weight: Any = self.weight  # Int8Params

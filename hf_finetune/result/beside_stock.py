@@ -1,0 +1,38 @@
+"""Where int8 layers multiply in another way than stock code: on a sample, how far the two answer apart."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hf_finetune.result.answers import predict_answers
+from hf_finetune.result.manifest import Manifest
+from hf_finetune.types import Answers, PixelRows
+
+logger = logging.getLogger(__name__)
+SAMPLE = 64  # rows; LLM.int8 takes several times as long
+SHORT_SAMPLE = 16  # under a time budget
+
+
+def beside_stock(
+    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, most: int, batch: int
+) -> dict[str, Any]:
+    """Say and give what LLM.int8, which people have who load the result with stock libraries, says of `most` of the
+    rows, whose `answers` by `compute` are known: rows compared, how many are answered otherwise, and the largest
+    difference of a confidence."""
+    from hf_finetune.backbones.quantized import stock_arithmetic
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
+    with stock_arithmetic(model):
+        stock = predict_answers(model, rows, manifest.preprocess, batch=batch, indices=chosen.tolist())
+    differ = int((stock.predicted != answers.predicted[chosen]).sum())
+    apart = float(np.abs(stock.confidence - answers.confidence[chosen]).max())
+    why = (
+        f"int8 layers multiplied by quantization.compute {compute}; stock LLM.int8 answers {differ} of {len(chosen)} "
+        f"rows otherwise, confidences differ by {100 * apart:.1f} % at most"
+    )
+    logger.info("%s.", why)
+    return {"name": compute, "why": why, "answers_compared": len(chosen), "answers_that_differ": differ}
