@@ -243,3 +243,13 @@ def test_no_wrong_value_is_answered_in_pydantics_own_words(section: str) -> None
                     load_recipe({section: {**kind, field.alias or key: value}})
                 except RecipeError as error:
                     assert "nput should" not in error.message and "unable to" not in error.message, error.message
+
+
+def test_the_engine_int8_insists_on_integers() -> None:
+    int8: dict[str, Any] = {"kind": "int8"}
+    assert load_recipe({"quantization": int8}).compute == "auto"
+    assert load_recipe({"quantization": int8, "model": {"engine": "int8"}}).compute == "integer"
+    assert load_recipe({"quantization": {**int8, "compute": "dequantized"}}).compute == "dequantized"
+    assert load_recipe({}).compute == "auto"
+    with pytest.raises(RecipeError, match="int8 multiplies integers, found"):
+        load_recipe({"quantization": {**int8, "compute": "llm_int8"}, "model": {"engine": "int8"}})
