@@ -26,6 +26,7 @@ Cli = Callable[..., tuple[int, str, str]]
 RUN_FILES = [
     "adapter",
     "checkpoints",
+    "engine.json",
     "held.npz",
     "metrics.jsonl",
     "plan.json",

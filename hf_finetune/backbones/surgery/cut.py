@@ -86,12 +86,9 @@ def suffix_only(backbone: nn.Module, blocks: Sequence[str], entry: str, size: tu
     whole, own = backbone.forward, vars(backbone).get("forward")
 
     def forward(pixel_values: torch.Tensor, **more: Any) -> Any:
-        fed.append(pixel_values)
-        try:
-            first = next(weight for weight in backbone.parameters() if weight.is_floating_point())
-            return whole(pixel_values=torch.zeros(1, 3, *size, device=first.device, dtype=first.dtype), **more)
-        finally:
-            fed.pop()
+        fed[:] = [pixel_values]  # stays: a block that is recomputed in the backward pass asks again
+        first = next(weight for weight in backbone.parameters() if weight.is_floating_point())
+        return whole(pixel_values=torch.zeros(1, 3, *size, device=first.device, dtype=first.dtype), **more)
 
     handle = backbone.get_submodule(entry).register_forward_pre_hook(give, with_kwargs=True)
     try:
