@@ -133,9 +133,9 @@ def test_another_machine_knows_nothing_but_the_name_and_later_needs_no_network(p
 
 def test_the_cards_own_lines_answer_the_same_in_stock_libraries(pushed: Pushed) -> None:
     for repo in REPOS:
-        # Stock code repacks 4-bit weights for a bfloat16 kernel where the CPU has one; an int8 layer's outputs on a CPU
-        # depend on what else is in the batch.
-        tolerance = 2e-2 if "nf4" in repo else 1e-3 if "int8" in repo else 1e-4
+        # Stock code repacks 4-bit weights for a bfloat16 kernel where the CPU has one, and multiplies int8 as LLM.int8,
+        # whose outputs depend on what else is in the batch; `load` takes quantization.compute auto.
+        tolerance = 2e-2 if "nf4" in repo else 5e-3 if "int8" in repo else 1e-4
         assert_same({repo: pushed.stock[repo]}, pushed.answers, tolerance)
 
 

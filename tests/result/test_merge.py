@@ -15,6 +15,7 @@ from PIL import Image
 import hf_finetune
 from hf_finetune.adapters import Full, HeadOnly, Lora
 from hf_finetune.backbones.checkpoint import builtin_path
+from hf_finetune.backbones.quantized import stock_arithmetic
 from hf_finetune.machine.detect import detect
 from hf_finetune.result.load import load_result
 from hf_finetune.result.manifest import read_manifest
@@ -208,7 +209,7 @@ def test_the_difference_on_given_pixels_is_the_one_on_those(made: dict[str, Made
     trained = hf_finetune.load(result, device=device).model
     whole = load_whole(merged.folder)
     normalised = torch.from_numpy(pixels).float() / 127.5 - 1
-    with torch.no_grad():
+    with torch.no_grad(), stock_arithmetic(trained):  # as the merge measures it
         apart = trained(pixel_values=normalised.to(device)).logits.cpu() - whole(pixel_values=normalised).logits
     assert merged.difference == pytest.approx(float(apart.abs().max()), rel=1e-3)
 

@@ -16,6 +16,7 @@ from hf_finetune.backbones.engines.choose import Offer, pays
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.engines.engine import EngineRefusedError, Outputs
 from hf_finetune.backbones.engines.graph import Graph, identity, unavailable
+from hf_finetune.errors import ModelError
 from hf_finetune.ladder.probe.engines import recorded
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, cache_of_features, entry_of, watch_of
 from hf_finetune.ladder.probe.last_block import short_last_block
@@ -44,8 +45,11 @@ def engine_ahead(model: nn.Module, context: RunContext, place: FeaturePlace, spl
     autocast = autocast_type(context.plan.precision.value) if recipe.adapter.whole else None
     eager = Eager(model, watch_of(model, facts.head, entry), autocast)
     size = (facts.preprocess.height, facts.preprocess.width)
-    with as_started(model, context):
-        found, image_s = _measured(eager, size)
+    try:
+        with as_started(model, context):
+            found, image_s = _measured(eager, size)
+    except ModelError:  # a head that takes more than a vector: the probe will say so
+        return Offer()
     images = sum(len(context.index.splits.get(split, ())) for split in splits)
     if wanted == "auto" and not pays(images, image_s, facts.parameters):
         return Offer()
