@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 
 # glibc's mallopt parameters (malloc.h) and values. By default every block above 32 MB is mapped anew and given back,
 # and each page is zeroed by the kernel again: 15 % of a run on two cores
@@ -38,15 +39,8 @@ def collect_as_usual() -> None:
 
 def keep_freed_memory() -> bool:
     """Set it for this process; False where the C library has no such switch (not glibc)."""
-    if sys.platform != "linux":
-        return False
-    import ctypes  # 5 ms, which the start of every verb would pay
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, _KEEP_BYTES))
+    mallopt = _of_libc("mallopt")
+    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, _KEEP_BYTES))
 
 
 def give_back_freed_memory() -> bool:
@@ -54,12 +48,17 @@ def give_back_freed_memory() -> bool:
 
     Takes some milliseconds. What `keep_freed_memory` said of later frees stays.
     """
+    trim = _of_libc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _of_libc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it has no such one."""
     if sys.platform != "linux":
-        return False
-    import ctypes
+        return None
+    import ctypes  # 5 ms, which the start of every verb would pay
 
     try:
-        trim = ctypes.CDLL(None).malloc_trim
+        return getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
-        return False
-    return bool(trim(0))
+        return None

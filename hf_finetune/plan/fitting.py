@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from hf_finetune.errors import MachineError
 from hf_finetune.plan.forecast import Forecast
@@ -96,30 +97,15 @@ def _checkpointing(recipe: Recipe, weigh: Forecast, count: int, why: str) -> Dec
 
 def _fewest_blocks(weigh: Forecast, size: int, fewest: int, most: int, room: int) -> int:
     """The smallest number of recomputed blocks with which `size` images fit; `most` where none does."""
-    if fewest == most or weigh.total(size, fewest) <= room:
+    if fewest == most or weigh.total(size, fewest) <= room:  # without counting a step that recomputes
         return fewest
-    low, high = fewest, most  # `low` does not fit
-    while high - low > 1:
-        middle = (low + high) // 2
-        if weigh.total(size, middle) <= room:
-            high = middle
-        else:
-            low = middle
-    return high
+    return fewest + bisect_left(range(fewest, most), True, key=lambda count: weigh.total(size, count) <= room)
 
 
 def _most_images(weigh: Forecast, count: int, cap: int, least: int, room: int) -> int:
     """The largest micro-batch from `least` to `cap` that fits; 0 where none does."""
-    if weigh.total(cap, count) <= room:
-        return cap
-    fits, too_many = least - 1, cap
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if weigh.total(middle, count) <= room:
-            fits = middle
-        else:
-            too_many = middle
-    return fits if fits >= least else 0
+    fitting = bisect_left(range(least, cap + 1), True, key=lambda size: weigh.total(size, count) > room)
+    return least - 1 + fitting if fitting else 0
 
 
 def _least_piece(recipe: Recipe, facts: BackboneFacts, share: int) -> int:
