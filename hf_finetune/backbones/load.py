@@ -28,7 +28,7 @@ from hf_finetune.errors import ModelError
 from hf_finetune.network.fetch import CHECK_NETWORK
 from hf_finetune.network.patience import http_errors
 from hf_finetune.preprocess.describe import read_preprocess
-from hf_finetune.types import Labels
+from hf_finetune.types import Labels, Preprocess
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig
@@ -168,6 +168,11 @@ def _keep_rows(module: nn.Module, name: str, own: Mapping[str, torch.Tensor], ro
         for label, row in enumerate(rows):
             if there is not None and row is not None:
                 weight[label] = there[row].to(weight)
+
+
+def short_sequence(preprocess: Preprocess) -> bool:
+    """Whether plain attention, whose memory grows with the square of the tokens, is affordable: up to 288 px."""
+    return preprocess.height * preprocess.width <= 288 * 288
 
 
 def _use_plain_attention(model: PreTrainedModel) -> None:

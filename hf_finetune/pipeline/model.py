@@ -61,12 +61,12 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     """The model, and which of the run's labels the base's own head answers."""
     import torch
 
-    from hf_finetune.backbones.load import load_with_head
+    from hf_finetune.backbones.load import load_with_head, short_sequence
     from hf_finetune.backbones.recompute import recompute
     from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.machine.detect import limit_memory
     from hf_finetune.result.frozen_files import files_for
-    from hf_finetune.result.load import short_sequence, torch_dtype
+    from hf_finetune.result.load import torch_dtype
 
     recipe, facts, plan = context.recipe, context.facts, context.plan
     if recipe.budget.memory is not None:

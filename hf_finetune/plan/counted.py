@@ -107,13 +107,12 @@ class Counter:
         """The adapted model without weights."""
         import torch
 
-        from hf_finetune.backbones.load import load_empty
+        from hf_finetune.backbones.load import load_empty, short_sequence
 
         recipe, facts = setting.recipe, self._facts
         precision = "fp32" if recipe.adapter.whole else setting.precision
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        pixels = facts.preprocess.height * facts.preprocess.width
-        plain = setting.device == "cpu" and pixels <= 288 * 288  # as result/load.py's short_sequence has it
+        plain = setting.device == "cpu" and short_sequence(facts.preprocess)
         model = load_empty(self._config, self._labels, facts.head, dtype, plain_attention=plain)
         if recipe.quantization.kind != "none":
             from hf_finetune.backbones.counting.quantized_empty import quantize_empty

@@ -10,7 +10,7 @@ from hf_finetune.data.sources.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, MachineError, first_line
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
-from hf_finetune.types import Labels, Preprocess
+from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ def load_result(
 
     from hf_finetune.adapters.attach import attach
     from hf_finetune.backbones.anatomy import find_blocks
-    from hf_finetune.backbones.load import load_backbone
+    from hf_finetune.backbones.load import load_backbone, short_sequence
     from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.quantizers import Quantizer
     from hf_finetune.result.frozen_files import files_for
@@ -151,11 +151,6 @@ def check_base(base: Model, manifest: Manifest) -> None:
             f"found {found[:12]}).",
             "Give the right base model with `--base`, or restore those weights.",
         )
-
-
-def short_sequence(preprocess: Preprocess) -> bool:
-    """Whether plain attention, whose memory grows with the square of the tokens, is affordable: up to 288 px."""
-    return preprocess.height * preprocess.width <= 288 * 288
 
 
 def torch_dtype(name: str) -> torch.dtype:
