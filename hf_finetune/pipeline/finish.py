@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
-    from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -185,17 +184,10 @@ def evaluate_splits(
     answers = processes.gather_answers(own, found)
     figures = {} if choice is None else choice.figures
     if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
-        from hf_finetune.result.beside_stock import SAMPLE, SHORT_SAMPLE, beside_stock
+        from hf_finetune.result.beside_stock import beside_stock
 
-        figures = beside_stock(
-            model,
-            test,
-            manifest,
-            answers,
-            compute=context.recipe.compute,
-            most=SAMPLE if context.recipe.budget.time is None else SHORT_SAMPLE,
-            batch=plan.eval_batch.value,
-        )
+        compute, short, batch = context.recipe.compute, context.recipe.budget.time is not None, plan.eval_batch.value
+        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=batch)
     results["test"] = Scored(answers, context.score(answers, test.labels, full=True), figures)
     return results
 

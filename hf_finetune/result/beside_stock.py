@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from hf_finetune.backbones.engines.choose import SAMPLE, evenly
 from hf_finetune.result.answers import predict_answers
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import Answers, PixelRows
 
 logger = logging.getLogger(__name__)
-SAMPLE = 64  # rows; LLM.int8 takes several times as long
-SHORT_SAMPLE = 16  # under a time budget
+SHORT_SAMPLE = 16  # rows under a time budget, else SAMPLE: LLM.int8 takes several times as long
 
 
 def beside_stock(
-    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, most: int, batch: int
+    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, short: bool, batch: int
 ) -> dict[str, Any]:
-    """Say and give what LLM.int8, which people have who load the result with stock libraries, says of `most` of the
-    rows, whose `answers` by `compute` are known: rows compared, how many are answered otherwise, and the largest
-    difference of a confidence."""
+    """Say and give what LLM.int8, which people have who load the result with stock libraries, says of a sample of
+    the rows, whose `answers` by `compute` are known: rows compared, how many are answered otherwise, and the largest
+    difference of a confidence. `short`: of fewer rows."""
     from hf_finetune.backbones.quantized import stock_arithmetic
 
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
+    chosen = evenly(SHORT_SAMPLE if short else SAMPLE, len(rows))
     with stock_arithmetic(model):
         stock = predict_answers(model, rows, manifest.preprocess, batch=batch, indices=chosen.tolist())
     differ = int((stock.predicted != answers.predicted[chosen]).sum())
@@ -35,4 +35,5 @@ def beside_stock(
         f"rows otherwise, confidences differ by {100 * apart:.1f} % at most"
     )
     logger.info("%s.", why)
-    return {"name": compute, "why": why, "answers_compared": len(chosen), "answers_that_differ": differ}
+    compared = {"answers_compared": len(chosen), "answers_that_differ": differ, "confidences_differ_by": apart}
+    return {"name": compute, "why": why, **compared}

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from hf_finetune.backbones.engines.choose import SAMPLE, Choice, Offer, agreement, choose, pays
+from hf_finetune.backbones.engines.choose import SAMPLE, Choice, Offer, agreement, choose, evenly, pays
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.engines.engine import EngineRefusedError
 from hf_finetune.backbones.engines.graph import Graph, unavailable
@@ -46,7 +45,7 @@ def scoring_engine(
     eager, normalise = Eager(model), Normaliser(manifest.preprocess)
 
     def batches(count: int) -> Sequence[torch.Tensor]:
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(max(count, batch), len(rows))).astype(int))
+        chosen = evenly(max(count, batch), len(rows))
         pieces = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
         return [normalise({"pixel_values": torch.from_numpy(rows.gather(piece)).to(device)}) for piece in pieces]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,6 +111,11 @@ def choose(
     part = "features differ" if expected.features is not None else "logits differ"
     text = f"{what} by {other.name}: {eager_s / other_s:.2g} × as fast as {eager.name}; {part} by {100 * error:.1f} %"
     return Choice(other, text, eager_s, other_s, (expected, found), {"name": other.name, "why": text, **figures})
+
+
+def evenly(count: int, among: int) -> np.ndarray:
+    """int64: at most `count` of the row numbers below `among`, evenly apart, the first and the last with them."""
+    return np.unique(np.linspace(0, among - 1, min(count, among)).astype(np.int64))
 
 
 def apart(expected: Outputs, found: Outputs) -> list[float]:

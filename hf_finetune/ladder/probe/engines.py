@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_finetune.backbones.engines.choose import LARGEST_ERROR, SAMPLE, Offer, agreement, choose
+from hf_finetune.backbones.engines.choose import LARGEST_ERROR, SAMPLE, Offer, agreement, choose, evenly
 from hf_finetune.backbones.engines.engine import EngineRefusedError, Outputs
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
@@ -122,7 +122,7 @@ def some_pixels(rows: Mapping[Split, PixelRows], count: int, batch: int) -> list
         there = rows.get(split)
         if there is None or not len(there) or wanted <= 0:
             continue
-        chosen = np.unique(np.linspace(0, len(there) - 1, min(wanted, len(there))).astype(int))
+        chosen = evenly(wanted, len(there))
         pieces = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
         found += [(split, piece, there.gather(piece)) for piece in pieces]
         wanted -= len(chosen)
