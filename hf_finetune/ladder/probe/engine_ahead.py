@@ -21,6 +21,7 @@ from hf_finetune.ladder.probe.engines import recorded
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, cache_of_features, entry_of, watch_of
 from hf_finetune.ladder.probe.last_block import short_last_block
 from hf_finetune.ladder.starting_model import as_started
+from hf_finetune.plan.speed import stated_flops
 from hf_finetune.training.autocast import autocast_type
 from hf_finetune.types import Split
 
@@ -41,6 +42,11 @@ def engine_ahead(model: nn.Module, context: RunContext, place: FeaturePlace, spl
     reason = unavailable(machine.device, machine.world_size, recipe.quantization.kind)
     if reason is not None and (wanted == "graph" or machine.device != "cpu" or machine.world_size > 1):
         return Offer(reason=reason if wanted == "graph" else "")
+    images = sum(len(context.index.splits.get(split, ())) for split in splits)
+    if reason is not None:
+        # Nothing is measured for an extra that is not there: the machine's stated rate tells whether it would matter.
+        stated_s = images * (context.facts.forward_flops or 0.0) / stated_flops(machine)
+        return Offer(reason=reason if stated_s > WORTH_SAYING_S else "")
     entry, facts = entry_of(context), context.facts
     autocast = autocast_type(context.plan.precision.value) if recipe.adapter.whole else None
     eager = Eager(model, watch_of(model, facts.head, entry), autocast)
@@ -50,11 +56,8 @@ def engine_ahead(model: nn.Module, context: RunContext, place: FeaturePlace, spl
             found, image_s = _measured(eager, size)
     except ModelError:  # a head that takes more than a vector: the probe will say so
         return Offer()
-    images = sum(len(context.index.splits.get(split, ())) for split in splits)
     if wanted == "auto" and not pays(images, image_s, facts.parameters):
         return Offer()
-    if reason is not None:
-        return Offer(reason=reason if images * image_s > WORTH_SAYING_S else "")
     if _is_kept(context, place, entry, found, splits):
         return Offer()
     return _converted(eager, context, size)
