@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from hf_finetune.backbones.engines.choose import Offer
 from hf_finetune.backbones.engines.eager import Eager
+from hf_finetune.ladder.probe.engine_ahead import engine_ahead
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, entry_of, extract_features, watch_of
 from hf_finetune.ladder.probe.heads import Head
 from hf_finetune.pipeline.model import build_model
@@ -68,3 +70,18 @@ def test_a_run_keeps_to_the_engine_that_it_began_with(
     assert (third.engine.identity, third.found) == ("", False)
 
     assert RunFolder(tmp_path / "run").engine in RunFolder(tmp_path / "run").files
+
+
+def test_an_extra_that_is_not_installed_costs_no_forward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_finetune.ladder.probe.engine_ahead.unavailable", lambda *_: "it is not installed")
+    recipe = {
+        "model": {"name": str(save_tiny_vit(tmp_path / "tiny"))},
+        "data": {"name": str(write_photos(tmp_path / "photos")), "validation_share": 0.2},
+        "train": {"decode_workers": 1},
+    }
+    context = prepare_run(load_recipe(recipe))
+    place = FeaturePlace(tmp_path / "cache", "of this test", tmp_path / "engine.json")
+    nothing = torch.nn.Identity()  # whoever calls it, or looks for its head, fails
+    assert engine_ahead(nothing, context, place, ["train"]) == Offer()
+    slow = replace(context, facts=replace(context.facts, forward_flops=1e15))
+    assert engine_ahead(nothing, slow, place, ["train"]) == Offer(reason="it is not installed")
