@@ -100,6 +100,9 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     if quantization is None:
         # Before the Trainer would: the probe runs without one.
         place_model(adapted, facts.blocks, place, plan.stream.value)
+    if plan.stream.value != "off":
+        where = "in files" if plan.stream.value == "disk" else "on the host"
+        logger.info("Frozen weights stay %s and are brought in block by block (%s).", where, plan.stream.reason)
     return adapted, head
 
 

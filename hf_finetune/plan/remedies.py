@@ -36,10 +36,11 @@ class Remedy:
 
     @property
     def text(self) -> str:
-        """`adapter.kind=head_only  saves 2.1 GB, 0.9 GB in all: only the head learns`"""
+        """`adapter.kind=head_only  saves 2.1 GB, 0.9 GB in all`, and below it what it costs: 80 columns hold each."""
         keys = " ".join(self.change.keys)
         short = "" if self.fits else ", not enough alone"
-        return f"{keys}  saves {format_bytes(self.saves)}, {format_bytes(self.needs)} in all{short}: {self.change.cost}"
+        saves = f"saves {format_bytes(self.saves)}, {format_bytes(self.needs)} in all{short}"
+        return f"{keys}  {saves}\n      {self.change.cost}"
 
 
 def changes(recipe: Recipe, device: str) -> Iterator[Change]:
@@ -107,9 +108,9 @@ def _needs(recipe: Recipe, keys: Sequence[str], least: Least) -> int | None:
 
 
 def say(found: Sequence[Remedy]) -> str:
-    """For the end of a message: one line each."""
+    """For the end of a message: two lines each."""
     fitting = [each for each in found if each.fits]
     if not fitting:
         return "No change of the recipe makes it fit: take a smaller backbone (model.name), or another machine."
     lines = "\n".join(f"    {each.text}" for each in (fitting + [each for each in found if not each.fits]))
-    return f"What makes it fit, the cheapest first (or a smaller backbone, or a larger budget.memory):\n{lines}"
+    return f"What makes it fit, the cheapest first (or a larger budget.memory):\n{lines}"

@@ -27,7 +27,7 @@ def test_a_streamed_run_its_result_and_its_cache(
     recipe: Path, photos: Path, own_cache: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed: list[str] = []
-    monkeypatch.setattr(ahead.logger, "info", lambda _text, size: streamed.append(size))
+    monkeypatch.setattr(ahead.logger, "debug", lambda _text, size: streamed.append(size))
     run = recipe.parent / "run"
     reports = []
     for stream in ("off", "disk"):

@@ -48,7 +48,7 @@ def read_blocks_ahead(name: str, model: nn.Module, blocks: Sequence[str], mapped
             "made from several tensors of its checkpoint, or one of several, and cannot stay in its files",
             "set model.stream=off, or give a folder that this version of transformers has saved",
         )
-    logger.info("%s of frozen weights stay in files and are read as they are used.", format_bytes(there))
+    logger.debug("%s of frozen weights stay in files and are read as they are used.", format_bytes(there))
     watch_blocks(modules, ReadAhead(mapped, [[each for each in block if mapped.holds(each)] for block in weights]))
 
 
