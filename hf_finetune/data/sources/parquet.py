@@ -45,38 +45,28 @@ def read_parquet(
     rejected: list[SourceRejected] = []
     notes: list[Note] = []
     stamps: list[str] = []
-    found: columns.Columns | None = None
-    label_names: tuple[str, ...] | None = None
+    agreed: Chosen | None = None
     first = 0
     for split, path in flat:
         table = _open(path)
-        names, kinds = _schema(table.schema_arrow)
-        trains = is_training(split, config.train_split)
-        chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
-        label = chosen.label or ""
-        own_names = names.get(label) or ((class_lists or {}).get(label) if kinds.get(label) == "whole" else None)
-        if found is not None and not _alike((chosen, own_names), (found, label_names)):
-            raise DataError(
-                f"data.name: the same columns and classes are expected in every file, found others in {path}",
-                f"write it with the columns of {flat[0][1].name}, or leave its split out by data.ignore_splits",
-            )
-        if found is None or chosen.label is not None:
-            found, label_names = chosen, own_names
-        notes += [note for note in chosen.notes if note not in notes]
-        notes += _large_groups(table, path, chosen.image)
+        chosen = _choose(table, path, config, class_lists or {}, trains=is_training(split, config.train_split))
+        agreed = chosen if agreed is None else _agree(agreed, chosen, path, flat[0][1])
+        notes += [note for note in chosen[0].notes if note not in notes]
+        notes += _large_groups(table, path, chosen[0].image)
         stat = path.stat()
         stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
-        for own_split, row in _rows(table, path, root, chosen, first):
+        for own_split, row in _rows(table, path, root, chosen[0], first):
             where = own_split if own_split is not None else split
-            splits.setdefault(where, [])
+            there = splits.setdefault(where, [])
             if isinstance(row, SourceRow):
-                splits[where].append(row)
+                there.append(row)
             else:
                 rejected.append(SourceRejected(row[0], where, row[1]))
         first += table.metadata.num_rows
-        has_splits |= chosen.split is not None
-    if found is None:
+        has_splits |= chosen[0].split is not None
+    if agreed is None:
         raise DataError(f"data.name: Parquet files are expected in {name}, found none", "check data.name")
+    found, label_names = agreed
     left_out = {split: paths for split, paths in files.items() if split not in kept}
     return Source(
         name=name,
@@ -104,6 +94,26 @@ def _open(path: Path) -> Any:
 
 
 Chosen = tuple[columns.Columns, tuple[str, ...] | None]  # with the class names of the label column
+
+
+def _choose(
+    table: Any, path: Path, config: Data, class_lists: Mapping[str, tuple[str, ...]], *, trains: bool
+) -> Chosen:
+    """The columns of one file. Raises DataError."""
+    names, kinds = _schema(table.schema_arrow)
+    chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
+    label = chosen.label or ""
+    return chosen, names.get(label) or (class_lists.get(label) if kinds.get(label) == "whole" else None)
+
+
+def _agree(found: Chosen, chosen: Chosen, path: Path, first: Path) -> Chosen:
+    """What holds for the files before and the one at `path`. Raises DataError unless they can be one dataset."""
+    if not _alike(chosen, found):
+        raise DataError(
+            f"data.name: the same columns and classes are expected in every file, found others in {path}",
+            f"write it with the columns of {first.name}, or leave its split out by data.ignore_splits",
+        )
+    return found if chosen[0].label is None else chosen
 
 
 def _alike(one: Chosen, other: Chosen) -> bool:
