@@ -2,8 +2,7 @@
 
 The network is traced as it stands, with whatever was changed in its forward pass, and its weights are shared with the
 torch model; what OpenVINO lays out anew for its kernels is a second copy of the matrices. OpenVINO's own
-`convert_model` is not used: it casts the 16-bit weights of the model that it is given to float32, in place, and may
-report its use to its makers.
+`convert_model` is not used: it may report its use to its makers (openvino-telemetry).
 """
 
 from __future__ import annotations
