@@ -1,12 +1,14 @@
 """A frozen network as an OpenVINO graph on the CPU (pip extra `graph`).
 
 The network is traced as it stands, with whatever was changed in its forward pass, and its weights are shared with the
-torch model; what OpenVINO lays out anew for its kernels is a second copy of the matrices. OpenVINO's own
-`convert_model` is not used: it may report its use to its makers (openvino-telemetry).
+torch model; what OpenVINO lays out anew for its kernels is a second copy of the matrices. OpenVINO is imported without
+its reports to its makers.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -92,9 +94,24 @@ class _Traced(nn.Module):
         return tuple(outputs)
 
 
+def import_openvino() -> Any:
+    """The package. Importing version 2026.4 as it stands sends an event with a lasting number of this user to an
+    analytics service; without its package for that, of which it has a stand-in, it sends nothing. A program that has
+    imported OpenVINO before has decided for itself."""
+    reports = "openvino_telemetry"
+    hidden = "openvino" not in sys.modules and reports not in sys.modules
+    if hidden:
+        sys.modules[reports] = None  # pyright: ignore[reportArgumentType]  Python's own mark for "not to be imported"
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if hidden:
+            del sys.modules[reports]
+
+
 def _compiled(traced: _Traced, size: tuple[int, int], hint: str) -> Any:
     """The compiled model; the batch stays open."""
-    import openvino  # pyright: ignore[reportMissingImports]
+    openvino = import_openvino()
     from openvino.frontend import FrontEndManager  # pyright: ignore[reportMissingImports]
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # pyright: ignore[reportMissingImports]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,20 @@ def test_a_conversion_needs_a_long_pass() -> None:
 def test_an_engine_that_cannot_run_the_layers_is_refused_at_once(engine: str, kind: str) -> None:
     with pytest.raises(RecipeError, match=rf"model.engine: {engine} .*found.*{kind}"):
         load_recipe({"data": {"name": "photos"}, "model": {"engine": engine}, "quantization": {"kind": kind}})
+
+
+def test_openvino_is_imported_without_the_package_that_reports_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packages of these names as OpenVINO 2026.4 has them: it imports the other where it can."""
+    (tmp_path / "openvino_telemetry.py").write_text("raise RuntimeError('it was asked')")
+    (tmp_path / "openvino.py").write_text(
+        "try:\n    import openvino_telemetry\nexcept ImportError:\n    stand_in = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("openvino", "openvino_telemetry")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # so that monkeypatch takes away what is imported below
+    monkeypatch.delitem(sys.modules, "openvino")
+    assert graph.import_openvino().stand_in
+    assert "openvino_telemetry" not in sys.modules
