@@ -67,6 +67,7 @@ class Counter:
     def __init__(self, facts: BackboneFacts, config: Any, labels: int) -> None:
         self._facts, self._config, self._labels = facts, config, labels
         self._known: dict[object, StepBytes | None] = {}
+        self._built: tuple[object, nn.Module] | None = None  # the last, for another form of the same model
 
     def __call__(self, setting: Setting) -> StepBytes | None:
         if setting.key not in self._known:
@@ -103,8 +104,22 @@ class Counter:
                     backward=setting.backward,
                 )
 
+    def built(self, setting: Setting) -> nn.Module:
+        """The adapted model without weights, in whatever mode the last count has left it."""
+        recipe = setting.recipe
+        key = (
+            recipe.adapter.model_dump_json(),
+            recipe.quantization.model_dump_json(),
+            recipe.compute,
+            setting.device,
+            setting.precision,
+        )
+        if self._built is None or self._built[0] != key:
+            self._built = key, self.build(setting)
+        return self._built[1]
+
     def build(self, setting: Setting) -> nn.Module:
-        """The adapted model without weights."""
+        """A new one."""
         import torch
 
         from hf_finetune.backbones.load import load_empty, short_sequence
@@ -131,7 +146,7 @@ def _as_it_trains(counter: Counter, setting: Setting) -> Iterator[tuple[nn.Modul
     from hf_finetune.adapters.low_memory import training_forms
     from hf_finetune.adapters.trained import frozen_norms
 
-    model = counter.build(setting)
+    model = counter.built(setting)
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not setting.backward:
         yield model.eval(), base, setting.recipe.adapter.whole
