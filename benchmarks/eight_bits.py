@@ -4,9 +4,9 @@ commit, all in one run.
     python benchmarks/eight_bits.py OUT [--checkpoint FOLDER] [--architecture vit_base_patch16_224] [--batch 16]
 
 The reference is checked out below OUT, so that a faster product does not become its own bar. Each cell is a process of
-its own (eight_bits_work.py) that holds its model; they take turns, one call at a time, so that whatever else the
-machine does falls on all alike. Prints two tables; raw figures in OUT/eight_bits.json. A CPU with AMX can be held to
-what another one has by ONEDNN_MAX_CPU_ISA, but torch's bfloat16 is then slower than on that other one.
+its own (eight_bits_work.py) that holds its model and takes turns with the reference, one call at a time, so that
+whatever else the machine does falls on both alike. Prints two tables; raw figures in OUT/eight_bits.json. A CPU with
+AMX can be held to what another one has by ONEDNN_MAX_CPU_ISA, but torch's bfloat16 is then slower than on that one.
 """
 
 from __future__ import annotations
@@ -107,28 +107,31 @@ class Worker:
 
 
 def measure(cells: tuple[Cell, ...], checkpoint: Path, batch: int, turns: int, reference: Path) -> list[dict[str, Any]]:
-    """A row a cell: seconds of each turn, bytes kept a block, peak bytes."""
-    workers = {cell: Worker(cell, checkpoint, batch, reference) for cell in cells}
-    seconds: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    for _ in range(turns):
-        for cell, worker in workers.items():
-            seconds[cell].append(worker.call())
-    return [
-        {"name": cell.name, **asdict(cell), "turns": seconds[cell], **worker.about, **worker.end()}
-        for cell, worker in workers.items()
-    ]
+    """A row a cell: seconds of each turn, those of the reference (the first cell) between them, bytes kept a block,
+    peak bytes. Two models are held at a time."""
+    first, rows = Worker(cells[0], checkpoint, batch, reference), []
+    for cell in cells:
+        worker = Worker(cell, checkpoint, batch, reference)
+        pairs = [(first.call(), worker.call()) for _ in range(turns)]
+        beside, own = ([pair[side] for pair in pairs] for side in (0, 1))
+        rows.append({"name": cell.name, **asdict(cell), "beside": beside, "turns": own, **worker.about, **worker.end()})
+    first.end()
+    return rows
+
+
+def times_reference(row: dict[str, Any]) -> float:
+    """How many times as fast as the reference: the median of the pairs."""
+    return statistics.median(old / own for old, own in zip(row["beside"], row["turns"], strict=True))
 
 
 def table(rows: list[dict[str, Any]], batch: int) -> str:
-    """Images a second (median), times the reference (first row), maps kept a block, peak bytes above the start."""
-    first = statistics.median(rows[0]["turns"])
+    """Images a second (of the quickest turn), times the reference, maps kept a block, peak bytes above the start."""
     lines = ["| what | images/s | × reference | kept a block | peak |", "|---|---|---|---|---|"]
     for row in rows:
-        middle = statistics.median(row["turns"])
+        rate = batch / min(row["turns"])
         kept = f"{row['maps']:.1f} maps" if row.get("maps") else "–"
-        lines.append(
-            f"| {row['name']} | {batch / middle:.1f} | {first / middle:.2f} | {kept} | {row['peak'] / 1e9:.2f} GB |"
-        )
+        ratio, peak = times_reference(row), row["peak"] / 1e9
+        lines.append(f"| {row['name']} | {rate:.1f} | {ratio:.2f} | {kept} | {peak:.2f} GB |")
     return "\n".join(lines)
 
 

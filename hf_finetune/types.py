@@ -278,6 +278,7 @@ class Plan:
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     compute: Decision[str] = Decision("floats", "weights are not in int8")
     attention: Decision[str] = Decision("kept", "faster")
+    engine: Decision[str] = Decision("torch", "nothing else is looked for")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`

@@ -1,11 +1,14 @@
-"""How int8 weights are multiplied on this machine, and whether attention weights are kept for the backward pass."""
+"""What computes: how int8 weights are multiplied on this machine, whether attention weights are kept for the backward
+pass, and what runs the frozen backbone."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from hf_finetune.backbones.engines.available import unavailable
+from hf_finetune.errors import ModelError
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.types import BackboneFacts, Compute, Decision
+from hf_finetune.types import BackboneFacts, Compute, Decision, Machine
 
 KEPT, MADE_AGAIN = "kept", "made again"
 _NAMES = {"integer": "as integers", "dequantized": "dequantized", "llm_int8": "as stock code does"}
@@ -49,3 +52,21 @@ def attention_of(recipe: Recipe, device: str) -> Decision[str]:
     if recipe.quantization.kind != "none" or recipe.budget.memory is not None:
         return Decision(MADE_AGAIN, "memory counts: a ViT's block keeps a quarter less, a step takes 5 to 10 % longer")
     return Decision(KEPT, "faster; with quantization or budget.memory they are made again in the backward pass")
+
+
+def engine_of(recipe: Recipe, machine: Machine) -> Decision[str]:
+    """What runs the pass over the frozen backbone. Raises ModelError where the recipe insists on a graph, and none can
+    be had."""
+    wanted = recipe.model.engine
+    if wanted in ("eager", "int8"):
+        return Decision("torch", "as the recipe says")
+    reason = unavailable(machine.device, machine.world_size, recipe.quantization.kind)
+    if wanted == "auto":
+        choice = "torch or an OpenVINO graph, whichever a batch shows to be faster, where images are many"
+        return Decision("torch", reason) if reason else Decision("measured", choice)
+    if reason:
+        raise ModelError(
+            f"model.engine: graph is expected to run the frozen pass, but {reason}.",
+            "Leave model.engine out (auto): the torch model then runs it.",
+        )
+    return Decision("OpenVINO", "as the recipe says")

@@ -33,7 +33,8 @@ def fit(
 ) -> tuple[Decision[int], Decision[int]]:
     """How many blocks are recomputed, and the micro-batch: the process's share in even pieces, as few as fit.
 
-    Raises NoFitError where not even the smallest piece with the most recomputation does.
+    Raises NoFitError where not even the smallest piece with the most recomputation does, or a micro-batch that the
+    recipe asks for breaks the memory that it allows.
     """
     room, least = room_of(machine), _least_piece(recipe, facts, share)
     fewest, most = _allowed(recipe, facts, weigh)
@@ -42,6 +43,12 @@ def fit(
         size = min(wanted, share)
         count = _fewest_blocks(weigh, size, fewest, most, room)
         needed = weigh.total(size, count)
+        if needed > room and recipe.budget.memory is not None:
+            raise NoFitError(
+                f"train.micro_batch {size} needs about {format_bytes(needed)}, "
+                f"and {format_bytes(room)} of {machine.device} memory may be used (budget.memory).",
+                "Leave train.micro_batch out, or raise budget.memory.",
+            )
         over = f"; {format_bytes(needed)} forecast, more than the {format_bytes(room)} usable" if needed > room else ""
         size_decision = Decision(size, f"as the recipe says{over}")
         return _checkpointing(recipe, weigh, count, "for the micro-batch asked for"), size_decision

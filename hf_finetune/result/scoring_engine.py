@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_finetune.backbones.engines.available import unavailable
 from hf_finetune.backbones.engines.choose import SAMPLE, Choice, Offer, agreement, choose, evenly, pays
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.engines.engine import EngineRefusedError
-from hf_finetune.backbones.engines.graph import Graph, unavailable
+from hf_finetune.backbones.engines.graph import Graph
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import PixelRows

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes
-from hf_finetune.errors import MachineError
+from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.plan.counted import Setting
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
@@ -95,6 +95,14 @@ def test_less_memory_means_a_smaller_micro_batch_and_then_checkpointing() -> Non
     fewer = {"train": {"checkpointing": blocks[3] - 1, "micro_batch": 4}}
     room = int(0.9 * 520 * 10**6)
     assert sum(plans[3].memory_bytes.values()) <= room < sum(plan_of(fewer, GPU).memory_bytes.values())
+
+
+def test_a_micro_batch_asked_for_may_pass_what_is_free_and_not_the_memory_asked_for() -> None:
+    small, asked = replace(GPU, device_memory_bytes=520 * 10**6), {"train": {"micro_batch": 32}}
+    assert "more than the 468 MB usable" in plan_of(asked, small).micro_batch.reason
+    with pytest.raises(MachineError, match=r"train\.micro_batch 32 needs .* \(budget\.memory\)") as refused:
+        plan_of({**asked, "budget": {"memory": "520MB"}}, small)
+    assert "train.micro_batch=auto  saves" in str(refused.value)
 
 
 @pytest.mark.parametrize(("wanted", "blocks"), [(True, 12), (False, 0), (5, 5), (1, 1), ("auto", 0)])
@@ -244,3 +252,11 @@ def test_batch_norms_that_train_never_see_one_image() -> None:
         with pytest.raises(MachineError, match=r"adapter\.kind full trains the 12 batch norms of ViT"):
             plan_of({**full, **recipe}, GPU, facts)
         assert plan_of(recipe, GPU, facts).micro_batch.value == 1  # LoRA leaves them as they are
+
+
+def test_what_may_run_the_frozen_pass_is_planned_and_a_graph_that_cannot_be_had_refused() -> None:
+    assert plan_of({"model": {"engine": "eager"}}).engine == Decision("torch", "as the recipe says")
+    assert "on cuda" in plan_of({}, GPU).engine.reason
+    assert "2 processes" in plan_of({}, replace(CPU, world_size=2)).engine.reason
+    with pytest.raises(ModelError, match=r"model\.engine: graph is expected .* but OpenVINO runs on the CPU"):
+        plan_of({"model": {"engine": "graph"}}, GPU)

@@ -11,7 +11,6 @@ import importlib
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,22 +20,8 @@ from torch import Tensor, nn
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.engines.engine import EngineRefusedError, Outputs, reason_of
 
-EXTRA = "pip install 'hf_finetune[graph]'"
 _HINTS = {"bf16": "bf16", "fp32": "f32"}
 _EXAMPLES = 2  # images to trace with; a batch of one would let a network leave its first dimension out
-
-
-def unavailable(device: str, processes: int, quantization: str) -> str | None:
-    """Why no graph can be had for such a run, before anything is loaded; None where it may."""
-    if device != "cpu":
-        return f"OpenVINO runs on the CPU here, and this run is on {device}"
-    if processes > 1:
-        return f"{processes} processes share the images, and a graph takes all cores"
-    if quantization != "none":
-        return f"the kernels of {quantization} layers cannot be put into a graph"
-    if find_spec("openvino") is None:
-        return f"OpenVINO is not installed ({EXTRA})"
-    return None
 
 
 def identity(precision: str) -> str:

@@ -12,10 +12,11 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from hf_finetune.backbones.engines.available import unavailable
 from hf_finetune.backbones.engines.choose import Offer, pays
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.engines.engine import EngineRefusedError, Outputs
-from hf_finetune.backbones.engines.graph import Graph, identity, unavailable
+from hf_finetune.backbones.engines.graph import Graph, identity
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.probe.engines import recorded
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, cache_of_features, entry_of, watch_of

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_finetune.backbones.engines import graph
+from hf_finetune.backbones.engines import available, graph
+from hf_finetune.backbones.engines.available import EXTRA, unavailable
 from hf_finetune.backbones.engines.choose import LARGEST_ERROR, SAMPLE, Offer, agreement, choose, pays
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.errors import ModelError, RecipeError
@@ -71,13 +72,13 @@ def test_what_fails_is_said(tmp_path: Path) -> None:
 
 
 def test_where_there_can_be_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "on cuda" in str(graph.unavailable("cuda", 1, "none"))
-    assert "2 processes" in str(graph.unavailable("cpu", 2, "none"))
-    assert "int8 layers" in str(graph.unavailable("cpu", 1, "int8"))
-    monkeypatch.setattr(graph, "find_spec", lambda _: None)
-    assert graph.unavailable("cpu", 1, "none") == f"OpenVINO is not installed ({graph.EXTRA})"
-    monkeypatch.setattr(graph, "find_spec", lambda name: name)
-    assert graph.unavailable("cpu", 1, "none") is None
+    assert "on cuda" in str(unavailable("cuda", 1, "none"))
+    assert "2 processes" in str(unavailable("cpu", 2, "none"))
+    assert "int8 layers" in str(unavailable("cpu", 1, "int8"))
+    monkeypatch.setattr(available, "find_spec", lambda _: None)
+    assert unavailable("cpu", 1, "none") == f"OpenVINO is not installed ({EXTRA})"
+    monkeypatch.setattr(available, "find_spec", lambda name: name)
+    assert unavailable("cpu", 1, "none") is None
 
 
 def test_a_conversion_needs_a_long_pass() -> None:

@@ -33,6 +33,7 @@ def test_a_run_keeps_to_the_engine_that_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("hf_finetune.ladder.probe.feature_pass.graph_identity", lambda _: Other.identity)
+    monkeypatch.setattr("hf_finetune.plan.arithmetic.unavailable", lambda *_: None)
     caplog.set_level(logging.INFO)
     recipe = {
         "model": {"name": str(save_tiny_vit(tmp_path / "tiny")), "engine": "graph"},
