@@ -19,6 +19,9 @@ from hf_finetune.types import Machine
 FILE = "speeds.json"
 _KEPT = 200  # the newest
 _ASKED = 5  # of those that match, for a median
+# A backbone of a hundredth of the operations spends its time on starting kernels: in proportion, ViT-Tiny was said to
+# take 15 hours where it takes minutes. Assumption.
+_ALIKE = 4.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def median_of(speeds: Sequence[Speed], **match: Any) -> float | None:
 
 
 def scaled_of(speeds: Sequence[Speed], flops: float, **match: Any) -> float | None:
-    """The same of any backbone, in proportion to its operations."""
-    matching = [each for each in speeds if all(getattr(each, key) == value for key, value in match.items())]
-    values = [each.image_s / each.flops for each in matching if each.flops > 0]
+    """The same of backbones with a quarter to four times its operations, in proportion to them."""
+    alike = [each for each in speeds if flops / _ALIKE <= each.flops <= flops * _ALIKE and each.flops > 0]
+    matching = [each for each in alike if all(getattr(each, key) == value for key, value in match.items())]
+    values = [each.image_s / each.flops for each in matching]
     return flops * statistics.median(values[-_ASKED:]) if values else None
 
 

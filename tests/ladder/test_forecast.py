@@ -58,11 +58,20 @@ def test_earlier_runs_of_the_backbone_count_before_those_of_others() -> None:
     assert found["rest"] == 30.0
     assert note == "from earlier runs of this backbone on this machine; may be off by half"
 
-    other = ran(PLAN, architecture="Large", forward_flops=24e9)  # ten times the work in the same time
+    other = ran(PLAN, architecture="Large", forward_flops=7.2e9)  # three times the work in the same time
     found, note = seconds(other)
-    assert found["probe"] == pytest.approx(1.01)
+    assert found["probe"] == pytest.approx(10.1 / 3)
     assert note == "from earlier runs on this machine, in proportion to arithmetic; may be off twofold"
     assert seconds([*own, *other])[0]["probe"] == pytest.approx(10.1)
+
+
+@pytest.mark.parametrize("flops", [2.4e7, 2.4e11, 0.0])
+def test_a_backbone_of_another_size_says_nothing_of_this_one(flops: float) -> None:
+    rungs = ("probe", "cached", "full")
+    found, note = seconds(ran(PLAN, architecture="Other", forward_flops=flops))
+    stated, stated_note = seconds([])
+    assert [found[rung] for rung in rungs] == [stated[rung] for rung in rungs]
+    assert note == stated_note
 
 
 def test_another_machine_adapter_or_precision_says_nothing() -> None:
