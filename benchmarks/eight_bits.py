@@ -28,7 +28,7 @@ REFERENCE = "f1a30f9"
 
 @dataclass(frozen=True)
 class Cell:
-    """`work`: pass or step; `way`: ours or peft; `old`: by the reference's code; `lean`: attention made again."""
+    """`work`: pass or step; `way`: ours or peft; `old`: by the reference's code; `lean`: what can be made again is."""
 
     work: str
     kind: str = "none"
@@ -41,7 +41,7 @@ class Cell:
     @property
     def name(self) -> str:
         parts = [self.way, self.kind if self.kind != "int8" else f"int8 {self.compute}", self.precision]
-        return ", ".join([*parts, *(["attention made again"] * self.lean), *([REFERENCE] * self.old)])
+        return ", ".join([*parts, *(["activations made again"] * self.lean), *([REFERENCE] * self.old)])
 
 
 PASSES = (

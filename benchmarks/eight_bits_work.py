@@ -47,7 +47,7 @@ def training_form(model: Any, cell: dict[str, Any]) -> AbstractContextManager[ob
         return low_memory_lora(model)
     from hf_finetune.adapters.low_memory import training_forms
 
-    settings = {"device": "cpu", "precision": cell["precision"], "attention": "made again" if cell["lean"] else "kept"}
+    settings = {"device": "cpu", "precision": cell["precision"], "activations": "made again" if cell["lean"] else "kept"}
     plan: Any = SimpleNamespace(**{key: SimpleNamespace(value=value) for key, value in settings.items()})
     return training_forms(model, plan)
 

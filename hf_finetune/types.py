@@ -277,7 +277,7 @@ class Plan:
     stream: Decision[str] = Decision("off", "not asked for")
     head: Decision[str] = Decision("fresh", "solved by the probe, or trained")
     compute: Decision[str] = Decision("floats", "weights are not in int8")
-    attention: Decision[str] = Decision("kept", "faster")
+    activations: Decision[str] = Decision("kept", "faster")
     engine: Decision[str] = Decision("torch", "nothing else is looked for")
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     memory_note: str = ""

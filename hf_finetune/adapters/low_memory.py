@@ -123,8 +123,10 @@ def training_forms(model: nn.Module, plan: Plan) -> Iterator[bool]:
         return
     with ExitStack() as forms:
         forms.enter_context(low_memory_lora(model))
-        forms.enter_context(remembered_sources(model, compact=_multiplies_integers(model)))
-        if plan.attention.value != "kept":
+        lean = plan.activations.value != "kept"
+        compact = lean and _multiplies_integers(model)
+        forms.enter_context(remembered_sources(model, activations=lean, compact=compact))
+        if lean and plan.device.value == "cpu":
             forms.enter_context(lean_attention(model))
         yield False
 

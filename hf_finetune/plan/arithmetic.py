@@ -1,5 +1,5 @@
-"""What computes: how int8 weights are multiplied on this machine, whether attention weights are kept for the backward
-pass, and what runs the frozen backbone."""
+"""What computes: how int8 weights are multiplied on this machine, what is kept for the backward pass, and what
+runs the frozen backbone."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def _reason(asked: Compute, counts: Counter[str], device: str, instructions: str
     return f"{instructions}: integers were not faster for layers of these widths; int8 saves memory here and no time"
 
 
-def attention_of(recipe: Recipe, device: str) -> Decision[str]:
-    """On a CPU with short sequences, where attention is not fused: keep a weight for each pair of tokens, or not."""
+def activations_of(recipe: Recipe, device: str) -> Decision[str]:
+    """What activations and, on a CPU with short sequences, attention give: kept for the backward pass, or made again.
+    What layer norms give is made again in any case, which takes no time that can be seen."""
     if device != "cpu":
-        return Decision(KEPT, "the device's own attention decides")
+        return Decision(MADE_AGAIN, "memory counts; the device's own attention decides of its weights")
     if recipe.quantization.kind != "none" or recipe.budget.memory is not None:
-        return Decision(MADE_AGAIN, "memory counts: a ViT's block keeps a quarter less, a step takes 5 to 10 % longer")
+        return Decision(MADE_AGAIN, "memory counts: a ViT's block keeps 4/10 less, a step takes 10 to 20 % longer")
     return Decision(KEPT, "faster; with quantization or budget.memory they are made again in the backward pass")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes
 from hf_finetune.errors import FinetuneError
-from hf_finetune.plan.arithmetic import attention_of
+from hf_finetune.plan.arithmetic import activations_of
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.types import BackboneFacts, Decision
 
@@ -43,7 +43,7 @@ class Setting:
         adapter = self.recipe.adapter.model_dump_json() if self.backward else ""
         kind = self.recipe.quantization.model_dump_json()
         form = (
-            attention_of(self.recipe, self.device).value,
+            activations_of(self.recipe, self.device).value,
             self.recipe.adapter.whole,
             self.recomputed,
             self.backward,
@@ -154,8 +154,8 @@ def _as_it_trains(counter: Counter, setting: Setting) -> Iterator[tuple[nn.Modul
     model.train()
     for norm in frozen_norms(model):
         norm.eval()
-    attention = attention_of(setting.recipe, setting.device)
-    plan: Any = _Forms(Decision(setting.device, ""), Decision(setting.precision, ""), attention)
+    activations = activations_of(setting.recipe, setting.device)
+    plan: Any = _Forms(Decision(setting.device, ""), Decision(setting.precision, ""), activations)
     with training_forms(model, plan) as autocast:
         yield model, base, autocast
 
@@ -166,7 +166,7 @@ class _Forms:
 
     device: Decision[str]
     precision: Decision[str]
-    attention: Decision[str]
+    activations: Decision[str]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hf_finetune.backbones.own_head import match_head
 from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
-from hf_finetune.plan.arithmetic import attention_of, compute_of, engine_of
+from hf_finetune.plan.arithmetic import activations_of, compute_of, engine_of
 from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.fitting import NoFitError, fit, room_of, smallest
 from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
@@ -72,7 +72,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         patches_kept=patches,
         head=_head(recipe, facts, index),
         compute=compute_of(recipe, facts, machine.device),
-        attention=attention_of(recipe, machine.device),
+        activations=activations_of(recipe, machine.device),
         engine=engine_of(recipe, machine),
         stream=stream,
         memory_bytes=weigh.parts(micro.value, checkpointing.value),

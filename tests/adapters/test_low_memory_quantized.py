@@ -56,7 +56,7 @@ def adapted(
 
 def plan(precision: str) -> Plan:
     """Of a run whose memory counts."""
-    return replace(tiny_plan(), precision=Decision(precision, "test"), attention=Decision("made again", "test"))
+    return replace(tiny_plan(), precision=Decision(precision, "test"), activations=Decision("made again", "test"))
 
 
 def gradients(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], int]:

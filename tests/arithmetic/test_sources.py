@@ -21,7 +21,7 @@ class Mlp(nn.Module):
 
 def test_outputs_say_what_they_are_made_of_and_only_inside() -> None:
     model, x = Mlp().train(), torch.randn(3, 8, requires_grad=True)
-    with remembered_sources(model, compact=False):
+    with remembered_sources(model, activations=True, compact=False):
         out = model(x)
         source = source_of(out)
         assert source is not None
@@ -38,7 +38,7 @@ def test_outputs_say_what_they_are_made_of_and_only_inside() -> None:
 
 def test_what_was_changed_in_place_has_lost_its_source() -> None:
     model, x = Mlp(), torch.randn(3, 8)
-    with remembered_sources(model, compact=False):
+    with remembered_sources(model, activations=True, compact=False):
         out = model.act(x)
         out.mul_(2)
         assert source_of(out) is None
@@ -47,7 +47,7 @@ def test_what_was_changed_in_place_has_lost_its_source() -> None:
 def test_a_norm_that_trains_is_left_alone() -> None:
     model, x = Mlp(), torch.randn(3, 8)
     model.norm.requires_grad_(True)
-    with remembered_sources(model, compact=False):
+    with remembered_sources(model, activations=True, compact=False):
         assert source_of(model.norm(x)) is None
         assert source_of(model.act(x)) is not None
 
@@ -58,7 +58,7 @@ def test_a_compact_activation_gives_the_same_output_and_nearly_its_gradient(dtyp
     x = torch.randn(4, 5, 64, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     grad = torch.randn(4, 5, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
     (exact,) = torch.autograd.grad(act(x), x, grad)
-    with remembered_sources(act, compact=True):
+    with remembered_sources(act, activations=True, compact=True):
         out = act(x)
         torch.testing.assert_close(out, nn.functional.gelu(x), rtol=0, atol=0)
         source = source_of(out)
