@@ -47,7 +47,8 @@ def training_form(model: Any, cell: dict[str, Any]) -> AbstractContextManager[ob
         return low_memory_lora(model)
     from hf_finetune.adapters.low_memory import training_forms
 
-    settings = {"device": "cpu", "precision": cell["precision"], "activations": "made again" if cell["lean"] else "kept"}
+    kept = "made again" if cell["lean"] else "kept"
+    settings = {"device": "cpu", "precision": cell["precision"], "activations": kept}
     plan: Any = SimpleNamespace(**{key: SimpleNamespace(value=value) for key, value in settings.items()})
     return training_forms(model, plan)
 
