@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ import timm
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import save_file
+from timm.layers.attention import Attention
 from torch import nn
 from transformers import AutoModelForImageClassification
 
+from hf_finetune.adapters.low_memory import training_forms
+from hf_finetune.backbones.measure import saved_bytes_per_image
 from hf_finetune.pipeline.images import Images, open_images
 from hf_finetune.pipeline.model import build_model
 from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.types import Decision
 from micro.photos import CLASSES
 
 ARCHITECTURE = "vit_tiny_patch16_224"
@@ -133,3 +137,29 @@ def plain_step(model: nn.Module, *, autocast: bool, batch: int = BATCH) -> Step:
 
     model.train()
     return step
+
+
+def kept_by_a_block(
+    photos: Path, folder: Path, quantization: str, *, lean: bool | None = None, fused_attention: bool = False
+) -> tuple[int, int]:
+    """Bytes that autograd keeps for an image, ours and PEFT's, of a model of four blocks less those of one of two, by
+    two. `lean`: what can be made again is (None: as planned)."""
+    found: dict[int, tuple[int, int]] = {}
+    for depth in (2, 4):
+        checkpoint = write_checkpoint(folder / f"vit{depth}", depth)
+        ours = prepare_ours(checkpoint, photos, folder / f"run{depth}", quantization)
+        for module in ours.model.modules():
+            if fused_attention and isinstance(module, Attention):
+                module.fused_attn = True
+        plan = ours.context.plan
+        if lean is not None:
+            plan = replace(plan, activations=Decision("made again" if lean else "kept", "measured"))
+        with training_forms(ours.model, plan):
+            low = saved_bytes_per_image(ours.model, 224, 224)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = saved_bytes_per_image(stock_peft(checkpoint, ours.context), 224, 224)
+        if low is None or plain is None:
+            raise RuntimeError("what the model keeps cannot be counted")
+        found[depth] = low, plain
+    ours_bytes, stock_bytes = ((found[4][side] - found[2][side]) // 2 for side in range(2))
+    return ours_bytes, stock_bytes

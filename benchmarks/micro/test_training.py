@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from timm.layers.attention import Attention
 from torch import nn
 
 from hf_finetune.adapters.low_memory import training_forms
-from hf_finetune.backbones.measure import saved_bytes_per_image
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, extract_features
 from hf_finetune.ladder.probe.last_block import short_last_block
 from hf_finetune.ladder.trained.cached import Cut, HiddenRows, on_kept_states
 from hf_finetune.types import PixelRows, Split
-from micro.models import BATCH, Ours, plain_step, prepare_ours, stock_peft, write_checkpoint
+from micro.models import BATCH, Ours, kept_by_a_block, plain_step, stock_peft, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -77,28 +75,11 @@ def test_cached_step(micro: Any, climbing: Ours, stock: nn.Module, tmp_path: Pat
         micro.compare("cached_step", step, reference, images=BATCH, products="bf16", seconds=4)
 
 
-@pytest.mark.parametrize("attention", ["as_trained", "as_stock"])
-def test_saved_bytes_of_a_block(micro: Any, photos: Path, tmp_path: Path, attention: str) -> None:
-    """Bytes that autograd keeps for an image, of a model of four blocks less those of one of two, by two.
-
-    As the product trains on a CPU, where plain attention keeps its table of weights for speed; and with the fused
-    attention of stock models, which leaves what LoRA's layers keep.
-    """
-    found: dict[int, tuple[int, int]] = {}
-    for depth in (2, 4):
-        checkpoint = write_checkpoint(tmp_path / f"vit{depth}", depth)
-        ours = prepare_ours(checkpoint, photos, tmp_path / f"run{depth}")
-        if attention == "as_stock":
-            for module in ours.model.modules():
-                if isinstance(module, Attention):
-                    module.fused_attn = True
-        with training_forms(ours.model, ours.context.plan):
-            low = saved_bytes_per_image(ours.model, 224, 224)
-        with torch.autocast("cpu", torch.bfloat16):
-            plain = saved_bytes_per_image(stock_peft(checkpoint, ours.context), 224, 224)
-        assert low is not None
-        assert plain is not None
-        found[depth] = low, plain
-    ours_bytes, reference_bytes = ((found[4][side] - found[2][side]) // 2 for side in range(2))
-    name = "saved_bytes" if attention == "as_trained" else "saved_bytes_stock_attention"
-    micro.weigh(name, ours_bytes, reference_bytes)
+@pytest.mark.parametrize("form", ["as_trained", "made_again", "stock_attention"])
+def test_saved_bytes_of_a_block(micro: Any, photos: Path, tmp_path: Path, form: str) -> None:
+    """As the product trains on a CPU, where what activations and plain attention give is kept for speed; made again, as
+    where memory counts; and that with the fused attention of stock models, which leaves what LoRA's layers keep."""
+    found = kept_by_a_block(
+        photos, tmp_path, "none", lean=form != "as_trained", fused_attention=form == "stock_attention"
+    )
+    micro.weigh({"as_trained": "saved_bytes"}.get(form, f"saved_bytes_{form}"), *found)
