@@ -48,7 +48,7 @@ def quantize_rows(x: Tensor) -> Rows:
         # CPU three times more slowly.
         most = x.contiguous().view(torch.int16).bitwise_and(0x7FFF).amax(-1, keepdim=True).view(torch.bfloat16)
     else:
-        most = x.abs().amax(-1, keepdim=True)
+        most = torch.maximum(x.amax(-1, keepdim=True), x.amin(-1, keepdim=True).neg_())
     factor = (_MOST / most.float().clamp_(min=_TINY)).to(x.dtype)
     return Rows((x * factor).round_().to(torch.int8), factor.float().reciprocal_().to(x.dtype))
 

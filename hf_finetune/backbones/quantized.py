@@ -16,6 +16,7 @@ from hf_finetune.arithmetic import integer
 from hf_finetune.arithmetic.integer import IntegerWeight
 from hf_finetune.arithmetic.products import DequantizedProduct, IntegerProduct, Product, multiply
 from hf_finetune.errors import ModelError
+from hf_finetune.machine.detect import cpu_has_bf16
 from hf_finetune.types import Compute
 
 
@@ -69,8 +70,13 @@ class Linear4bit(bitsandbytes.Linear4bit):
     one step: on a CPU theirs takes twice as long (ViT-Tiny, 16 images)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in] → [..., out], multiplied in the type that the config names, else in that of the input."""
-        compute = self.compute_dtype or x.dtype
+        """[..., in] → [..., out], multiplied in the type that the config names, else in that of the input.
+
+        The config names bfloat16 for every CPU, so that a result loads everywhere; one that has no such products would
+        take several times as long for it.
+        """
+        here = x.device.type != "cpu" or cpu_has_bf16()
+        compute = (self.compute_dtype or x.dtype) if here else x.dtype
         return multiply(x.to(compute), self.frozen_product()).to(x.dtype)
 
     def frozen_product(self) -> Product:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +112,7 @@ def _cgroup_numbers(name: str) -> list[int]:
     return [int(word) for word in words] if all(word.isdigit() for word in words) else []
 
 
+@cache
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; elsewhere bf16 is emulated and slower than float32."""
     import torch

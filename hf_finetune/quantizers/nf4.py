@@ -26,8 +26,8 @@ class Nf4(Section):
     kind: Literal["nf4"] = "nf4"
 
     def config(self, head: Iterable[str], skipped: Iterable[str] = ()) -> BitsAndBytesConfig:
-        """For `from_pretrained`; computes in bfloat16 where the device has it, else float32; the head is left out, and
-        so are the layers that the expressions `skipped` match."""
+        """For `from_pretrained`; computes in bfloat16, or float16 where a GPU lacks that; the head is left out, and so
+        are the layers that the expressions `skipped` match."""
         import torch
         from transformers import BitsAndBytesConfig
 

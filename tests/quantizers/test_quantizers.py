@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 
 from hf_finetune.adapters import Full, HeadOnly, Lora
@@ -97,6 +99,23 @@ def test_a_quantized_backbone_keeps_close_to_the_whole_one(tmp_path: Path, quant
         small = load(model, quantizer, facts.head)(pixel_values=pixels).logits
     error = (small - whole).norm() / whole.norm()
     assert 0 < error < (0.05 if quantizer.kind == "int8" else 0.25)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_cpu_without_bfloat16_multiplies_nf4_in_the_inputs_own_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    monkeypatch.setattr("hf_finetune.backbones.quantized.cpu_has_bf16", lambda: bf16)
+    model = write("timm", tmp_path)
+    facts = read_facts(model, num_labels=3)
+    config = Nf4().config(facts.head)
+    base = load_backbone(model, LABELS, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"}, seed=0)
+    layer: Any = base.get_submodule(next(iter(facts.targets["attention"])))
+    x = torch.randn(5, layer.in_features)
+    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    with torch.no_grad():
+        error = (layer(x) - nn.functional.linear(x, weight, layer.bias)).abs().max()
+    assert float(error) > 1e-4 if bf16 else float(error) < 1e-5
 
 
 def test_weight_bytes_are_those_of_the_loaded_model(tmp_path: Path) -> None:
