@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes, recomputing
+from hf_finetune.plan.arithmetic import KEPT, activations_of
 from hf_finetune.plan.counted import Count, Setting
 from hf_finetune.plan.heap import heap_bytes
 from hf_finetune.recipe.recipe import Recipe
@@ -29,7 +30,7 @@ STILL_TO_COME = 90_000_000
 CPU_HOLES = 0.4
 # Share of the cut-off ends of a heap's blocks that small objects take for a step (heap.py), by what keeps tensors.
 # Measured (docs/experiments.md, "Memory: forecast and measured").
-PINNED = {"python": 1.0, "torch": 0.5, "recomputed": 0.1, "little kept": 0.15}
+PINNED = {"python": 1.0, "torch": 0.5, "made again": 0.35, "recomputed": 0.1, "little kept": 0.15}
 # Of all tensors on a GPU: what torch reserves beyond what is used, and the workspaces of cuBLAS.
 GPU_HOLES, GPU_WORKSPACE = 0.06, 80_000_000
 # Where a step could not be counted: bytes kept per parameter and image in float32. Assumption (ViT-Tiny: ~20).
@@ -75,7 +76,7 @@ class Forecast:
         step = self.step(recomputed, setting)
         if not step.changes:
             return CPU_HOLES
-        heap = _heap_of(step, micro_batch, _pinned(step, recomputed))
+        heap = _heap_of(step, micro_batch, _pinned(step, recomputed, setting))
         return max(0.0, heap / step.peak(micro_batch, accumulates=False) - 1)
 
     def parts(self, micro_batch: int, recomputed: int) -> dict[str, int]:
@@ -113,14 +114,16 @@ def _heap_of(step: StepBytes, batch: int, pinned: float) -> int:
     return heap_bytes(step.changes, batch, pinned)
 
 
-def _pinned(step: StepBytes, recomputed: int) -> float:
+def _pinned(step: StepBytes, recomputed: int, setting: Setting) -> float:
     """The share of a heap's cut-off ends that stay taken: by objects of the autograd graph, of which functions written
-    in Python have most, and a step that keeps little few."""
+    in Python have most, and a step that keeps little, or makes activations again, few."""
     if recomputed:
         return PINNED["recomputed"]
     if 2 * step.kept_by(64) < step.peak(64, accumulates=False) - step.gradients:
         return PINNED["little kept"]
-    return PINNED["python"] if step.functions else PINNED["torch"]
+    if not step.functions:
+        return PINNED["torch"]
+    return PINNED["python" if activations_of(setting.recipe, setting.device).value == KEPT else "made again"]
 
 
 def forecast(
