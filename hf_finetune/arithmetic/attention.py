@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 
 class _Attention(torch.autograd.Function):
@@ -40,15 +39,24 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     return (scores if mask is None else scores.add_(mask)).softmax(-1)
 
 
-class _Intercepted(TorchFunctionMode):
-    """Takes torch's fused attention over where it is plain: no dropout, as many heads of keys as of queries."""
+@contextmanager
+def _intercepted() -> Iterator[None]:
+    """Inside, torch's fused attention is ours where it is plain: no dropout, as many heads of keys as of queries.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.scaled_dot_product_attention:
-            found = _plain(*args, **kwargs)
-            return func(*args, **kwargs) if found is None else found
-        return func(*args, **kwargs)
+    timm and transformers look it up in torch.nn.functional at each call. A TorchFunctionMode would reach more, but
+    torch takes it away while `backward` runs, and with it from blocks that are recomputed in there.
+    """
+    usual = functional.scaled_dot_product_attention
+
+    def attention(*args: Any, **kwargs: Any) -> Tensor:
+        found = _plain(*args, **kwargs)
+        return usual(*args, **kwargs) if found is None else found
+
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = usual
 
 
 def _plain(
@@ -91,7 +99,7 @@ def lean_attention(model: nn.Module) -> Iterator[None]:
         if not changed:
             yield
             return
-        with _Intercepted():
+        with _intercepted():
             yield
     finally:
         for undo in changed:

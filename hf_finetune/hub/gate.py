@@ -31,13 +31,14 @@ import json, sys
 import numpy as np
 import torch
 
-lines, given, answer = sys.argv[1:]
+lines, given, answer, batch = sys.argv[1:]
 scope = {}
 exec(compile(open(lines, encoding="utf-8").read(), lines, "exec"), scope)
 model = scope["model"]
 place = next(model.parameters()).device
 with torch.inference_mode():
-    logits = model(pixel_values=torch.from_numpy(np.load(given)).to(place)).logits.float().cpu().numpy()
+    pieces = torch.from_numpy(np.load(given)).to(place).split(int(batch))
+    logits = torch.cat([model(pixel_values=piece).logits.float().cpu() for piece in pieces]).numpy()
 assert not any(name.partition(".")[0] == "hf_finetune" for name in sys.modules), "stock libraries only"
 names = [model.config.id2label[number] for number in range(logits.shape[1])]
 np.savez(answer, logits=logits, names=np.array(json.dumps(names)))
@@ -54,7 +55,7 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str) -> Non
 
     def answer(dtype: torch.dtype, device: str) -> np.ndarray:
         model = load_result(staged, manifest, dtype, device)
-        return logits_of(model, held.pixels, manifest.preprocess, batch=len(held.pixels))
+        return logits_of(model, held.pixels, manifest.preprocess, batch=held.batch)
 
     best = training_device()
     recorded_on = held.device if held.device == best else "cpu"
@@ -72,7 +73,7 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str) -> Non
         ours = answer(torch.float32, place)
     difference = compare(
         ours,
-        stock_answer(staged, manifest, held.pixels, snippet),
+        stock_answer(staged, manifest, held, snippet),
         what="The staged result answers differently in stock transformers and peft",
         hint=_NOTHING_PUSHED,
         tolerance=OTHER_KERNELS if manifest.quantization == "nf4" else SAME_KERNELS,
@@ -80,8 +81,8 @@ def pass_gate(staged: Path, manifest: Manifest, held: Held, snippet: str) -> Non
     logger.info("Reloaded by stock libraries in a fresh process: logits differ by at most %.2g.", difference)
 
 
-def stock_answer(folder: Path, manifest: Manifest, pixels: np.ndarray, snippet: str) -> np.ndarray:
-    """Logits [N, C] of uint8 pixels [N, 3, H, W] from a new process: the card's lines, stock libraries only.
+def stock_answer(folder: Path, manifest: Manifest, held: Held, snippet: str) -> np.ndarray:
+    """Logits [N, C] of the held rows from a new process: the card's lines, stock libraries only.
 
     Raises AdapterError where those lines fail there, or read other label names.
     """
@@ -89,8 +90,8 @@ def stock_answer(folder: Path, manifest: Manifest, pixels: np.ndarray, snippet: 
 
     from hf_finetune.preprocess.normalise import Normaliser
 
-    given = Normaliser(manifest.preprocess)({"pixel_values": torch.from_numpy(pixels)}).numpy()
-    logits, names = _run_snippet(folder, given, snippet)
+    given = Normaliser(manifest.preprocess)({"pixel_values": torch.from_numpy(held.pixels)}).numpy()
+    logits, names = _run_snippet(folder, given, snippet, held.batch)
     if names != list(manifest.labels):
         raise AdapterError(
             f"Stock libraries read other label names than were trained: {_different(names, manifest)}.",
@@ -99,7 +100,7 @@ def stock_answer(folder: Path, manifest: Manifest, pixels: np.ndarray, snippet: 
     return logits
 
 
-def _run_snippet(folder: Path, given: np.ndarray, snippet: str) -> tuple[np.ndarray, list[str]]:
+def _run_snippet(folder: Path, given: np.ndarray, snippet: str, batch: int) -> tuple[np.ndarray, list[str]]:
     """Logits [N, C] of normalised pixels, and the label names."""
     lines = snippet.replace(f'"{PLACE}"', json.dumps(str(folder.absolute())))
     lines = lines.replace(f'"{PLACE.replace("ADAPTER", "MODEL")}"', json.dumps(str(folder.absolute())))
@@ -108,7 +109,13 @@ def _run_snippet(folder: Path, given: np.ndarray, snippet: str) -> tuple[np.ndar
         (place / "card.py").write_text(lines, encoding="utf-8")
         np.save(place / "given.npy", given)
         process = subprocess.run(
-            [sys.executable, "-c", _CHILD, place / "card.py", place / "given.npy", place / "answer.npz"],
+            [
+                sys.executable,
+                "-c",
+                _CHILD,
+                *(place / name for name in ("card.py", "given.npy", "answer.npz")),
+                str(batch),
+            ],
             cwd=place,
             env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             capture_output=True,

@@ -140,9 +140,7 @@ def _merge(result: Path, whole: Path, manifest: Manifest, held: Held, snippet: s
     """The whole model, and the manifest that says so; the card's lines prove it, in a fresh process."""
     from hf_finetune.result.merge import write_merged
 
-    write_merged(
-        result, whole, pixels=held.pixels, stock=lambda staged: stock_answer(staged, manifest, held.pixels, snippet)
-    )
+    write_merged(result, whole, pixels=held.pixels, stock=lambda staged: stock_answer(staged, manifest, held, snippet))
     return replace(manifest, adapter={"kind": "full"}, quantization="none", dtype="fp32")
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
-HELD_ROWS = 16  # rows whose logits are compared after the reload
+HELD_ROWS, HELD_BATCH = 16, 4  # rows whose logits are compared after the reload, and how many at a time
 PACKAGES = ("torch", "transformers", "peft", "timm", "accelerate", "datasets", "bitsandbytes", "evaluate", "pillow")
 
 
@@ -111,7 +111,7 @@ def save_verified(
     bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
     device = str(next(bare.parameters()).device)
     held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
-    expected = logits_of(bare, held, manifest.preprocess, batch=len(held))
+    expected = logits_of(bare, held, manifest.preprocess, batch=HELD_BATCH)
     stage(bare, staged, manifest, dump_recipe(recipe))
 
     again = load_result(
@@ -122,7 +122,7 @@ def save_verified(
         compute=recipe.compute,
         cache_dir=recipe.data.cache_dir,
     )
-    found = logits_of(again, held, manifest.preprocess, batch=len(held))
+    found = logits_of(again, held, manifest.preprocess, batch=HELD_BATCH)
     difference = compare(
         expected,
         found,
@@ -134,8 +134,8 @@ def save_verified(
         from hf_finetune.backbones.quantized import stock_arithmetic
 
         with stock_arithmetic(again):  # a push compares them with what stock code answers
-            found = logits_of(again, held, manifest.preprocess, batch=len(held))
-    write_held(folder.held, Held(held, found, device.partition(":")[0]))
+            found = logits_of(again, held, manifest.preprocess, batch=HELD_BATCH)
+    write_held(folder.held, Held(held, found, device.partition(":")[0], HELD_BATCH))
     return again
 
 
@@ -186,8 +186,8 @@ def evaluate_splits(
     if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
         from hf_finetune.result.beside_stock import beside_stock
 
-        compute, short, batch = context.recipe.compute, context.recipe.budget.time is not None, plan.eval_batch.value
-        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=batch)
+        compute, short = context.recipe.compute, context.recipe.budget.time is not None
+        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short)
     results["test"] = Scored(answers, context.score(answers, test.labels, full=True), figures)
     return results
 

@@ -15,10 +15,11 @@ from hf_finetune.types import Answers, PixelRows
 
 logger = logging.getLogger(__name__)
 SHORT_SAMPLE = 16  # rows under a time budget, else SAMPLE: LLM.int8 takes several times as long
+STOCK_BATCH = 4  # of its float32 copies: 16 images of ViT-Tiny at once take half a gigabyte
 
 
 def beside_stock(
-    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, short: bool, batch: int
+    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, short: bool
 ) -> dict[str, Any]:
     """Say and give what LLM.int8, which people have who load the result with stock libraries, says of a sample of
     the rows, whose `answers` by `compute` are known: rows compared, how many are answered otherwise, and the largest
@@ -27,7 +28,7 @@ def beside_stock(
 
     chosen = evenly(SHORT_SAMPLE if short else SAMPLE, len(rows))
     with stock_arithmetic(model):
-        stock = predict_answers(model, rows, manifest.preprocess, batch=batch, indices=chosen.tolist())
+        stock = predict_answers(model, rows, manifest.preprocess, batch=STOCK_BATCH, indices=chosen.tolist())
     differ = int((stock.predicted != answers.predicted[chosen]).sum())
     apart = float(np.abs(stock.confidence - answers.confidence[chosen]).max())
     why = (

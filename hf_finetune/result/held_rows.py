@@ -16,18 +16,20 @@ from hf_finetune.errors import AdapterError
 
 @dataclass(frozen=True)
 class Held:
-    """pixels uint8 [N, 3, H, W], logits float32 [N, C], and the type of device (`cpu`, `cuda`, …) that gave them."""
+    """pixels uint8 [N, 3, H, W], logits float32 [N, C], the type of device (`cpu`, `cuda`, …) that gave them, and how
+    many images at a time: LLM.int8's answers depend on that, and its copies are large."""
 
     pixels: np.ndarray
     logits: np.ndarray
     device: str
+    batch: int
 
 
 def write_held(path: Path, held: Held) -> None:
     """Write through a temporary file beside it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
-        np.savez(file, pixels=held.pixels, logits=held.logits, device=np.array(held.device))
+        np.savez(file, pixels=held.pixels, logits=held.logits, device=np.array(held.device), batch=np.array(held.batch))
     partial.replace(path)
 
 
@@ -35,7 +37,9 @@ def read_held(path: Path) -> Held:
     """Read it back. Raises AdapterError where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return Held(content["pixels"], content["logits"], str(content["device"]))
+            pixels = content["pixels"]
+            batch = int(content["batch"]) if "batch" in content else len(pixels)  # before 2026-11-29: all at once
+            return Held(pixels, content["logits"], str(content["device"]), batch)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise AdapterError(
             f"{path} cannot be read ({type(error).__name__}): the rows that a push is checked with.",

@@ -19,6 +19,7 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.quantized import Linear8bitLt, compute_in, stock_arithmetic
+from hf_finetune.backbones.recompute import recomputed
 from hf_finetune.quantizers import Int8, Nf4
 from hf_finetune.types import Compute, Decision, Labels, Plan
 from tests.backbones.small import write_timm, write_vit
@@ -193,3 +194,27 @@ def test_integer_products_of_real_weights_and_photos_are_close_in_every_layer(sh
         grad = grad.flatten(0, 1)
         assert cosine(own.forward(x, None)[0], x.float() @ weight.T) > 0.999, name
         assert cosine(own.backward(grad), grad.float() @ weight) > 0.99, name
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "compute"),
+    [(None, "auto"), (Nf4(), "auto"), pytest.param(Int8(), "integer", marks=needs_instructions)],
+    ids=["plain", "nf4", "integer"],
+)
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_recomputed_blocks_give_the_same_gradients_in_these_forms(
+    library: str, quantizer: Int8 | Nf4 | None, compute: Compute, tmp_path: Path
+) -> None:
+    """torch takes function modes away in backward, where blocks are recomputed: they must attend as they did before."""
+    folder = write_timm(tmp_path, "vit_tiny_patch16_224", **VIT) if library == "timm" else write_vit(tmp_path)
+    named = Model(name=str(folder))
+    model = adapted(named, quantizer, compute, torch.float32)
+    pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with training_forms(model, plan("fp32")):
+        expected, usual = gradients(model, pixels)
+        with recomputed(model, read_facts(named).blocks, 2):
+            found, size = gradients(model, pixels)
+    assert found.keys() == expected.keys()
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, expected[name], msg=name)
+    assert size < usual

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from hf_finetune.arithmetic.attention import lean_attention
 
@@ -76,3 +77,13 @@ def test_a_transformers_model_is_switched_and_back() -> None:
         found = model(pixels).last_hidden_state
     torch.testing.assert_close(found, expected)
     assert model.config._attn_implementation == "eager"
+
+
+def test_a_recomputed_block_attends_as_in_the_forward_pass() -> None:
+    model, generator = Attention(), torch.Generator().manual_seed(0)
+    given = [torch.randn(2, 3, 7, 4, generator=generator).requires_grad_() for _ in range(3)]
+    expected = torch.autograd.grad(model(*given).sum(), given)
+    with lean_attention(model):
+        checkpoint(model, *given, use_reentrant=False).sum().backward()
+    for tensor, wanted in zip(given, expected, strict=True):
+        torch.testing.assert_close(tensor.grad, wanted)

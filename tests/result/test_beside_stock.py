@@ -26,10 +26,10 @@ def test_rows_are_answered_both_ways_and_compared(tmp_path: Path) -> None:
     model = load_result(folder, manifest, torch.float32, "cpu", compute="dequantized")
     rows = MemoryRows(40, manifest.preprocess.height)
     answers = predict_answers(model, rows, manifest.preprocess, batch=8)
-    found = beside_stock(model, rows, manifest, answers, compute="auto", short=True, batch=8)
+    found = beside_stock(model, rows, manifest, answers, compute="auto", short=True)
     assert found["answers_compared"] == SHORT_SAMPLE
     assert 0 < found["confidences_differ_by"] < 0.01
     assert {layer.compute for layer in model.modules() if isinstance(layer, Linear8bitLt)} == {"dequantized"}
     wrong = replace(answers, top=(answers.top + 1) % 3)
-    again = beside_stock(model, rows, manifest, wrong, compute="auto", short=False, batch=8)
+    again = beside_stock(model, rows, manifest, wrong, compute="auto", short=False)
     assert again["answers_compared"] == again["answers_that_differ"] == 40
