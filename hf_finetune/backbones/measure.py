@@ -63,8 +63,11 @@ def forward_flops(model: nn.Module, height: int, width: int) -> float | None:
 
 
 def _saved_bytes(model: nn.Module, batch: int, height: int, width: int) -> int:
-    own = {_storage(weight) for weight in model.parameters()} | {_storage(buffer) for buffer in model.buffers()}
-    kept: dict[int, torch.Tensor] = {}  # holds the tensors, so that no storage's address is given out twice
+    # Storages of weights and of what is kept are held, so that no address is given out twice: bitsandbytes' layers
+    # replace the data of their bias in a forward pass.
+    weights = [tensor.untyped_storage() for tensors in (model.parameters(), model.buffers()) for tensor in tensors]
+    own = {storage._cdata for storage in weights}
+    kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if _storage(tensor) not in own:
