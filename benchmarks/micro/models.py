@@ -22,7 +22,6 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from hf_finetune.adapters.low_memory import training_forms
-from hf_finetune.backbones.measure import saved_bytes_per_image
 from hf_finetune.pipeline.images import Images, open_images
 from hf_finetune.pipeline.model import build_model
 from hf_finetune.pipeline.prepare import prepare_run
@@ -30,6 +29,7 @@ from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.types import Decision
 from micro.photos import CLASSES
+from micro.saved import saved_bytes_per_image
 
 ARCHITECTURE = "vit_tiny_patch16_224"
 BATCH = 8
@@ -158,8 +158,6 @@ def kept_by_a_block(
             low = saved_bytes_per_image(ours.model, 224, 224)
         with torch.autocast("cpu", torch.bfloat16):
             plain = saved_bytes_per_image(stock_peft(checkpoint, ours.context), 224, 224)
-        if low is None or plain is None:
-            raise RuntimeError("what the model keeps cannot be counted")
         found[depth] = low, plain
     ours_bytes, stock_bytes = ((found[4][side] - found[2][side]) // 2 for side in range(2))
     return ours_bytes, stock_bytes
