@@ -102,6 +102,7 @@ class Counter:
                     blocks=[base.get_submodule(name) for name in blocks],
                     autocast=autocast,
                     backward=setting.backward,
+                    by_onednn=setting.device == "cpu",
                 )
 
     def built(self, setting: Setting) -> nn.Module:

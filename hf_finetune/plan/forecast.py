@@ -30,7 +30,7 @@ STILL_TO_COME = 90_000_000
 CPU_HOLES = 0.4
 # Share of the cut-off ends of a heap's blocks that small objects take for a step (heap.py), by what keeps tensors.
 # Measured (docs/experiments.md, "Memory: forecast and measured").
-PINNED = {"python": 1.0, "torch": 0.5, "made again": 0.4, "recomputed": 0.1, "little kept": 0.15}
+PINNED = {"python": 1.0, "torch": 0.5, "made again": 0.4, "recomputed": 0.15, "little kept": 0.15}
 # Of all tensors on a GPU: what torch reserves beyond what is used, and the workspaces of cuBLAS.
 GPU_HOLES, GPU_WORKSPACE = 0.06, 80_000_000
 # Where a step could not be counted: bytes kept per parameter and image in float32. Assumption (ViT-Tiny: ~20).

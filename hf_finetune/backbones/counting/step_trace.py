@@ -1,8 +1,8 @@
 """Counts what a training step holds, on a model without weights: every tensor is followed from its making to its end.
 
 The model comes in the form in which it will train (types, adapter, training forms, recomputed blocks), so that what
-those forms keep is counted and not assumed. What happens inside a kernel is not seen: oneDNN's and cuDNN's workspaces
-and the allocator's holes are the forecast's (plan/forecast.py).
+those forms keep is counted and not assumed. What happens inside a kernel is not seen, but for the copies of oneDNN's
+convolutions, which are known: other workspaces and the allocator's holes are the forecast's (plan/forecast.py).
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ def trace_step(
     blocks: Sequence[nn.Module] = (),
     autocast: Autocast | None = None,
     backward: bool = True,
+    by_onednn: bool = False,
 ) -> StepBytes | None:
     """What a forward and backward pass of `model` (on the meta device, in its training form) holds beside its weights.
 
     `size`: height and width of the images, which come as float32 as in training. `blocks`: modules in the order of
     their running, whose savings by recomputation are noted. `autocast`: None where the step needs none. `backward`
-    False: a pass without gradients. The model is left in its mode, train or eval. None where it does not run on the
-    meta device.
+    False: a pass without gradients. `by_onednn`: convolutions copy their maps, as on CPUs. The model is left in its
+    mode, train or eval. None where it does not run on the meta device.
     """
     gradients = [(weight, weight.grad) for weight in model.parameters()]
     for weight, _ in gradients:
         weight.grad = None
     try:
-        return _traced(model, size, blocks, autocast, backward)
+        return _traced(model, size, blocks, autocast, backward, by_onednn)
     except Exception as error:  # noqa: BLE001  any third-party forward may fail on the meta device; None is the answer
         log.debug("a step could not be counted: %s: %s", type(error).__name__, error)
         return None
@@ -59,10 +60,11 @@ def _traced(
     blocks: Sequence[nn.Module],
     autocast: Autocast | None,
     backward: bool,
+    by_onednn: bool,
 ) -> StepBytes:
     device = next(model.parameters()).device
     dtype = next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
-    follow = _Follow([*model.parameters(), *model.buffers()])
+    follow = _Follow([*model.parameters(), *model.buffers()], _ONEDNN_COPIES if by_onednn else {})
     again = nullcontext() if autocast is None else autocast.when_run_again(blocks)
     with _entered_and_left(blocks, follow) as saved, again, torch.set_grad_enabled(backward), follow:
         pixels = torch.zeros(BATCH, 3, *size, device=device)
@@ -101,8 +103,9 @@ def _has_functions(node: Any) -> bool:
 class _Follow(TorchDispatchMode):
     """Follows every storage that is made while it is entered; those of `known` are the weights'."""
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
+    def __init__(self, known: Iterable[Tensor], copies: Mapping[Any, Callable[[Any, Any], Sequence[Tensor]]]) -> None:
         super().__init__()
+        self._copies = copies
         self._living: dict[int, Any] = {_key(tensor): None for tensor in known}
         self._held = list(known)  # their storages must not be given out again
         self._changes: list[tuple[int, int, int, int]] = []  # storage's key and number, fixed bytes, those of an image
@@ -126,7 +129,17 @@ class _Follow(TorchDispatchMode):
             output = func(*args, **(kwargs or {}))
         for tensor in _tensors(output):
             self._note(tensor)
+        copies = self._copies.get(func.overloadpacket)
+        if copies is not None:
+            self._note_for_a_moment(copies(args, output))
         return output
+
+    def _note_for_a_moment(self, tensors: Iterable[Tensor]) -> None:
+        parts = [_split(each) for each in tensors]
+        fixed, image = sum(each[0] for each in parts), sum(each[1] for each in parts)
+        number = len(self._changes)
+        self._change(0, number, fixed, image)
+        self._change(0, number, -fixed, -image)
 
     def _note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -254,3 +267,16 @@ _QUICK: dict[Any, Callable[..., Any]] = {
     _aten.native_layer_norm: _normed,
     _aten.native_layer_norm_backward: _normed_back,
 }
+
+
+# What oneDNN's convolutions copy into its own layouts while they run, beyond what torch hands them (torch 2.15, Xeon;
+# docs/experiments.md, "Memory: forecast and measured"): forward the larger of input and output, backward both.
+def _forward_copies(args: Any, output: Tensor) -> Sequence[Tensor]:
+    return [max(args[0], output, key=Tensor.numel)]
+
+
+def _backward_copies(args: Any, _: Any) -> Sequence[Tensor]:
+    return args[:2]
+
+
+_ONEDNN_COPIES = {_aten.convolution: _forward_copies, _aten.convolution_backward: _backward_copies}

@@ -47,6 +47,29 @@ def test_a_known_network_is_counted_by_hand() -> None:
     )
 
 
+def test_what_onednns_convolutions_copy_is_counted_while_they_run() -> None:
+    class Convolution(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+
+        def forward(self, pixel_values: torch.Tensor) -> Any:
+            return type("Output", (), {"logits": self.layer(pixel_values).mean((2, 3))})()
+
+    pixels, maps = 4 * 3 * 16 * 16, 4 * 8 * 16 * 16
+    for backward in (False, True):
+        plain, copied = (
+            trace_step(Convolution().to("meta"), (16, 16), backward=backward, by_onednn=on) for on in (False, True)
+        )
+        assert plain is not None and copied is not None
+        assert copied.kept == plain.kept  # the copies are gone when the convolution ends
+        # Forward: pixels, maps, and a copy of the larger. Backward: pixels, the maps' gradients, and copies of both.
+        expected = 2 * (pixels + maps) if backward else pixels + 2 * maps
+        at_rest, at_work = (each.peak(100, accumulates=False) for each in (plain, copied))
+        assert at_rest < 0.9 * at_work
+        assert at_work == pytest.approx(100 * expected, rel=0.02)
+
+
 @pytest.mark.parametrize("library", ["vit", "test_vit", "test_resnet"])
 def test_some_recomputed_blocks_lie_between_none_and_all(tmp_path: Path, library: str) -> None:
     folder = write_vit(tmp_path) if library == "vit" else write_timm(tmp_path, library)
