@@ -20,6 +20,8 @@ def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", value)
     if value.strip() == "0":
         return 0.0
+    if value.strip().startswith("-"):
+        raise ValueError(f"a number from 0 up is expected, such as {example}")
     if match is None or match[2].lower() not in units:
         raise ValueError(f"a number with a unit ({', '.join(units)}) is expected, such as {example}")
     return float(match[1]) * units[match[2].lower()]

@@ -25,6 +25,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         scale = f"of a range of {merged.logits_range:.3g}"
         print(f"Logits differ from the result's by at most {merged.difference:.2g}, {scale}, on the same pixels.")
+    if merged.quantization != "none":
+        print(
+            f"It trained on a base in {merged.quantization}, and this model has that base's own weights: it answers "
+            "some images otherwise than the result. Score it before you publish it; the adapter alone stays as it was."
+        )
     if merged.readme is not None:
         print(
             "Its images were 16-bit, 32-bit or float grey, of which stock code (a pipeline, Pillow's convert) sees "

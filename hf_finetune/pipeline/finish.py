@@ -184,10 +184,11 @@ def evaluate_splits(
     answers = processes.gather_answers(own, found)
     figures = {} if choice is None else choice.figures
     if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
-        from hf_finetune.result.beside_stock import beside_stock
+        from hf_finetune.result.beside_stock import STOCK_BATCH, beside_stock
 
         compute, short = context.recipe.compute, context.recipe.budget.time is not None
-        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short)
+        at_once = STOCK_BATCH if context.recipe.budget.memory is None else 1
+        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=at_once)
     results["test"] = Scored(answers, context.score(answers, test.labels, full=True), figures)
     return results
 

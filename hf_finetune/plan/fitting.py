@@ -28,6 +28,16 @@ def room_of(machine: Machine) -> int:
     return int(machine.device_memory_bytes * MEMORY_SHARE)
 
 
+def budget_for(needed: int) -> int:
+    """The least `budget.memory` in which so many bytes have room."""
+    return math.ceil(needed / MEMORY_SHARE)
+
+
+def _usable(recipe: Recipe, machine: Machine, room: int) -> str:
+    share = "" if recipe.budget.memory is None else f", {MEMORY_SHARE:.0%} of budget.memory"
+    return f"{format_bytes(room)} of {machine.device} memory may be used{share}"
+
+
 def fit(
     recipe: Recipe, machine: Machine, facts: BackboneFacts, weigh: Forecast, share: int
 ) -> tuple[Decision[int], Decision[int]]:
@@ -45,12 +55,12 @@ def fit(
         needed = weigh.total(size, count)
         if needed > room and recipe.budget.memory is not None:
             raise NoFitError(
-                f"train.micro_batch {size} needs about {format_bytes(needed)}, "
-                f"and {format_bytes(room)} of {machine.device} memory may be used (budget.memory).",
+                f"train.micro_batch {size} needs about {format_bytes(needed)}, and {_usable(recipe, machine, room)}.",
                 "Leave train.micro_batch out, or raise budget.memory.",
             )
         over = f"; {format_bytes(needed)} forecast, more than the {format_bytes(room)} usable" if needed > room else ""
-        size_decision = Decision(size, f"as the recipe says{over}")
+        asked = "as the recipe says" if size == wanted else f"all of an update; the recipe allows {wanted:,}"
+        size_decision = Decision(size, f"{asked}{over}")
         return _checkpointing(recipe, weigh, count, "for the micro-batch asked for"), size_decision
     cap = min(share, LARGEST_MICRO_BATCH.get(machine.device, share))
     target = max(least, min(FEW_IMAGES, share))
@@ -59,8 +69,7 @@ def fit(
     if not size:
         images = "one image at a time needs" if least == 1 else f"{least} images at a time, for its batch norms, need"
         raise NoFitError(
-            f"Even {images} about {format_bytes(weigh.total(least, most))}, "
-            f"and {format_bytes(room)} of {machine.device} memory may be used.",
+            f"Even {images} about {format_bytes(weigh.total(least, most))}, and {_usable(recipe, machine, room)}.",
             "Raise budget.memory, take a smaller backbone, adapter.kind head_only, or quantization.kind int8 or nf4.",
         )
     size = _even_piece(share, size)

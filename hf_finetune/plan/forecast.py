@@ -25,12 +25,13 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # transformers, peft, timm (AMD EPYC, 2026-11-28).
 PROCESS_BYTES = 600_000_000
 # What a run imports and makes after its plan: the Trainer, the ladder, kernels compiled by oneDNN.
-STILL_TO_COME = 90_000_000
+STILL_TO_COME = 120_000_000
 # Where the order of a step's tensors is not known: holes of a CPU's heap between them, as a share. Assumption.
 CPU_HOLES = 0.4
 # Share of the cut-off ends of a heap's blocks that small objects take for a step (heap.py), by what keeps tensors.
 # Measured (docs/experiments.md, "Memory: forecast and measured").
 PINNED = {"python": 1.0, "torch": 0.5, "made again": 0.4, "recomputed": 0.15, "little kept": 0.15}
+LEAST_EVAL_BATCH = 4  # images; ViT-Tiny in int8: 2.9 s at 16, 7.3 s at 1 for 22 images and what is around them
 # Of all tensors on a GPU: what torch reserves beyond what is used, and the workspaces of cuBLAS.
 GPU_HOLES, GPU_WORKSPACE = 0.06, 80_000_000
 # Where a step could not be counted: bytes kept per parameter and image in float32. Assumption (ViT-Tiny: ~20).
@@ -41,13 +42,13 @@ UNTRACED_BYTES_PER_PARAMETER = 20
 class Forecast:
     """Bytes on the training device as a function of micro-batch and recomputed blocks.
 
-    `fixed`: what does not depend on either; `evaluation`: a pass without gradients (None: not counted); `expected`: the
+    `fixed`: what does not depend on either; `evaluations`: passes without gradients; `expected`: the
     setting with the patches that the plan keeps. `total` is with all of them, since a head that needs all gets all;
     `parts` is what is expected.
     """
 
     fixed: Mapping[str, int]
-    evaluation: StepBytes | None
+    evaluations: tuple[StepBytes, ...]
     setting: Setting
     expected: Setting
     count: Count
@@ -97,16 +98,14 @@ class Forecast:
         return {part: size for part, size in {**self.fixed, **held, "evaluation": max(0, more)}.items() if size}
 
     def _evaluation(self, micro_batch: int) -> int:
-        if self.evaluation is None:
-            return 0
         wanted = self.setting.recipe.train.eval_batch
         planned = eval_batch(micro_batch, self.setting.device) if isinstance(wanted, str) else wanted
-        return self.evaluation.peak(planned, accumulates=False)
+        return max((each.peak(planned, accumulates=False) for each in self.evaluations), default=0)
 
 
 def eval_batch(micro_batch: int, device: str) -> int:
-    """Images in a forward pass without gradients: on a CPU larger ones gain nothing."""
-    return micro_batch if device == "cpu" else min(4 * micro_batch, 128)
+    """Images in a forward pass without gradients: on a CPU few are as quick as many, but one at a time is not."""
+    return max(micro_batch, LEAST_EVAL_BATCH) if device == "cpu" else min(4 * micro_batch, 128)
 
 
 @lru_cache(maxsize=256)
@@ -158,7 +157,7 @@ def forecast(
     }
     return Forecast(
         fixed={part: size for part, size in fixed.items() if size},
-        evaluation=count(replace(setting, backward=False, patches=1.0)),
+        evaluations=_evaluations(setting, count),
         setting=setting,
         expected=expected,
         count=count,
@@ -168,6 +167,13 @@ def forecast(
         on_cpu=on_cpu,
         note="" if count(setting) else "coarse: this backbone's step could not be counted",
     )
+
+
+def _evaluations(setting: Setting, count: Count) -> tuple[StepBytes, ...]:
+    """Of validation in the precision of training, and of the test with float32 weights, where it is scored so."""
+    precisions = {setting.precision} | ({"fp32"} if setting.recipe.budget.time is None else set())
+    passes = (replace(setting, precision=each, backward=False, patches=1.0) for each in sorted(precisions))
+    return tuple(found for each in passes if (found := count(each)) is not None)
 
 
 def _untraced(recipe: Recipe, facts: BackboneFacts, trainable: int, precision: str) -> StepBytes:

@@ -107,7 +107,9 @@ def _with_remedies(
         weigh = _weigh(other, machine, facts, labels, share, count)
         return weigh.total(*smallest(other, facts, weigh, share))
 
-    return MachineError(error.message, say(remedies(recipe, machine.device, room_of(machine), least)))
+    found = remedies(recipe, machine.device, room_of(machine), least)
+    process = _weigh(recipe, machine, facts, labels, share, count).fixed.get("process", 0)
+    return MachineError(error.message, say(found, least(recipe), recipe.budget.memory, process))
 
 
 def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:
@@ -238,7 +240,7 @@ def _head(recipe: Recipe, facts: BackboneFacts, index: Index) -> Decision[str]:
 def _eval_batch(wanted: int | str, micro_batch: int, machine: Machine) -> Decision[int]:
     if not isinstance(wanted, str):
         return Decision(wanted, "as the recipe says")
-    why = "larger ones gain nothing on a CPU" if machine.device == "cpu" else "no gradients are kept"
+    why = "larger ones gain little on a CPU" if machine.device == "cpu" else "no gradients are kept"
     return Decision(eval_batch(micro_batch, machine.device), why)
 
 

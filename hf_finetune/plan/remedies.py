@@ -5,10 +5,12 @@ Every number is the forecast's own of the changed recipe, so that a change that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hf_finetune.errors import FinetuneError
+from hf_finetune.plan.fitting import budget_for
 from hf_finetune.recipe.recipe import Recipe, changed
 from hf_finetune.units import format_bytes
 
@@ -107,10 +109,17 @@ def _needs(recipe: Recipe, keys: Sequence[str], least: Least) -> int | None:
         return None
 
 
-def say(found: Sequence[Remedy]) -> str:
-    """For the end of a message: two lines each."""
+def say(found: Sequence[Remedy], needed: int, budget: int | None, process: int) -> str:
+    """For the end of a message: two lines each. `needed`: the bytes of the recipe as it is, `process` of them before
+    there is a model; `budget`: the memory that it allows, None where the machine's own is the limit."""
+    enough = "" if budget is None else f"budget.memory={math.ceil(budget_for(needed) / 1e6)}MB"
+    if budget is not None and budget_for(process) >= budget:
+        return (
+            f"Python and its libraries take {format_bytes(process)} of it, so that no other change does: set {enough}."
+        )
     fitting = [each for each in found if each.fits]
     if not fitting:
-        return "No change of the recipe makes it fit: take a smaller backbone (model.name), or another machine."
+        instead = "take a smaller backbone (model.name), or another machine"
+        return f"No other change of the recipe makes it fit: {f'set {enough}, or ' if enough else ''}{instead}."
     lines = "\n".join(f"    {each.text}" for each in (fitting + [each for each in found if not each.fits]))
-    return f"What makes it fit, the cheapest first (or a larger budget.memory):\n{lines}"
+    return f"What makes it fit, the cheapest first{f' (or {enough})' if enough else ''}:\n{lines}"

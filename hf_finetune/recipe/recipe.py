@@ -23,6 +23,7 @@ from hf_finetune.recipe.ladder import Ladder
 from hf_finetune.recipe.overrides import apply_overrides, blames_command_line, command_line_problems
 from hf_finetune.recipe.parse import LineNumbers, parse_override, parse_yaml, set_path
 from hf_finetune.recipe.problems import find_problems
+from hf_finetune.recipe.truth_values import spell_truth_values
 from hf_finetune.section import Section
 from hf_finetune.tasks import Classification, Task
 from hf_finetune.training.config import Budget, Train
@@ -122,6 +123,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         value = content.get(section)
         if isinstance(value, dict) and "kind" not in value:
             value["kind"] = kind
+    spell_truth_values(content, Recipe)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

@@ -154,6 +154,9 @@ def precision_text(report: RunReport) -> str:
     trained = report.plan.get("precision", {}).get("value", "fp32")
     if trained == "fp32":
         return ""
+    kind = report.recipe["quantization"]["kind"]
+    if kind != "none":
+        return f"{trained} beside {kind} layers, which `hf-finetune evaluate` and stock code round a little otherwise"
     if report.test and report.recipe["budget"]["time"] is None:
         return f"validation in {trained}, in which it trained; test in fp32, as `hf-finetune evaluate` does"
     return f"{trained}, in which it trained; `hf-finetune evaluate` does in fp32, so that its figures differ a little"

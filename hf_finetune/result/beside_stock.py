@@ -19,16 +19,23 @@ STOCK_BATCH = 4  # of its float32 copies: 16 images of ViT-Tiny at once take hal
 
 
 def beside_stock(
-    model: nn.Module, rows: PixelRows, manifest: Manifest, answers: Answers, *, compute: str, short: bool
+    model: nn.Module,
+    rows: PixelRows,
+    manifest: Manifest,
+    answers: Answers,
+    *,
+    compute: str,
+    short: bool,
+    batch: int = STOCK_BATCH,
 ) -> dict[str, Any]:
     """Say and give what LLM.int8, which people have who load the result with stock libraries, says of a sample of
     the rows, whose `answers` by `compute` are known: rows compared, how many are answered otherwise, and the largest
-    difference of a confidence. `short`: of fewer rows."""
+    difference of a confidence. `short`: of fewer rows; `batch`: so many at once."""
     from hf_finetune.backbones.quantized import stock_arithmetic
 
     chosen = evenly(SHORT_SAMPLE if short else SAMPLE, len(rows))
     with stock_arithmetic(model):
-        stock = predict_answers(model, rows, manifest.preprocess, batch=STOCK_BATCH, indices=chosen.tolist())
+        stock = predict_answers(model, rows, manifest.preprocess, batch=batch, indices=chosen.tolist())
     differ = int((stock.predicted != answers.predicted[chosen]).sum())
     apart = float(np.abs(stock.confidence - answers.confidence[chosen]).max())
     why = (

@@ -45,7 +45,7 @@ class Merged:
     base of the order of float32's rounding. A result on a quantized base is taken as it was trained, so that the
     difference is what quantization had changed; None where this machine cannot run that base. `logits_range` (largest
     minus smallest of the result in float32) puts it in proportion. `readme` tells how to convert high-bit grey images;
-    None where stock code sees the pixels of training.
+    None where stock code sees the pixels of training. `quantization`: of the result's base.
     """
 
     folder: Path
@@ -53,6 +53,7 @@ class Merged:
     difference: float | None
     logits_range: float
     readme: Path | None = None
+    quantization: str = "none"
 
 
 def write_merged(
@@ -100,7 +101,8 @@ def write_merged(
             if target.is_dir():
                 target.rmdir()  # Windows does not rename onto a folder
             staged.rename(target)
-    return Merged(target, sizes, difference, float(np.ptp(expected)), target / _README if told else None)
+    readme = target / _README if told else None
+    return Merged(target, sizes, difference, float(np.ptp(expected)), readme, manifest.quantization)
 
 
 def _tell_how_to_convert(staged: Path, manifest: Manifest) -> bool:

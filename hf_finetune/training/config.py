@@ -10,6 +10,7 @@ from hf_finetune.section import Bytes, Seconds, Section
 
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[Bytes, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -58,4 +59,4 @@ class Budget(Section):
     time: Seconds | None = Field(
         default=None, description="wall clock from start to exit, such as 2m; 0: the probe alone"
     )
-    memory: Bytes | None = Field(default=None, description="of the device that trains, such as 4GB; null: what is free")
+    memory: Size | None = Field(default=None, description="of the device that trains, such as 4GB; null: what is free")

@@ -13,7 +13,7 @@ from tests.plan.test_plan import FACTS
 
 def test_a_saving_says_bytes_and_measured_time() -> None:
     assert Saving("int8", 17 * 10**8, 2 * 10**8).text == "quantization.kind=int8 would take 1.7 GB, 200 MB less"
-    more = Saving("nf4", 10**9, -(10**8), 1.234).text
+    more = Saving("nf4", 10**9, -(10**8), times=1.234).text
     assert more == (
         "quantization.kind=nf4 would take 1 GB, 100 MB more; its layers take 1.23 times as long (measured here)"
     )

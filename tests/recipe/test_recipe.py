@@ -168,11 +168,30 @@ def test_a_dumped_recipe_reads_back_equal(content: dict[str, object]) -> None:
     assert load_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("4GB", 4e9), ("512MiB", 512 * 2**20), ("1.5 gb", 1.5e9), ("0", 0), (0, 0)]
-)
+@pytest.mark.parametrize(("text", "count"), [("4GB", 4e9), ("512MiB", 512 * 2**20), ("1.5 gb", 1.5e9)])
 def test_bytes_are_read_with_their_unit(text: object, count: float) -> None:
     assert load_recipe({"budget": {"memory": text}}).budget.memory == count
+
+
+@pytest.mark.parametrize("text", [0, "0", "0GB"])
+def test_a_budget_of_nothing_is_refused(text: object) -> None:
+    assert "budget.memory: a number greater than 0 is expected" in refused({"budget": {"memory": text}})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"train": {"micro_batch": True}},
+        {"train": {"epochs": False}},
+        {"data": {"class_level": True}},
+        {"task": {"class_weights": [True, 2.0]}},
+        {"adapter": {"rank": True}},
+        {"augment": {"crop_ratio": [True, 2]}},
+    ],
+)
+def test_a_truth_value_is_no_number(content: dict[str, dict[str, object]]) -> None:
+    assert "is expected; found 'true'" in refused(content).replace("'false'", "'true'")
+    load_recipe({"train": {"checkpointing": True}, "data": {"label_column": True}})  # those take one
 
 
 @pytest.mark.parametrize("text", ["4", 4, "4 parsecs", "-1GB", True, [4]])
