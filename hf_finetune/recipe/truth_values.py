@@ -12,10 +12,9 @@ def spell_truth_values(content: dict[str, Any], root: type[BaseModel]) -> None:
     """Change them in `content`, also in lists; a key that takes truth values or text keeps them."""
     for section, values in content.items():
         for key, value in values.items() if isinstance(values, dict) else ():
-            listed = isinstance(value, list) and any(isinstance(each, bool) for each in value)
-            if not (listed or isinstance(value, bool)) or not _takes_numbers_alone(root, section, key):
+            if not _takes_numbers_alone(root, section, key):
                 continue
-            values[key] = [_spelled(each) for each in value] if listed else _spelled(value)
+            values[key] = [_spelled(each) for each in value] if isinstance(value, list) else _spelled(value)
 
 
 def _spelled(value: object) -> object:
