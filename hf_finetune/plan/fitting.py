@@ -33,8 +33,14 @@ def budget_for(needed: int) -> int:
     return math.ceil(needed / MEMORY_SHARE)
 
 
+def limiting_budget(recipe: Recipe, machine: Machine) -> int | None:
+    """`budget.memory`, where it and not what the machine has free is the limit."""
+    budget = recipe.budget.memory
+    return budget if budget == machine.device_memory_bytes else None
+
+
 def _usable(recipe: Recipe, machine: Machine, room: int) -> str:
-    share = "" if recipe.budget.memory is None else f", {MEMORY_SHARE:.0%} of budget.memory"
+    share = "" if limiting_budget(recipe, machine) is None else f", {MEMORY_SHARE:.0%} of budget.memory"
     return f"{format_bytes(room)} of {machine.device} memory may be used{share}"
 
 

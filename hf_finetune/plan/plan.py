@@ -13,7 +13,7 @@ from hf_finetune.errors import MachineError
 from hf_finetune.plan import rates
 from hf_finetune.plan.arithmetic import activations_of, compute_of, engine_of
 from hf_finetune.plan.counted import Count, uncounted
-from hf_finetune.plan.fitting import NoFitError, fit, room_of, smallest
+from hf_finetune.plan.fitting import NoFitError, fit, limiting_budget, room_of, smallest
 from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
 from hf_finetune.plan.remedies import remedies, say
 from hf_finetune.plan.stream import plan_stream, streamed_bytes
@@ -107,9 +107,10 @@ def _with_remedies(
         weigh = _weigh(other, machine, facts, labels, share, count)
         return weigh.total(*smallest(other, facts, weigh, share))
 
+    weigh = _weigh(recipe, machine, facts, labels, share, count)
+    needed, process = weigh.total(*smallest(recipe, facts, weigh, share)), weigh.fixed.get("process", 0)
     found = remedies(recipe, machine.device, room_of(machine), least)
-    process = _weigh(recipe, machine, facts, labels, share, count).fixed.get("process", 0)
-    return MachineError(error.message, say(found, least(recipe), recipe.budget.memory, process))
+    return MachineError(error.message, say(found, needed, limiting_budget(recipe, machine), process))
 
 
 def _memory_note(weigh: Forecast, micro_batch: int, recomputed: int) -> str:

@@ -111,7 +111,7 @@ def _needs(recipe: Recipe, keys: Sequence[str], least: Least) -> int | None:
 
 def say(found: Sequence[Remedy], needed: int, budget: int | None, process: int) -> str:
     """For the end of a message: two lines each. `needed`: the bytes of the recipe as it is, `process` of them before
-    there is a model; `budget`: the memory that it allows, None where the machine's own is the limit."""
+    there is a model; `budget`: what it allows, None where what the machine has free is the limit."""
     enough = "" if budget is None else f"budget.memory={math.ceil(budget_for(needed) / 1e6)}MB"
     if budget is not None and budget_for(process) >= budget:
         return (

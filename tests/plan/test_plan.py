@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,6 +104,37 @@ def test_a_micro_batch_asked_for_may_pass_what_is_free_and_not_the_memory_asked_
     with pytest.raises(MachineError, match=r"train\.micro_batch 32 needs .* 90% of budget\.memory") as refused:
         plan_of({**asked, "budget": {"memory": "520MB"}}, small)
     assert "train.micro_batch=auto  saves" in str(refused.value)
+
+
+def test_an_update_smaller_than_the_micro_batch_asked_for_is_said() -> None:
+    found = plan_of({"train": {"micro_batch": 64, "effective_batch_size": 16}}, GPU).micro_batch
+    assert (found.value, found.reason) == (16, "all of an update; the recipe allows 64")
+
+
+@pytest.mark.parametrize("text", ["300MB", "650MB", "900MB"])
+def test_the_budget_that_is_named_is_enough(text: str) -> None:
+    recipe: dict[str, object] = {"train": {"checkpointing": False}, "model": {"stream": "off"}}
+    budget = load_recipe({"budget": {"memory": text}}).budget.memory
+    assert budget is not None
+    with pytest.raises(MachineError) as refused:
+        plan_of({**recipe, "budget": {"memory": text}}, replace(CPU, device_memory_bytes=budget))
+    message = str(refused.value)
+    assert "90% of budget.memory" in message
+    assert ("Python and its libraries take" in message) == (budget < 720 * 10**6)
+    named = re.search(r"budget\.memory=(\d+)MB", message)
+    assert named is not None
+    plan_of({**recipe, "budget": {"memory": f"{named[1]}MB"}}, replace(CPU, device_memory_bytes=int(named[1]) * 10**6))
+
+
+def test_a_budget_above_what_is_free_is_no_remedy() -> None:
+    with pytest.raises(MachineError) as refused:
+        plan_of({"budget": {"memory": "10GB"}}, replace(CPU, device_memory_bytes=650 * 10**6))
+    assert "budget.memory" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("micro_batch", "planned"), [(1, 4), (8, 8)])
+def test_a_cpu_never_evaluates_one_image_at_a_time(micro_batch: int, planned: int) -> None:
+    assert plan_of({"train": {"micro_batch": micro_batch}}).eval_batch.value == planned
 
 
 @pytest.mark.parametrize(("wanted", "blocks"), [(True, 12), (False, 0), (5, 5), (1, 1), ("auto", 0)])
