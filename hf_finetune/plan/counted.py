@@ -40,16 +40,12 @@ class Setting:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal where the bytes are."""
-        adapter = self.recipe.adapter.model_dump_json() if self.backward else ""
         kind = self.recipe.quantization.model_dump_json()
-        form = (
-            activations_of(self.recipe, self.device).value,
-            self.recipe.adapter.whole,
-            self.recomputed,
-            self.backward,
-            self.patches,
-        )
-        return adapter, kind, self.device == "cpu", self.precision, *form
+        common = kind, self.device == "cpu", self.precision, self.recipe.adapter.whole
+        if not self.backward:  # nothing is kept, whichever the adapter and however it would be made again
+            return common
+        activations = activations_of(self.recipe, self.device).value
+        return *common, self.recipe.adapter.model_dump_json(), activations, self.recomputed, self.patches
 
 
 # The bytes of a step under a setting; None where they cannot be counted.

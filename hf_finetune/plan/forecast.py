@@ -170,9 +170,12 @@ def forecast(
 
 
 def _evaluations(setting: Setting, count: Count) -> tuple[StepBytes, ...]:
-    """Of validation in the precision of training, and of the test with float32 weights, where it is scored so."""
-    precisions = {setting.precision} | ({"fp32"} if setting.recipe.budget.time is None else set())
-    passes = (replace(setting, precision=each, backward=False, patches=1.0) for each in sorted(precisions))
+    """Of the test with float32 weights, where it is scored so, which takes more than validation in the precision of
+    training; but that holds copies of its weights where all of them train."""
+    exact, whole = setting.recipe.budget.time is None, setting.recipe.adapter.whole
+    # Training's own comes last: the model that was counted last is kept, and the step is counted next.
+    precisions = dict.fromkeys(("fp32",) * exact + (setting.precision,) * (whole or not exact))
+    passes = (replace(setting, precision=each, backward=False, patches=1.0) for each in precisions)
     return tuple(found for each in passes if (found := count(each)) is not None)
 
 
