@@ -152,13 +152,15 @@ def _told_in_training(score: Mapping[str, Any]) -> str:
 def precision_text(report: RunReport) -> str:
     """`validation in bf16, in which it trained; test in fp32`; empty where all is float32, as `evaluate` scores."""
     trained = report.plan.get("precision", {}).get("value", "fp32")
+    kind = report.recipe["quantization"]["kind"]
+    exact = report.test and report.recipe["budget"]["time"] is None
+    split = f"validation in {trained}, in which it trained; test in fp32" if exact and trained != "fp32" else trained
+    if kind != "none":
+        return f"{split} beside {kind} layers, which `hf-finetune evaluate` and stock code round a little otherwise"
     if trained == "fp32":
         return ""
-    kind = report.recipe["quantization"]["kind"]
-    if kind != "none":
-        return f"{trained} beside {kind} layers, which `hf-finetune evaluate` and stock code round a little otherwise"
-    if report.test and report.recipe["budget"]["time"] is None:
-        return f"validation in {trained}, in which it trained; test in fp32, as `hf-finetune evaluate` does"
+    if exact:
+        return f"{split}, as `hf-finetune evaluate` does"
     return f"{trained}, in which it trained; `hf-finetune evaluate` does in fp32, so that its figures differ a little"
 
 

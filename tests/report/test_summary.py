@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from hf_finetune.report.run_json import read_report, write_report
-from hf_finetune.report.summary import accuracy_text, render_plan, render_summary, show
+from hf_finetune.report.summary import accuracy_text, precision_text, render_plan, render_summary, show
 from hf_finetune.report.tables import columns_of, plain_table, terminal_width
 from hf_finetune.types import Decision
 from tests.report.example import example, plan
 
 RUN = Path("runs/trashnet")
+OTHERWISE = "layers, which `hf-finetune evaluate` and stock code round a little otherwise"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -146,3 +147,22 @@ def test_on_forty_columns_reasons_stand_below_their_settings(brief: bool) -> Non
     text = render_plan(plan(), width=40, brief=brief)
     assert max(columns_of(line) for line in text.splitlines()) <= 40
     assert "\nmemory  " in text and "\nrungs  " in text
+
+
+@pytest.mark.parametrize(
+    ("precision", "overrides", "said"),
+    [
+        ("fp32", (), ""),
+        ("bf16", (), "validation in bf16, in which it trained; test in fp32, as `hf-finetune evaluate` does"),
+        ("bf16", ("budget.time=2m",), "bf16, in which it trained; `hf-finetune evaluate` does in fp32, so that its "
+         "figures differ a little"),
+        ("fp32", ("quantization.kind=int8",), f"fp32 beside int8 {OTHERWISE}"),
+        ("bf16", ("quantization.kind=nf4",), f"validation in bf16, in which it trained; test in fp32 beside nf4 "
+         f"{OTHERWISE}"),
+        ("bf16", ("quantization.kind=int8", "budget.time=2m"), f"bf16 beside int8 {OTHERWISE}"),
+    ],
+)  # fmt: skip
+def test_what_was_scored_in_which_precision_is_said(precision: str, overrides: tuple[str, ...], said: str) -> None:
+    report = example(overrides=overrides)
+    report = replace(report, plan={**report.plan, "precision": {"value": precision, "reason": "test"}})
+    assert precision_text(report) == said
