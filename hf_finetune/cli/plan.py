@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.prepare import prepare_run, refuse_no_validation
     from hf_finetune.plan.eight_bit import savings
     from hf_finetune.report.summary import render_plan
+    from hf_finetune.report.tables import terminal_width, wrapped
     from hf_finetune.report.understood import render_data
     from hf_finetune.run.folder import plan_as_dict
 
@@ -34,5 +35,5 @@ def run(options: argparse.Namespace) -> int:
         print(render_data(context.index))
         print(render_plan(context.plan))
         for saving in savings(context):
-            print(f"{saving.text}.")
+            print(wrapped(f"{saving.text}.", terminal_width(), "  "))
     return 0

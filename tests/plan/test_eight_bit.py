@@ -13,6 +13,8 @@ from tests.plan.test_plan import FACTS
 
 def test_a_saving_says_bytes_and_measured_time() -> None:
     assert Saving("int8", 17 * 10**8, 2 * 10**8).text == "quantization.kind=int8 would take 1.7 GB, 200 MB less"
+    again = Saving("int8", 10**9, 12 * 10**7, 10**8).text
+    assert again.endswith("1 GB, 120 MB less (100 MB by making activations again, as any budget.memory does)")
     more = Saving("nf4", 10**9, -(10**8), times=1.234).text
     assert more == (
         "quantization.kind=nf4 would take 1 GB, 100 MB more; its layers take 1.23 times as long (measured here)"
