@@ -60,7 +60,9 @@ class Watching(Candidates):
     def offer(self, rung: str, metrics: Any, answers: Answers, seconds: float, **more: Any) -> None:
         super().offer(rung, metrics, answers, seconds, **more)
         with low_memory_lora(self._model):
-            found = predict_answers(self._model, self._test, self._context.facts.preprocess, batch=32)
+            found = predict_answers(
+                self._model, self._test, self._context.facts.preprocess, self._context.target, batch=32
+            )
         accuracy = float((found.predicted == self._test.labels).mean())
         self.seen[rung] = {"test": accuracy, "validation": metrics["accuracy"], "seconds": seconds}
 

@@ -18,9 +18,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cases import CASES, Photo, Splits, by_class, recut
 from grouped import by_data
 from peft import PeftModel
@@ -83,7 +85,8 @@ class Bench:
                 cache_of(self._context), identity_of(describe(self._context), self._context.plan, None)
             )
             usage, rows, seen = Usage(time.monotonic, peak), self._images.rows, self._images.probe_rows
-            candidates = Candidates(self._model, "accuracy", "cpu", usage, rows["validation"].labels)
+            gains = partial(self._context.target.gains, labels=np.asarray(rows["validation"].labels), by="accuracy")
+            candidates = Candidates(self._model, "accuracy", "cpu", usage, gains)
             given = Given(rows, seen, place, self._folders, None, usage)
             climber = Climber(self._model, self._context, given, candidates)
             for taken in ("probe", "cached") if options.start == "cached" else ("probe",):

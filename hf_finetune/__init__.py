@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from hf_finetune.pipeline.finished import Run
     from hf_finetune.recipe.recipe import Recipe
     from hf_finetune.result.classifier import Classifier
+    from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
-    from hf_finetune.tasks.scoring import Metric
 
 __version__ = "0.1.0"
 __all__ = ["load", "train"]

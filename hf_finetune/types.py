@@ -6,8 +6,8 @@ A type lives here when more than one component needs it; what only one component
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -288,34 +288,45 @@ class Plan:
 
 @dataclass(frozen=True)
 class Answers:
-    """What metrics and reports need of a model's logits on N rows: a few numbers a row, however many classes there are.
+    """What metrics and reports need of a model's logits on N rows: arrays with an entry for each row, `loss` float64
+    [N] among them, NaN where a logit is not finite. What else there is depends on the task."""
 
-    `top` int64 [N, k]: class ids by falling logit, ties by rising id, so `top[:, 0]` is the prediction;
-    `confidence` float64 [N]: softmax probability of the prediction; `loss` float64 [N]: cross-entropy in nats, NaN
-    where a logit is not finite.
+    loss: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Its arrays, in the order in which its class takes them."""
+        return tuple(getattr(self, each.name) for each in fields(self))
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Those of some rows, in arrays of its own."""
+        return type(self)(*(each[rows] for each in self.arrays()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], places: Sequence[np.ndarray] | None = None) -> Self:
+        """One after another; with `places` int64 [n] of each part, every row at its place."""
+        order = np.argsort(np.concatenate(places)) if places is not None else slice(None)
+        columns = zip(*(part.arrays() for part in parts), strict=True)
+        return type(parts[0])(*(np.concatenate(column)[order] for column in columns))
+
+
+@dataclass(frozen=True)
+class ClassAnswers(Answers):
+    """Of one class a row: a few numbers, however many classes there are.
+
+    `loss`: cross-entropy in nats; `top` int64 [N, k]: class ids by falling logit, ties by rising id, so that
+    `top[:, 0]` is the prediction; `confidence` float64 [N]: softmax probability of the prediction.
     """
 
     top: np.ndarray
     confidence: np.ndarray
-    loss: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:
         """int64 [N]."""
         return self.top[:, 0]
-
-    def __len__(self) -> int:
-        return len(self.top)
-
-    @staticmethod
-    def joined(parts: Sequence[Answers], places: Sequence[np.ndarray] | None = None) -> Answers:
-        """One after another; with `places` int64 [n] of each part, every row at its place."""
-        order = np.argsort(np.concatenate(places)) if places is not None else slice(None)
-        return Answers(
-            np.concatenate([part.top for part in parts])[order],
-            np.concatenate([part.confidence for part in parts])[order],
-            np.concatenate([part.loss for part in parts])[order],
-        )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import Descent, stationary_penalty
 from hf_finetune.ladder.probe.ridge import LAMBDAS
+from hf_finetune.tasks.classification import ClassTarget
+from hf_finetune.types import Labels
 
 ROWS, WIDTH, CLASSES = 2000, 192, 10
+TARGET = ClassTarget(Labels(tuple(map(str, range(CLASSES)))))
 
 
 def rows() -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +29,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(features: np.ndarray, labels: np.ndarray) -> Fitted:
-    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, CLASSES, None)
+    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, TARGET)
 
 
 def test_probe_solve(micro: Any) -> None:

@@ -20,6 +20,7 @@ from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
 START = "start"  # the candidate that no rung made
+Gains = Callable[[Answers, Answers], np.ndarray]
 BY_CHANCE = "better than the start by no more than chance"
 
 
@@ -53,14 +54,14 @@ class Usage:
 
 class Candidates:
     """Every candidate of one climb, in order, and the weights of the best one. `by` is the metric that chooses;
-    `labels` int64 [N] are validation's.
+    `gains(answers, than)` says how much better each row of validation is answered.
 
     What the model says as it starts, which it learnt elsewhere, stays unless a rung is better by more than luck.
     """
 
-    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage, labels: np.ndarray) -> None:
+    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage, gains: Gains) -> None:
         self._model, self._by, self._device, self._usage = model, by, device, usage
-        self._labels = np.asarray(labels)
+        self._gains = gains
         self._all: list[Candidate] = []
         self._metrics: Mapping[str, Any] = {}
         self._answers: Answers | None = None
@@ -117,7 +118,7 @@ class Candidates:
         kept = [candidate.rung for candidate in self._all if candidate.kept]
         if self._answers is None or kept[-1:] != [START]:
             return True
-        return is_more_than_luck(answers, self._answers, self._labels, self._by)
+        return is_more_than_luck(self._gains(answers, self._answers))
 
     def restore(self) -> None:
         """Give the model the best weights so far; nothing where there is no candidate yet."""

@@ -10,8 +10,10 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from peft import PeftModel
 from torch import nn
 
@@ -67,8 +69,9 @@ class Climber:
         plan, recipe = context.plan, context.recipe
         self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time)
         if candidates is None:
-            labels = given.rows["validation"].labels
-            candidates = Candidates(model, recipe.train.best_by, plan.device.value, given.usage, labels)
+            by, labels = recipe.train.best_by, np.asarray(given.rows["validation"].labels)
+            gains = partial(context.target.gains, labels=labels, by=by)
+            candidates = Candidates(model, by, plan.device.value, given.usage, gains)
         self._candidates = candidates
         self._passed: PassResult | None = None
         self._engine: Mapping[str, Any] = {}

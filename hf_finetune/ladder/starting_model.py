@@ -38,5 +38,6 @@ def answers_at_start(model: nn.Module, context: RunContext, rows: PixelRows) -> 
     if len(own):
         with as_started(model, context):
             batch = context.plan.eval_batch.value
-            found = predict_answers(model, rows, context.facts.preprocess, batch=batch, indices=own.tolist())
+            seen, target = context.facts.preprocess, context.target
+            found = predict_answers(model, rows, seen, target, batch=batch, indices=own.tolist())
     return processes.gather_answers(own, found)

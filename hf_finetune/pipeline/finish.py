@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
+    from hf_finetune.tasks import Target
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -180,7 +181,15 @@ def evaluate_splits(
             if alone:
                 choice = scoring_engine(model, test, manifest, kind, batch=batch, what="test")
             engine = None if choice is None else choice.engine
-            found = predict_answers(model, test, manifest.preprocess, batch=batch, indices=own.tolist(), engine=engine)
+            found = predict_answers(
+                model,
+                test,
+                manifest.preprocess,
+                context.target,
+                batch=batch,
+                indices=own.tolist(),
+                engine=engine,
+            )
     answers = processes.gather_answers(own, found)
     figures = {} if choice is None else choice.figures
     if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
@@ -293,6 +302,7 @@ def publish(
     folder: RunFolder,
     results: Mapping[Split, Scored],
     rows: Mapping[Split, PixelRows],
+    target: Target,
 ) -> None:
     """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
     import json
@@ -309,14 +319,8 @@ def publish(
     report = replace(report, files=hashes(saved.staged))
     publish_locally(saved.staged, saved.target)
     split: Split = "test" if "test" in results else "validation"
-    write_predictions(
-        folder.predictions,
-        split,
-        rows[split].names,
-        rows[split].labels,
-        results[split].answers,
-        report.data["labels"],
-    )
+    columns, lines = target.table(results[split].answers, np.asarray(rows[split].labels))
+    write_predictions(folder.predictions, split, rows[split].names, columns, lines)
     write_report(report, folder.path)
 
 

@@ -38,7 +38,8 @@ def describe(context: RunContext) -> Manifest:
         unquantized=tuple(skip_patterns(recipe.quantization.left_out(context.facts), context.facts.linears)),
         dtype=frozen_dtype(context),
         head=context.facts.head,
-        labels=context.index.labels.names,
+        labels=context.target.outputs.names,
+        task=context.target.settings,
         preprocess=context.facts.preprocess,
         data_revision=context.index.revision,
         data_is_local=local_place(recipe.data.name) is not None,
@@ -78,7 +79,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     dtype = torch_dtype(frozen_dtype(context))
     model, head = load_with_head(
         recipe.model,
-        context.index.labels,
+        context.target.outputs,
         dtype=dtype,
         seed=recipe.train.seed,
         quantization_config=quantization,

@@ -128,8 +128,11 @@ def _own_figures(
     if own is None or not own.which.all():
         return None
     labels = np.asarray(rows.labels)[kept.rows]
-    answers = Head(own.weight, own.bias).answers(np.asarray(kept.features), labels)
-    return None if answers is None else (float((answers.predicted == labels).mean()), float(answers.loss.mean()))
+    answers = Head(own.weight, own.bias).answers(np.asarray(kept.features), labels, context.target)
+    if answers is None:
+        return None
+    metrics = context.score(answers, labels, full=False)
+    return metrics["accuracy"], metrics["loss"]
 
 
 def some_of(index: Index, most: int) -> Index:

@@ -137,7 +137,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             results = score_saved(context, saved, climbed, manifest, images.rows)
     if context.machine.is_first:
         report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
-        publish(saved, report, folder, results, images.rows)
+        publish(saved, report, folder, results, images.rows, context.target)
         _keep_speeds(context, report)
     processes.wait()
     return read_run(folder)

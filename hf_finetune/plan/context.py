@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.tasks import Target
 from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
@@ -38,12 +40,14 @@ class RunContext:
     head: OwnHead | None = None
     count: Count = uncounted
 
-    def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
-        """The metrics of a split: its answers against its labels int64 [N]; with `full` those by class too."""
-        from hf_finetune.tasks.scoring import score_answers
+    @cached_property
+    def target(self) -> Target:
+        """What the recipe's task is on this dataset."""
+        return self.recipe.task.settle(self.index)
 
-        names, metrics = self.index.labels.names, self.extensions.metrics
-        return score_answers(answers, np.asarray(labels), names, full=full, metrics=metrics)
+    def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
+        """The metrics of a split: its answers against its labels [N, …]; with `full` tables too."""
+        return self.target.score(answers, np.asarray(labels), full=full, metrics=self.extensions.metrics)
 
     @property
     def base_head(self) -> OwnHead | None:

@@ -1,7 +1,7 @@
 """What a program brings of its own to a run: a loss, metrics, callbacks, a transform of training images.
 
 Owns that they are tried before anything is trained, and what run.json says of them. What each of them is belongs to its
-component: tasks/loss.py, tasks/scoring.py, the HF Trainer, data/augment/transform.py.
+component: tasks/loss.py, tasks/custom_metrics.py, the HF Trainer, data/augment/transform.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import RecipeError, TrainingError
-from hf_finetune.types import Answers
+from hf_finetune.types import ClassAnswers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from hf_finetune.data.augment.transform import Transform
     from hf_finetune.recipe.recipe import Recipe
+    from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
-    from hf_finetune.tasks.scoring import Metric
     from hf_finetune.types import BackboneFacts
 
 
@@ -188,7 +188,8 @@ _FOR_EVALUATE = (
 
 def _try_metric(name: str, metric: Metric) -> None:
     """Refuse what is no number. One that fails on so few rows may do well on more."""
-    answers = Answers(np.array([[0, 1], [1, 0], [1, 0]]), np.array([0.9, 0.6, 0.8]), np.array([0.1, 1.0, 0.2]))
+    top, confidence = np.array([[0, 1], [1, 0], [1, 0]]), np.array([0.9, 0.6, 0.8])
+    answers = ClassAnswers(np.array([0.1, 1.0, 0.2]), top, confidence)
     try:
         found = metric(answers, np.array([0, 0, 1]))
     except Exception:  # noqa: BLE001 - said where it is used on what it is for

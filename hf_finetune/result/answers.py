@@ -10,8 +10,8 @@ from torch import nn
 
 from hf_finetune.backbones.engines.engine import Engine
 from hf_finetune.preprocess.normalise import Normaliser
+from hf_finetune.tasks import Target
 from hf_finetune.tasks.measures import no_rows
-from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.training.pieces import forward_in_pieces
 from hf_finetune.types import Answers, PixelRows, Preprocess
 
@@ -30,6 +30,7 @@ def predict_answers(
     model: nn.Module,
     rows: PixelRows,
     preprocess: Preprocess,
+    target: Target,
     *,
     batch: int,
     indices: Sequence[int] | None = None,
@@ -45,7 +46,7 @@ def predict_answers(
     places = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
     pieces = map(rows.gather, places)
     logits = _batches(model, pieces, preprocess, batch) if engine is None else _by(engine, pieces, preprocess)
-    parts = [answers_of(each, rows.labels[here]) for here, each in zip(places, logits, strict=True)]
+    parts = [target.answers(each, rows.labels[here]) for here, each in zip(places, logits, strict=True)]
     if not parts:
         raise no_rows()
     return Answers.joined(parts)

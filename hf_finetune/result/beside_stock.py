@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from hf_finetune.backbones.engines.choose import SAMPLE, evenly
@@ -35,9 +34,8 @@ def beside_stock(
 
     chosen = evenly(SHORT_SAMPLE if short else SAMPLE, len(rows))
     with stock_arithmetic(model):
-        stock = predict_answers(model, rows, manifest.preprocess, batch=batch, indices=chosen.tolist())
-    differ = int((stock.predicted != answers.predicted[chosen]).sum())
-    apart = float(np.abs(stock.confidence - answers.confidence[chosen]).max())
+        stock = predict_answers(model, rows, manifest.preprocess, manifest.target, batch=batch, indices=chosen.tolist())
+    differ, apart = manifest.target.differences(stock, answers.take(chosen))
     why = (
         f"int8 layers multiplied by quantization.compute {compute}; stock LLM.int8 answers {differ} of {len(chosen)} "
         f"rows otherwise, confidences differ by {100 * apart:.1f} % at most"

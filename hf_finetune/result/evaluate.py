@@ -34,7 +34,7 @@ def evaluate(
     base: str | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The metrics of `score_answers` for a split of the result's own dataset as the run split it, or of `data`.
+    """The task's metrics for a split of the result's own dataset as the run split it, or of `data`.
 
     A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
     the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `precision` of
@@ -60,12 +60,12 @@ def evaluate(
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.scoring_engine import scoring_engine
-    from hf_finetune.tasks.scoring import score_answers
 
     choice = scoring_engine(classifier.model, rows, classifier.manifest, recipe.model.engine, batch=BATCH, what=split)
     engine = None if choice is None else choice.engine
-    answers = predict_answers(classifier.model, rows, classifier.manifest.preprocess, batch=BATCH, engine=engine)
-    score = score_answers(answers, rows.labels, classifier.labels.names, full=True)
+    preprocess, target = manifest.preprocess, manifest.target
+    answers = predict_answers(classifier.model, rows, preprocess, target, batch=BATCH, engine=engine)
+    score = target.score(answers, rows.labels, full=True)
     left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
     by = [choice.text] if choice is not None and choice.sample is not None else []
     score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped, *by]}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.adapters import KINDS
 from hf_finetune.errors import AdapterError
-from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
+from hf_finetune.tasks import Target, restore
+from hf_finetune.types import CenterCrop, Labels, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
 
 FILE = "hf_finetune.json"
 FORMAT = 1
@@ -45,6 +46,12 @@ class Manifest:
     max_pixels: int = 50_000_000
     unquantized: tuple[str, ...] = ()
     stream: str = "off"
+    task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})  # as `Target.settings` has it
+
+    @property
+    def target(self) -> Target:
+        """What the model answers."""
+        return restore(self.task, Labels(self.labels))
 
     @property
     def whole(self) -> bool:

@@ -1,24 +1,28 @@
-"""Single-label image classification: the recipe's `task` section and its class weights.
+"""Single-label image classification: the recipe's `task` section, its class weights, and what they are settled to.
 
 Its loss is in `loss.py`, its metrics in `scoring.py`; both are imported by who needs them, this module stays light.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
+from hf_finetune.tasks.target import NO_METRICS
+from hf_finetune.types import Answers, ClassAnswers, Index, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
-    from hf_finetune.types import Labels, PixelRows
 
 _LARGEST_BOOST = 10.0
 
@@ -52,13 +56,96 @@ class Classification(Section):
             )
         return list(self.class_weights)
 
-    def row_loss(self, class_weights: Tensor | None, own: RowLoss | None = None) -> RowLoss:
-        """The loss of each row; `own` takes the place of cross-entropy, and is weighted by class (float [C]) too."""
+    def settle(self, index: Index) -> ClassTarget:
+        """Raises DataError as `weights_for` does."""
+        counts = np.bincount([row.label for row in index.splits["train"]], minlength=len(index.labels.names))
+        weights = self.weights_for(counts.tolist())
+        return ClassTarget(index.labels, None if weights is None else tuple(weights), self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class ClassTarget:
+    """One class a row: labels int64 [N] are class ids. `weights`: one a class, None where classes count alike."""
+
+    outputs: Labels
+    weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Answering takes nothing but the outputs."""
+        return {"kind": "classification"}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> ClassTarget:
+        """From a result; weights and smoothing are training's."""
+        del settings
+        return cls(outputs)
+
+    def row_loss(self, own: RowLoss | None = None) -> RowLoss:
+        """Cross-entropy, or `own`; either weighted by class."""
         from hf_finetune.tasks.loss import CrossEntropy, Weighted
 
         if own is None:
-            return CrossEntropy(self.label_smoothing, class_weights)
-        return own if class_weights is None else Weighted(own, class_weights)
+            return CrossEntropy(self.label_smoothing, self._class_weights())
+        weights = self._class_weights()
+        return own if weights is None else Weighted(own, weights)
+
+    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
+        """The weight of each row's class."""
+        from hf_finetune.tasks.loss import row_weights
+
+        return row_weights(labels, partner_labels, mix, self._class_weights(labels.device))
+
+    def answers(self, logits: np.ndarray, labels: np.ndarray) -> ClassAnswers:
+        """The best classes, the confidence and the loss of each row."""
+        from hf_finetune.tasks.scoring import answers_of
+
+        return answers_of(logits, labels)
+
+    def score(
+        self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
+    ) -> dict[str, Any]:
+        """What `score_answers` says."""
+        from hf_finetune.tasks.scoring import score_answers
+
+        return score_answers(_of_classes(answers), labels, self.outputs.names, full=full, metrics=metrics)
+
+    def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
+        """Of predictions and of their probabilities."""
+        one, other = _of_classes(answers), _of_classes(than)
+        return int((one.predicted != other.predicted).sum()), float(np.abs(one.confidence - other.confidence).max())
+
+    def table(self, answers: Answers, labels: np.ndarray) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:
+        """Label, prediction and its probability, from which every accuracy can be recomputed."""
+        said, names = _of_classes(answers), self.outputs.names
+        rows = zip(labels.tolist(), said.predicted.tolist(), said.confidence.tolist(), strict=True)
+        lines = ((names[label], names[best], f"{share:.6f}") for label, best, share in rows)
+        return ("label", "predicted", "probability"), lines
+
+    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
+        """By loss its fall, by any other metric 1 where only `answers` is right and −1 where only `than` is."""
+        if by == "loss":
+            return than.loss - answers.loss
+        right, before = (_of_classes(each).predicted == labels for each in (answers, than))
+        return right.astype(float) - before
+
+    def _class_weights(self, device: Any = "cpu") -> Tensor | None:
+        return None if self.weights is None else _on_device(self.weights, str(device))
+
+
+@lru_cache(maxsize=8)
+def _on_device(weights: tuple[float, ...], device: str) -> Tensor:
+    """Copied once: a copy in every loss waits for the GPU."""
+    import torch
+
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def _of_classes(answers: Answers) -> ClassAnswers:
+    if not isinstance(answers, ClassAnswers):
+        raise TypeError(f"ClassAnswers are expected, got {type(answers).__name__}")
+    return answers
 
 
 def auto_class_weights(label_counts: Sequence[int]) -> list[float]:
@@ -77,8 +164,3 @@ def auto_class_weights(label_counts: Sequence[int]) -> list[float]:
     capped = [min(_LARGEST_BOOST, rows / (classes * count)) if count else _LARGEST_BOOST for count in label_counts]
     mean = sum(weight * count for weight, count in zip(capped, label_counts, strict=True)) / rows
     return [weight / mean for weight in capped]
-
-
-def class_counts(rows: PixelRows, labels: Labels) -> list[int]:
-    """How many rows each class has."""
-    return np.bincount(rows.labels, minlength=len(labels.names)).tolist()

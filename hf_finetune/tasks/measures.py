@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hf_finetune.errors import DataError, TrainingError
-from hf_finetune.types import Answers
+from hf_finetune.types import Answers, ClassAnswers
 
 ECE_BINS = 15
 RESAMPLES = 2_000
@@ -26,8 +26,8 @@ def no_rows() -> DataError:
     )
 
 
-def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> Answers:
-    """logits float [N, C], labels int64 [N] → `Answers`, in blocks of rows.
+def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> ClassAnswers:
+    """logits float [N, C], labels int64 [N] → `ClassAnswers`, in blocks of rows.
 
     Raises DataError where there are no rows or a label is not in 0..C−1, ValueError where the shapes do not fit. A
     logit that is not finite makes the row's loss NaN and is for `check_finite`: in training every process must get
@@ -50,7 +50,7 @@ def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> Answers:
     for start in range(0, rows, step):
         part = slice(start, start + step)
         _reduce_block(logits[part].astype(np.float64), labels[part], top[part], confidence[part], loss[part])
-    return Answers(top, confidence, loss)
+    return ClassAnswers(loss, top, confidence)
 
 
 def _reduce_block(

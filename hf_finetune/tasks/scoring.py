@@ -1,4 +1,4 @@
-"""Which numbers are reported for a split.
+"""Which numbers are reported for a split whose rows have one class each.
 
 The formulas are those of `measures.py`; a full score goes through the `evaluate` modules of `metrics/`, a quick one
 (after every evaluation while training) calls the same formulas directly.
@@ -6,21 +6,17 @@ The formulas are those of `measures.py`; a full score goes through the `evaluate
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hf_finetune.errors import TrainingError
 from hf_finetune.tasks import measures
+from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.tasks.measures import reduce_logits
-from hf_finetune.types import Answers
+from hf_finetune.tasks.target import NO_METRICS
+from hf_finetune.types import ClassAnswers
 
-logger = logging.getLogger(__name__)
-Metric = Callable[[Answers, np.ndarray], float]  # answers of N rows and their labels int64 [N] -> a finite number
 # What a split's result holds; a metric of the caller's may have none of these names.
 _NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5")
 OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion"))
@@ -29,7 +25,7 @@ LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadabl
 MOST_PAIRS = 50
 
 
-def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
+def answers_of(logits: np.ndarray, labels: np.ndarray) -> ClassAnswers:
     """logits float [N, C], labels int64 [N] → what `score_answers` takes; batch by batch, logits need never be whole.
 
     Raises DataError (no rows, a label out of range).
@@ -38,12 +34,12 @@ def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
 
 
 def score_answers(
-    reduced: Answers,
+    reduced: ClassAnswers,
     labels: np.ndarray,
     names: Sequence[str],
     *,
     full: bool,
-    metrics: Mapping[str, Metric] = MappingProxyType({}),
+    metrics: Mapping[str, Metric] = NO_METRICS,
 ) -> dict[str, Any]:
     """Answers and labels int64 [N], names of the C classes → the metrics, all plain Python values.
 
@@ -70,30 +66,13 @@ def score_answers(
     }
     if classes > TOP_K:
         result["top5"] = shares["top_k"]
-    for name, metric in metrics.items():
-        if (value := _measured(name, metric, reduced, labels)) is not None:
-            result[name] = value
+    result.update(measure_custom(metrics, reduced, labels))
     if full:
         result.update(_by_class(reduced.predicted, labels, names))
     return result
 
 
-def _measured(name: str, metric: Metric, answers: Answers, labels: np.ndarray) -> float | None:
-    """The caller's number of copies, so that nothing it does to them reaches the run; None where there is none."""
-    copies = Answers(answers.top.copy(), answers.confidence.copy(), answers.loss.copy())
-    try:
-        value = float(metric(copies, labels.copy()))
-    except Exception as error:
-        raise TrainingError(
-            f"metrics[{name!r}] raised {type(error).__name__}: {error}.", "Mend that function."
-        ) from error
-    if math.isfinite(value):
-        return value
-    logger.warning("metrics[%r] is %s here, and left out: no finite number.", name, value)
-    return None
-
-
-def _directly(reduced: Answers, labels: np.ndarray) -> dict[str, float]:
+def _directly(reduced: ClassAnswers, labels: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": measures.accuracy(reduced.predicted, labels),
         "top_k": measures.top_k_accuracy(reduced.top, labels),
@@ -102,7 +81,7 @@ def _directly(reduced: Answers, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _by_evaluate(reduced: Answers, labels: np.ndarray) -> dict[str, float]:
+def _by_evaluate(reduced: ClassAnswers, labels: np.ndarray) -> dict[str, float]:
     from hf_finetune.tasks.metrics import load
 
     rows = {"predictions": reduced.predicted, "references": labels}

@@ -27,26 +27,26 @@ class KeepBest(TrainerCallback):
         self, reduce: Reduce, score: Score, by: str, take: Callable[[], Mapping[str, torch.Tensor]] | None
     ) -> None:
         self._reduce, self._score, self._by, self._take = reduce, score, by, take
+        self._kind = Answers  # what `reduce` gives
         self._last: tuple[dict[str, Any], Answers] | None = None
         self.step: int | None = None
         self.metrics: dict[str, Any] = {}
         self.answers: Answers | None = None
         self.state: Mapping[str, torch.Tensor] | None = None
 
-    def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A batch's logits [B, C] as what is kept of them: top [B, k], confidence [B] and loss [B].
+    def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """A batch's logits [B, C] as what is kept of them: the arrays of its answers, [B, …] each.
 
         The Trainer keeps what this gives of a whole split, where logits of many classes would not fit.
         """
         answers = self._reduce(logits.float().cpu().numpy(), labels.cpu().numpy())
-        top, confidence, loss = (torch.from_numpy(part) for part in (answers.top, answers.confidence, answers.loss))
-        if not is_distributed():
-            return top, confidence, loss
-        return top.to(logits.device), confidence.to(logits.device), loss.to(logits.device)  # NCCL gathers these only
+        self._kind = type(answers)
+        device = logits.device if is_distributed() else "cpu"  # NCCL gathers a GPU's only
+        return tuple(torch.from_numpy(each).to(device) for each in answers.arrays())
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
         """The score of one evaluation."""
-        answers = Answers(*(np.asarray(part) for part in prediction.predictions))
+        answers = self._kind(*(np.asarray(each) for each in prediction.predictions))
         metrics = self._score(answers, np.asarray(prediction.label_ids))
         self._last = (metrics, answers)
         return metrics
@@ -70,17 +70,12 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     return ties and metrics["loss"] < than["loss"]
 
 
-def is_more_than_luck(answers: Answers, than: Answers, labels: np.ndarray, by: str) -> bool:
-    """Whether the answers to the same rows are better by more than one standard error of the difference, row by row:
-    in the loss where the metric `by` is that, else in right answers.
+def is_more_than_luck(gains: np.ndarray) -> bool:
+    """Whether rows that are answered better by `gains` float [N] each are so by more than one standard error of the
+    mean gain.
 
     One image of a small validation split says nothing against a model that learnt from many elsewhere (the rule of one
     standard error: Breiman et al. 1984, Classification and Regression Trees, chapter 3), and a lower loss on a few that
     both answer rightly does not either.
     """
-    gain = (answers.predicted == labels).astype(float) - (than.predicted == labels)
-    if by == "loss":
-        gain = than.loss - answers.loss
-    if len(gain) < 2:
-        return False
-    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))

@@ -17,10 +17,10 @@ from transformers import TrainerCallback
 from hf_finetune.errors import RecipeError, TrainingError
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.tasks.classification import Classification
-from hf_finetune.tasks.loss import mean_loss, row_weights
+from hf_finetune.tasks.classification import ClassTarget
+from hf_finetune.tasks.loss import mean_loss
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import Answers
+from hf_finetune.types import ClassAnswers, Labels
 from tests.plan.test_plan import FACTS as LARGE
 
 FACTS = replace(LARGE, preprocess=replace(LARGE.preprocess, height=32, width=32))
@@ -35,7 +35,7 @@ def focal_with(logits: torch.Tensor, labels: torch.Tensor, power: float) -> torc
     return focal(logits, labels) ** power
 
 
-def mean_error(answers: Answers, labels: np.ndarray) -> float:
+def mean_error(answers: ClassAnswers, labels: np.ndarray) -> float:
     return float(np.abs(answers.predicted - labels).mean())
 
 
@@ -172,12 +172,12 @@ def test_a_loss_of_ones_own_is_weighted_mixed_and_meaned_as_cross_entropy_is() -
     labels, partners = torch.randint(0, 3, (2, 12), generator=generator)
     mix = torch.rand(12, generator=generator)
     own = partial(functional.cross_entropy, reduction="none")
-    for weights in (None, torch.tensor([0.5, 1.0, 3.0])):
+    for weights in (None, (0.5, 1.0, 3.0)):
+        target = ClassTarget(Labels(("a", "b", "c")), weights)
         for mixed in ({}, {"partner_labels": partners, "mix": mix}):
-            normaliser = row_weights(labels, mixed.get("partner_labels"), mixed.get("mix"), weights).sum()
+            normaliser = target.row_weights(labels, mixed.get("partner_labels"), mixed.get("mix")).sum()
             found, wanted = (
-                mean_loss(Classification().row_loss(weights, loss), logits, labels, normaliser=normaliser, **mixed)
-                for loss in (own, None)
+                mean_loss(target.row_loss(loss), logits, labels, normaliser=normaliser, **mixed) for loss in (own, None)
             )
             torch.testing.assert_close(found, wanted)
 
@@ -192,7 +192,7 @@ def test_a_metric_of_ones_own_stands_beside_the_others() -> None:
 
 
 def test_what_a_metric_does_to_its_arguments_stays_with_it() -> None:
-    def spoils(answers: Answers, labels: np.ndarray) -> float:
+    def spoils(answers: ClassAnswers, labels: np.ndarray) -> float:
         labels[:] = 0
         answers.top[:] = 0
         return 1.0

@@ -14,6 +14,7 @@ from hf_finetune.result.answers import predict_answers
 from hf_finetune.result.beside_stock import SHORT_SAMPLE, beside_stock
 from hf_finetune.result.load import load_result
 from hf_finetune.result.manifest import read_manifest
+from hf_finetune.types import ClassAnswers
 from tests.backbones.small import write_vit
 from tests.result.results import save_result
 from tests.training.rows import MemoryRows
@@ -25,11 +26,12 @@ def test_rows_are_answered_both_ways_and_compared(tmp_path: Path) -> None:
     manifest = read_manifest(folder)
     model = load_result(folder, manifest, torch.float32, "cpu", compute="dequantized")
     rows = MemoryRows(40, manifest.preprocess.height)
-    answers = predict_answers(model, rows, manifest.preprocess, batch=8)
+    answers = predict_answers(model, rows, manifest.preprocess, manifest.target, batch=8)
     found = beside_stock(model, rows, manifest, answers, compute="auto", short=True)
     assert found["answers_compared"] == SHORT_SAMPLE
     assert 0 < found["confidences_differ_by"] < 0.01
     assert {layer.compute for layer in model.modules() if isinstance(layer, Linear8bitLt)} == {"dequantized"}
+    assert isinstance(answers, ClassAnswers)
     wrong = replace(answers, top=(answers.top + 1) % 3)
     again = beside_stock(model, rows, manifest, wrong, compute="auto", short=False)
     assert again["answers_compared"] == again["answers_that_differ"] == 40

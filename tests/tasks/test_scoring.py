@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 from hf_finetune.errors import DataError, TrainingError
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import Answers
+from hf_finetune.types import ClassAnswers
 
 
 def score(logits: np.ndarray, labels: np.ndarray, names: list[str], *, full: bool) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def test_answers_batch_by_batch_score_like_all_logits_at_once() -> None:
     logits, labels, names = random_rows(103, 12)
     parts = [answers_of(logits[i : i + 10], labels[i : i + 10]) for i in range(0, 103, 10)]
     found, wanted = (
-        score_answers(Answers.joined(parts), labels, names, full=True),
+        score_answers(ClassAnswers.joined(parts), labels, names, full=True),
         score(logits, labels, names, full=True),
     )
     for name in ("loss", "ece"):  # of exponentials in float64, which the last rows of a block may compute otherwise
@@ -189,7 +189,7 @@ def test_answers_batch_by_batch_score_like_all_logits_at_once() -> None:
 def test_answers_of_several_processes_are_put_at_their_rows() -> None:
     logits, labels, _ = random_rows(11, 7)
     places = [np.arange(rank, 11, 3) for rank in (2, 0, 1)]
-    joined = Answers.joined([answers_of(logits[place], labels[place]) for place in places], places)
+    joined = ClassAnswers.joined([answers_of(logits[place], labels[place]) for place in places], places)
     whole = answers_of(logits, labels)
     np.testing.assert_array_equal(joined.top, whole.top)
     for name in ("confidence", "loss"):  # exponentials in float64, which the last rows of a block may compute otherwise
@@ -200,7 +200,7 @@ def test_a_logit_that_is_not_finite_stops_the_score_and_not_a_batch_of_it() -> N
     """In training an error on one process alone would leave the others waiting for its rows."""
     logits, labels, names = random_rows(30, 4)
     logits[17, 2] = np.nan
-    joined = Answers.joined([answers_of(logits[i : i + 10], labels[i : i + 10]) for i in (0, 10, 20)])
+    joined = ClassAnswers.joined([answers_of(logits[i : i + 10], labels[i : i + 10]) for i in (0, 10, 20)])
     assert np.flatnonzero(np.isnan(joined.loss)).tolist() == [17]
     with pytest.raises(TrainingError, match=r"NaN or infinity in row 17 \(1 of the 30 rows looked at\)"):
         score_answers(joined, labels, names, full=False)

@@ -16,7 +16,7 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
-from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize
+from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize, Row, Split
 
 LABELS = Labels(("n/a", "1", "true"))
 SIDE = 16
@@ -94,7 +94,9 @@ def adapted(recipe: Recipe, adapter: Lora | None = None) -> tuple[nn.Module, Bac
 def context_of(recipe: Recipe, plan: Plan, facts: BackboneFacts | None = None, labels: Labels = LABELS) -> RunContext:
     """What a run on rows in memory knows; without `facts` those of the recipe's backbone, which sees small images."""
     machine = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, "Linux")
-    index = Index("memory", "r", None, None, labels, {}, (), (), (), reader=None)  # pyright: ignore[reportArgumentType]
+    rows = tuple(Row(f"row{number}.png", number, number) for number in range(len(labels.names)))  # one of each class
+    splits: dict[Split, tuple[Row, ...]] = {"train": rows}
+    index = Index("memory", "r", None, None, labels, splits, (), (), (), None)  # pyright: ignore[reportArgumentType]
     facts = facts or replace(read_facts(recipe.model, len(labels.names)), preprocess=PREPROCESS)
     return RunContext(recipe, index, machine, facts, plan, recipe, None)
 

@@ -22,9 +22,10 @@ from hf_finetune.ladder.pacing import (
     Turn,
 )
 from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.pace import Pace
-from hf_finetune.types import Answers, Decision, Plan
+from hf_finetune.types import ClassAnswers, Decision, Labels, Plan
 from hf_finetune.units import parse_seconds
 from tests.training.rows import tiny_plan
 
@@ -260,12 +261,15 @@ def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, upd
 def test_one_image_more_of_a_few_is_luck() -> None:
     labels = np.zeros(8, dtype=np.int64)
 
-    def answers(right: int, loss: float = 1.0) -> Answers:
+    def answers(right: int, loss: float = 1.0) -> ClassAnswers:
         top = np.array([[0, 1]] * right + [[1, 0]] * (8 - right))
-        return Answers(top, np.full(8, 0.9), np.full(8, loss) + np.arange(8) / 10)
+        return ClassAnswers(np.full(8, loss) + np.arange(8) / 10, top, np.full(8, 0.9))
 
-    assert not is_more_than_luck(answers(8), answers(7), labels, "accuracy")
-    assert is_more_than_luck(answers(8), answers(6), labels, "accuracy")
-    assert not is_more_than_luck(answers(7, 0.5), answers(7), labels, "accuracy")
-    assert is_more_than_luck(answers(7, 0.5), answers(7), labels, "loss")
-    assert not is_more_than_luck(answers(8, 0.9), answers(6, 0.8), labels, "loss")
+    def clearly_better(one: ClassAnswers, than: ClassAnswers, by: str) -> bool:
+        return is_more_than_luck(ClassTarget(Labels(("a", "b"))).gains(one, than, labels, by))
+
+    assert not clearly_better(answers(8), answers(7), "accuracy")
+    assert clearly_better(answers(8), answers(6), "accuracy")
+    assert not clearly_better(answers(7, 0.5), answers(7), "accuracy")
+    assert clearly_better(answers(7, 0.5), answers(7), "loss")
+    assert not clearly_better(answers(8, 0.9), answers(6, 0.8), "loss")

@@ -6,7 +6,7 @@ is rung.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
 from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.machine.processes import gather
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
-from hf_finetune.tasks.scoring import answers_of
+from hf_finetune.tasks import Target
 from hf_finetune.types import Answers
 
 CHUNK_ROWS = 4096
@@ -39,21 +39,21 @@ class Head:
         """float32 [n, d] → float32 [n, C]."""
         return (torch.from_numpy(np.array(features)) @ self.weight.T + self.bias).numpy()
 
-    def answers(self, features: np.ndarray, labels: np.ndarray) -> Answers | None:
-        """What it says of rows with features float32 [n, d] and labels int64 [n]; None where there are none."""
+    def answers(self, features: np.ndarray, labels: np.ndarray, target: Target) -> Answers | None:
+        """What it says of rows with features float32 [n, d] and labels [n, …]; None where there are none."""
         step = max(1, MOST_LOGITS // len(self.bias))
         parts = [slice(start, start + step) for start in range(0, len(labels), step)]
-        found = [answers_of(self.logits(features[part]), labels[part]) for part in parts]
+        found = [target.answers(self.logits(features[part]), labels[part]) for part in parts]
         return Answers.joined(found) if found else None
 
 
-def fit_heads(kept: SplitFeatures, labels: np.ndarray, classes: int, class_weights: Sequence[float] | None) -> Fitted:
+def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out.
 
     labels int64 [N] of the whole split; the result is the same on every process up to rounding.
     """
-    own = torch.from_numpy(labels[kept.rows])
-    weights = torch.ones(len(own)) if class_weights is None else torch.tensor(class_weights)[own]
+    own, classes = torch.from_numpy(labels[kept.rows]), len(target.outputs.names)
+    weights = target.row_weights(own)
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, classes)
     for piece in _pieces(kept, own, weights):

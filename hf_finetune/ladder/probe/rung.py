@@ -22,7 +22,6 @@ from hf_finetune.ladder.probe.logistic import Kept
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
-from hf_finetune.tasks.classification import class_counts
 from hf_finetune.training.autocast import autocast
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.types import Answers, PixelRows, Split
@@ -59,9 +58,7 @@ def run_probe(
 
 def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
     """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
-    labels = context.index.labels
-    weights = context.recipe.task.weights_for(class_counts(rows, labels))
-    return fit_heads(passed.own["train"], np.asarray(rows.labels), len(labels.names), weights)
+    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target)
 
 
 def own_outputs(model: nn.Module, context: RunContext) -> Kept | None:
@@ -88,7 +85,8 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
     targets, own = np.asarray(rows["validation"].labels), passed.own["validation"]
 
     def probed(head: Head, how: str) -> Probed:
-        answers = processes.gather_answers(own.rows, head.answers(own.features, targets[own.rows]))
+        found = head.answers(own.features, targets[own.rows], context.target)
+        answers = processes.gather_answers(own.rows, found)
         note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
         note += f", {CACHED_NOTE}" if passed.found else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
@@ -101,16 +99,17 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
     if kept is not None and not kept.which.all() and (completed := fitted.completed(kept)) is not None:
         count = f"{int(kept.which.sum())} of {len(kept.which)}"
         beside = probed(completed, f"; {count} outputs as in the base's own head, logistic regression for the others")
-        if _prefers_kept(beside, best, kept, targets, context.recipe.train.best_by):
+        if _prefers_kept(beside, best, kept, targets, context):
             best = beside
     return best
 
 
-def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, by: str) -> bool:
+def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, context: RunContext) -> bool:
     """Whether to take the head with the kept outputs. Where those are most of them it must not lose by mere luck."""
+    by = context.recipe.train.best_by
     if 2 * int(kept.which.sum()) < len(kept.which) or is_better(beside.metrics, best.metrics, by):
         return is_better(beside.metrics, best.metrics, by)
-    return not is_more_than_luck(best.answers, beside.answers, targets, by)
+    return not is_more_than_luck(context.target.gains(best.answers, beside.answers, targets, by))
 
 
 def _install_checked(

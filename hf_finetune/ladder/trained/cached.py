@@ -100,12 +100,12 @@ class Cached(TrainedRung):
             yield self._parts(dropper)
 
     def _parts(self, dropper: TokenDropper | None) -> Parts:
-        return on_kept_states(self._context, self._kept["train"], self._rows["train"], dropper)
+        return on_kept_states(self._context, self._kept["train"], dropper)
 
 
-def on_kept_states(context: RunContext, rows: HiddenRows, train: PixelRows, dropper: TokenDropper | None) -> Parts:
-    """The loss on the kept states `rows` of the images `train`, and the rows that it takes."""
-    objective = TaskObjective(context, train, kept_states(dropper), lambda batch: batch["pixel_values"])
+def on_kept_states(context: RunContext, rows: HiddenRows, dropper: TokenDropper | None) -> Parts:
+    """The loss on the kept states `rows`, and the rows that it takes."""
+    objective = TaskObjective(context, kept_states(dropper), lambda batch: batch["pixel_values"])
     batches: BatchRows = rows
     if dropper is not None:
         batches = WithTokenOrder(rows, dropper.patches, context.recipe.train.seed)

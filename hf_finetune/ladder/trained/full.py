@@ -48,6 +48,6 @@ def on_augmented_images(
     """The loss on augmented images of `train`, and the rows that it takes."""
     recipe, preprocess = context.recipe, context.facts.preprocess
     augmenter = Augmenter(recipe.augment, preprocess, context.plan.train_side.value, context.extensions.transform)
-    objective = TaskObjective(context, train, augmented(augmenter, dropper), Normaliser(preprocess))
+    objective = TaskObjective(context, augmented(augmenter, dropper), Normaliser(preprocess))
     rows: BatchRows = TrainRows(train, augmenter, seed=recipe.train.seed)
     return objective, rows if dropper is None else WithTokenOrder(rows, dropper.patches, recipe.train.seed)

@@ -15,11 +15,9 @@ from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.data.augment.augmenter import Augmenter
 from hf_finetune.data.augment.dataset import prepare
 from hf_finetune.data.augment.draws import uniform
-from hf_finetune.tasks.classification import class_counts
-from hf_finetune.tasks.loss import mean_loss, row_weights
+from hf_finetune.tasks.loss import mean_loss
 from hf_finetune.training.objective import Batch, ModelBatch, Objective
 from hf_finetune.training.order import BatchRows
-from hf_finetune.types import PixelRows
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext
@@ -30,23 +28,19 @@ TOKEN_ORDER = "token_order"
 
 
 class TaskObjective(Objective):
-    """The task's loss, rows of `train` weighted as the recipe says. `make` turns a batch into the model's input."""
+    """The task's loss, rows weighted as the recipe says. `make` turns a batch into the model's input."""
 
     def __init__(
         self,
         context: RunContext,
-        train: PixelRows,
         make: Callable[[Batch], ModelBatch],
         normalise: Callable[[Batch], torch.Tensor],
     ) -> None:
-        task = context.recipe.task
-        weights = task.weights_for(class_counts(train, context.index.labels))
-        self._make, self._normalise = make, normalise
-        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self._make, self._normalise, self._target = make, normalise, context.target
         own = context.extensions.loss
         if isinstance(own, torch.nn.Module):
             own.to(context.machine.place)  # its weights, where it has any, lie where the logits do
-        self._loss = task.row_loss(self._weights, own)
+        self._loss = self._target.row_loss(own)
 
     def prepare(self, batch: Batch) -> ModelBatch:
         return self._make(batch)
@@ -55,9 +49,7 @@ class TaskObjective(Objective):
         return self._normalise(batch)
 
     def row_weights(self, batch: Batch) -> torch.Tensor:
-        if self._weights is not None:
-            self._weights = self._weights.to(batch["labels"].device)  # once: a copy in every loss waits for the GPU
-        return row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"), self._weights)
+        return self._target.row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"))
 
     def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         return mean_loss(

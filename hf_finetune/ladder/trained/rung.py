@@ -15,7 +15,6 @@ from hf_finetune.adapters.low_memory import training_forms
 from hf_finetune.adapters.trained import frozen_norms, restore_state, trained_state
 from hf_finetune.ladder.trained.calibrate import update_seconds
 from hf_finetune.machine import processes
-from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.training.fit import ByClock, Fit, FitFolders, FitRows, Judge, Trainable, fit
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
@@ -78,7 +77,7 @@ class TrainedRung(ABC):
                 context.plan,
                 objective,
                 FitRows(rows, self._validation, lambda numbers: [names[number] for number in numbers]),
-                Judge(answers_of, partial(context.score, full=False)),
+                Judge(context.target.answers, partial(context.score, full=False)),
                 folders,
                 learning_rate=self.learning_rate.value,
                 by_clock=by_clock,

@@ -16,6 +16,8 @@ from hf_finetune.ladder.probe import heads, logistic
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import refine
+from hf_finetune.tasks.classification import ClassTarget
+from hf_finetune.types import Labels
 
 ROWS, FEATURES, CLASSES = 240, 12, 4
 
@@ -34,7 +36,9 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(rows: tuple[np.ndarray, np.ndarray], class_weights: list[float] | None = None) -> Fitted:
     features, labels = rows
-    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, CLASSES, class_weights)
+    weights = None if class_weights is None else tuple(class_weights)
+    target = ClassTarget(Labels(tuple(map(str, range(CLASSES)))), weights)
+    return fit_heads(SplitFeatures(np.arange(ROWS), features, None, None), labels, target)
 
 
 def penalty_of(found: Fitted, rows: tuple[np.ndarray, np.ndarray], weights: Tensor) -> float:

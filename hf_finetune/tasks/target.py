@@ -1,0 +1,70 @@
+"""What a task settles on a dataset: the model's outputs, how they are trained, what they say, and the metrics of that.
+
+A task's section is what a person writes; its `settle` makes the `Target`, which the rungs, the results and the reports
+ask. Labels are what the rows hold, int64 [N] or float [N, …]: only the target knows what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from hf_finetune.types import Answers, Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hf_finetune.tasks.custom_metrics import Metric
+    from hf_finetune.tasks.loss import RowLoss
+
+NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
+
+
+class Target(Protocol):
+    """Frozen and light; torch is imported by the methods that need it."""
+
+    @property
+    def outputs(self) -> Labels:
+        """The model's outputs, by name and in order."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a result keeps of it beside the outputs, as JSON: `kind`, and what answering takes."""
+        ...
+
+    def row_loss(self, own: RowLoss | None = None) -> RowLoss:
+        """The loss of each row, of logits float32 [B, C] and labels; `own` takes the place of the task's."""
+        ...
+
+    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
+        """What each row counts in the mean loss: float32 [B]. `partner_labels` and `mix`: see loss.py."""
+        ...
+
+    def answers(self, logits: np.ndarray, labels: np.ndarray) -> Answers:
+        """What is kept of logits float [N, C] with their labels; of any number of rows, so that a split's logits need
+        never be whole. Raises DataError (no rows, a label that the model cannot have)."""
+        ...
+
+    def score(
+        self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
+    ) -> dict[str, Any]:
+        """The metrics of a split, all plain Python values: `rows`, `loss` and the task's own; with `full` tables too.
+        `metrics` are the caller's own, by name. Raises DataError (no rows), TrainingError (a logit was not finite)."""
+        ...
+
+    def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
+        """How many rows two models answer otherwise, and the largest difference of what they say: of probabilities, or
+        of numbers in their standard deviations."""
+        ...
+
+    def table(self, answers: Answers, labels: np.ndarray) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:
+        """For predictions.csv: the columns, and a line for each row."""
+        ...
+
+    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
+        """How much better each row is answered, float [N], in the terms of the metric `by`."""
+        ...
