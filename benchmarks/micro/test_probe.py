@@ -47,8 +47,9 @@ def test_probe_logistic(micro: Any) -> None:
     fitted = fit(features, labels)
     head = fitted.logistic()
     assert head is not None
-    weight, bias = fitted.solution.standard(fitted.choice.penalty, fitted.choice.scale)
-    _, slope, _ = Descent(fitted.solution, fitted.pieces).loss(weight, bias)
+    (part,) = fitted.parts
+    weight, bias = part.solution.standard(part.choice.penalty, part.choice.scale)
+    _, slope, _ = Descent(part.solution, part.pieces, part.link).loss(weight, bias)
     penalty = stationary_penalty(weight, slope)
     rival = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (ROWS * penalty), max_iter=1000))
     expected = rival.fit(features, labels).predict_proba(features)

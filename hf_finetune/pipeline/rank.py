@@ -98,8 +98,8 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
         offer=engine_ahead(model, context, place, ("train",)),
     )
-    choice = fit_on(context, rows, passed).choice
-    accuracy, loss, own = choice.accuracy, choice.loss, _own_figures(model, context, rows, passed)
+    choice = fit_on(context, rows, passed).parts[0].choice
+    accuracy, loss, own = choice.figure, choice.loss, _own_figures(model, context, rows, passed)
     if own is not None and (-own[0], own[1]) < (-accuracy, loss):
         accuracy, loss = own
     else:

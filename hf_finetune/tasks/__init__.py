@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_finetune.tasks.classification import Classification, ClassTarget
-from hf_finetune.tasks.target import Target
+from hf_finetune.tasks.target import Part, Target
 from hf_finetune.types import Labels
 
 Task = Classification
@@ -17,4 +17,4 @@ def restore(settings: Mapping[str, Any], outputs: Labels) -> Target:
     return _RESTORE[settings["kind"]](settings, outputs)
 
 
-__all__ = ["Classification", "Target", "Task", "restore"]
+__all__ = ["Classification", "Part", "Target", "Task", "restore"]

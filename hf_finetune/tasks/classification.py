@@ -15,7 +15,7 @@ from pydantic import Field
 
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
-from hf_finetune.tasks.target import NO_METRICS
+from hf_finetune.tasks.target import NO_METRICS, Part
 from hf_finetune.types import Answers, ClassAnswers, Index, Labels
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class ClassTarget:
         """From a result; weights and smoothing are training's."""
         del settings
         return cls(outputs)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """One, of all classes."""
+        return (Part(len(self.outputs.names), "softmax", lambda labels: (labels, self.row_weights(labels))),)
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """Cross-entropy, or `own`; either weighted by class."""

@@ -6,9 +6,10 @@ ask. Labels are what the rows hold, int64 [N] or float [N, …]: only the target
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some outputs that stand side by side and are fitted together in closed form: how many, by which link
+    (ladder/probe/links.py), and `encode`, which makes of labels what that link compares with, int64 [n] or float
+    [n, outputs], and the rows' weights float32 [n], 0 where the target is missing."""
+
+    outputs: int
+    link: Literal["softmax", "sigmoid", "identity"]
+    encode: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
 class Target(Protocol):
     """Frozen and light; torch is imported by the methods that need it."""
 
@@ -34,6 +46,11 @@ class Target(Protocol):
     @property
     def settings(self) -> dict[str, Any]:
         """What a result keeps of it beside the outputs, as JSON: `kind`, and what answering takes."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All outputs in their order, as they are fitted in closed form."""
         ...
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:

@@ -6,7 +6,7 @@ is rung.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from hf_finetune.errors import ModelError
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+from hf_finetune.ladder.probe.links import LINKS, Identity, Link
 from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
 from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
 from hf_finetune.machine.processes import gather
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
-from hf_finetune.tasks import Target
+from hf_finetune.tasks import Part, Target
 from hf_finetune.types import Answers
 
 CHUNK_ROWS = 4096
@@ -48,33 +49,41 @@ class Head:
 
 
 def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted:
-    """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out.
+    """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
+    part of the outputs by itself.
 
-    labels int64 [N] of the whole split; the result is the same on every process up to rounding.
+    labels [N, …] of the whole split; the result is the same on every process up to rounding.
     """
-    own, classes = torch.from_numpy(labels[kept.rows]), len(target.outputs.names)
-    weights = target.row_weights(own)
+    own = torch.from_numpy(labels[kept.rows])
+    return Fitted(kept, tuple(_fit_part(kept, own, part, len(labels)) for part in target.parts))
+
+
+def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> FittedPart:
+    """The part's own solution: its rows are those in which its target is known. `count`: rows of the split."""
+    link, (y, weights) = LINKS[part.link], part.encode(labels)
     width = max(gather(kept.features.shape[1]))
-    moments = Moments(width, classes)
-    for piece in _pieces(kept, own, weights):
-        moments.add(*piece)
+    moments = Moments(width, part.outputs)
+    for x, targets, counted in _pieces(kept, y, weights):
+        moments.add(x, link.targets(targets), counted)
     sum_tensors_over_ranks(moments.tensors())
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
     # Every n-th row, so that all classes are in it.
-    step = max(1, -(-len(labels) * classes // MOST_CHOSEN_ON))
-    choice = choose(solution, list(_pieces(kept, own, weights, step)), total=sum_over_ranks)
-    return Fitted(kept, own, weights, solution, choice, len(labels))
+    step = max(1, -(-count * part.outputs // MOST_CHOSEN_ON))
+    choice = choose(solution, list(_pieces(kept, y, weights, step)), link, total=sum_over_ranks)
+    return FittedPart(kept, y, weights, link, solution, choice, count)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The solution on this process's rows `kept` with their class ids and weights [n]; `count`: rows of the split."""
+class FittedPart:
+    """The solution on this process's rows `kept`, with what their targets are encoded as and weights [n]; `count`: rows
+    of the split."""
 
     kept: SplitFeatures
-    labels: Tensor
+    targets: Tensor
     weights: Tensor
+    link: Link
     solution: Solution
     choice: Choice
     count: int
@@ -83,33 +92,62 @@ class Fitted:
         """The ridge solution, its outputs scaled to be logits."""
         return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
 
-    def logistic(self) -> Head | None:
-        """Logistic regression from there on; None where it would take long, or nothing is left to do."""
-        if self.count * self.solution.projected.numel() > MOST_WORK:
+    def logistic(self, kept: Kept | None = None) -> Head | None:
+        """Logistic regression from there on, beside the outputs that are kept; None where it would take long, or
+        nothing is left to do."""
+        if self.count * self.solution.projected.numel() > MOST_WORK or isinstance(self.link, Identity):
             return None
-
-        found = refine(self.solution, self.choice, self.pieces)
+        found = refine(self.solution, self.choice, self.pieces, self.link, kept)
         return None if found is None else Head(*found)
-
-    def completed(self, kept: Kept) -> Head | None:
-        """The outputs that are kept, and for the others logistic regression beside them; None as above."""
-        if self.count * self.solution.projected.numel() > MOST_WORK:
-            return None
-        found = refine(self.solution, self.choice, self.pieces, kept)
-        if found is None:
-            return None
-        weight, bias = found
-        # To the last digit, also for features that happen to be constant in these rows.
-        weight[kept.which], bias[kept.which] = kept.weight[kept.which], kept.bias[kept.which]
-        return Head(weight, bias)
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""
-        return _pieces(self.kept, self.labels, self.weights)
+        return _pieces(self.kept, self.targets, self.weights)
 
 
-def _pieces(kept: SplitFeatures, labels: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
-    """Copies in memory of the kept features, with their labels and weights; of every `step`-th row."""
-    for start in range(0, len(labels), CHUNK_ROWS * step):
-        part = slice(start, min(start + CHUNK_ROWS * step, len(labels)), step)
-        yield torch.from_numpy(np.array(kept.features[part])), labels[part], weights[part]
+@dataclass(frozen=True)
+class Fitted:
+    """Every part of the outputs, in their order."""
+
+    kept: SplitFeatures
+    parts: tuple[FittedPart, ...]
+
+    def closed_form(self) -> Head:
+        """The ridge solutions."""
+        return _side_by_side([part.closed_form() for part in self.parts])
+
+    def logistic(self) -> Head | None:
+        """Logistic regression of the parts that it is for; None where that is none."""
+        found = [part.logistic() for part in self.parts]
+        if all(each is None for each in found):
+            return None
+        return _side_by_side([each or part.closed_form() for each, part in zip(found, self.parts, strict=True)])
+
+    def completed(self, kept: Kept) -> Head | None:
+        """The outputs that are kept, and for the others logistic regression beside them; None as above. Of one part."""
+        (part,) = self.parts
+        found = part.logistic(kept)
+        if found is not None:
+            # To the last digit, also for features that happen to be constant in these rows.
+            found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], kept.bias[kept.which]
+        return found
+
+    @property
+    def note(self) -> str:
+        """What was chosen, and how good it is on rows that were left out."""
+        said = (
+            f"λ {part.choice.penalty:g}, leave-one-out {part.link.figure} {part.choice.figure:.3f}"
+            for part in self.parts
+        )
+        return "; ".join(said)
+
+
+def _side_by_side(heads: Sequence[Head]) -> Head:
+    return Head(torch.cat([each.weight for each in heads]), torch.cat([each.bias for each in heads]))
+
+
+def _pieces(kept: SplitFeatures, targets: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
+    """Copies in memory of the kept features, with their targets and weights; of every `step`-th row."""
+    for start in range(0, len(targets), CHUNK_ROWS * step):
+        part = slice(start, min(start + CHUNK_ROWS * step, len(targets)), step)
+        yield torch.from_numpy(np.array(kept.features[part])), targets[part], weights[part]

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on the pass's features, begun at the head in closed form.
+"""Logistic regression (of classes, or of labels each by itself) on the pass's features, begun at the closed form.
 
 Ridge's squared loss is only a stand-in for cross-entropy; following it down usually gains a point where each class has
 many images, and can lose some where it has few, so that validation chooses (climb.py). Nothing is searched: the penalty
@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from hf_finetune.ladder.probe.links import Link
 from hf_finetune.ladder.probe.ridge import Choice, Solution
 from hf_finetune.machine import processes
 from hf_finetune.machine.ranks import sum_tensors_over_ranks
@@ -27,7 +28,7 @@ HISTORY = 10
 # Largest entry of the gradient, and change of loss or weights, at which the descent ends.
 TOLERANCES = (1e-5, 1e-7)
 
-Piece = tuple[Tensor, Tensor, Tensor]  # features [n, d], class ids [n], weights [n]
+Piece = tuple[Tensor, Tensor, Tensor]  # features [n, d], targets [n, …], weights [n]
 Rows = Callable[[], Iterator[Piece]]
 
 
@@ -37,9 +38,10 @@ class Descent:
 
     solution: Solution
     rows: Rows
+    link: Link
 
     def loss(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted mean cross-entropy of everybody's rows, and its gradients by weight [C, d] and bias [C].
+        """Weighted mean loss of everybody's rows, and its gradients by weight [C, d] and bias [C].
 
         Both are of standardised features; the rows stay as they are, since standardising them each time took longer.
         """
@@ -48,10 +50,11 @@ class Descent:
         sums = [torch.zeros((), dtype=torch.float64), torch.zeros_like(weight), torch.zeros_like(bias)]
         for x, y, weights in self.rows():
             share, x = weights.double() / self.solution.weight, x.double()
-            logs = torch.addmm(offset, x, raw.T).log_softmax(1)
-            sums[0] -= share @ logs.gather(1, y[:, None])[:, 0]
-            surplus = logs.exp_()
-            surplus[torch.arange(len(y)), y] -= 1
+            found = self.link.slopes(torch.addmm(offset, x, raw.T), y)
+            if found is None:
+                raise ValueError("a link whose loss ridge regression minimises is not descended by")
+            losses, surplus = found
+            sums[0] += share @ losses
             surplus *= share[:, None]
             sums[1] += surplus.T @ x
             sums[2] += surplus.sum(0)
@@ -70,13 +73,15 @@ class Kept:
 
 
 @torch.no_grad()
-def refine(solution: Solution, choice: Choice, rows: Rows, kept: Kept | None = None) -> tuple[Tensor, Tensor] | None:
+def refine(
+    solution: Solution, choice: Choice, rows: Rows, link: Link, kept: Kept | None = None
+) -> tuple[Tensor, Tensor] | None:
     """weight float32 [C, d] and bias [C] on raw features, the same on every process; those `kept` do not move.
 
     None where the closed form leaves no penalty to go by. Rank 0 goes down and the others are asked for their sums at
     each point: were each to search on its own, rounding could make one stop where another asks for more.
     """
-    descent = Descent(solution, rows)
+    descent = Descent(solution, rows, link)
     if not processes.is_first():
         nothing = cast("tuple[Tensor, Tensor] | None", None)
         while (point := processes.agree(nothing)) is not None:

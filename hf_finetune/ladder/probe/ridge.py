@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_finetune.ladder.probe.links import Link
+
 # From no shrinkage worth the name to almost all of it, half a decade apart; relative to a correlation matrix.
 LAMBDAS = tuple(10 ** (exponent / 2) for exponent in range(-10, 5))
 # Standard deviations below this share of the largest are constant features: they carry nothing and are left out.
@@ -123,85 +125,60 @@ def solve(moments: Moments) -> Solution:
 
 @dataclass(frozen=True)
 class Choice:
-    """The penalty and the scale of the outputs that leave-one-out cross-entropy prefers, and its values there."""
+    """The penalty and the scale of the outputs whose leave-one-out predictions lose least, and their values there."""
 
     penalty: float
     scale: float
-    loss: float  # nats a row
-    accuracy: float
+    loss: float  # a row's
+    figure: float  # what `link.figure` names
 
 
-# Ridge outputs are near 0 and 1; cross-entropy wants them this many times larger: 1/16 to 256, half an octave apart.
-# Each is exactly twice the last but one, on which `_cross_entropies` builds.
-SCALES = tuple(base * 2.0**octave for octave in range(-4, 9) for base in (1.0, 2**0.5))[:-1]
-# Rows × classes whose predictions are held at once, as float64 (32 MB), and that are exponentiated at once: these fit
-# into a core's cache.
+# Rows × outputs whose predictions are held at once, as float64 (32 MB).
 _HELD = 2**22
-_AT_ONCE = 2**17
 
 
 def choose(
     solution: Solution,
     chunks: Sequence[tuple[Tensor, Tensor, Tensor]],
+    link: Link,
     *,
     total: Callable[[Tensor], Tensor] = lambda value: value,
     penalties: Sequence[float] = LAMBDAS,
 ) -> Choice:
-    """Penalty and temperature by exact leave-one-out cross-entropy.
+    """Penalty and temperature by the link's loss of exact leave-one-out predictions.
 
-    `chunks`: (x [n, d], class ids [n], weights [n]) of rows that went into the moments (all of them, or a part where
-    rows × classes would be too many). `total` adds a tensor over processes.
+    `chunks`: (x [n, d], targets [n, …], weights [n]) of rows that went into the moments (all of them, or a part where
+    rows × outputs would be too many). `total` adds a tensor over processes.
     """
-    coarse = _losses(solution, chunks, penalties, SCALES, total)
-    at_penalty, at_scale = divmod(int(coarse[0].argmin()), len(SCALES))
-    penalty, scale = penalties[at_penalty], SCALES[at_scale]
-    fine = [scale * 2 ** (step / 16) for step in range(-8, 9)]
-    losses, right, rows = _losses(solution, chunks, [penalty], fine, total)
+    coarse = _losses(solution, chunks, link, penalties, link.scales, total)
+    at_penalty, at_scale = divmod(int(coarse[0].argmin()), len(link.scales))
+    penalty, scale = penalties[at_penalty], link.scales[at_scale]
+    fine = [scale * 2 ** (step / 16) for step in range(-8, 9)] if len(link.scales) > 1 else [scale]
+    losses, figures = _losses(solution, chunks, link, [penalty], fine, total)
     best = int(losses.argmin())
-    return Choice(penalty, fine[best], float(losses[0, best]), float(right[0] / rows))
+    return Choice(penalty, fine[best], float(losses[0, best]), float(figures[0]))
 
 
 def _losses(
     solution: Solution,
     chunks: Sequence[tuple[Tensor, Tensor, Tensor]],
+    link: Link,
     penalties: Sequence[float],
     scales: Sequence[float],
     total: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor, float]:
-    """Mean leave-one-out cross-entropy [penalties, scales], right answers [penalties], and the number of rows."""
+) -> tuple[Tensor, Tensor]:
+    """Mean leave-one-out loss [penalties, scales], and the figure of the rows that count [penalties]."""
     losses = torch.zeros(len(penalties), len(scales), dtype=torch.float64)
-    right = torch.zeros(len(penalties), dtype=torch.float64)
+    figures = torch.zeros(len(penalties), dtype=torch.float64)
     counts = torch.zeros(2, dtype=torch.float64)  # weights and rows
     step = max(1, _HELD // len(solution.bias))
     parts = ((x[i : i + step], y[i : i + step], w[i : i + step]) for x, y, w in chunks for i in range(0, len(y), step))
     for x, y, weights in parts:
-        z = solution.project(x)
-        counts += torch.stack([weights.double().sum(), torch.tensor(float(len(y)), dtype=torch.float64)])
+        z, counted = solution.project(x), (weights > 0).double()
+        counts += torch.stack([weights.double().sum(), counted.sum()])
         for row, penalty in enumerate(penalties):
-            outputs = solution.leave_one_out(z, y, weights, penalty)
-            right[row] += (outputs.argmax(1) == y).sum()
-            losses[row] += weights.double() @ _cross_entropies(outputs, y, scales)
-    losses, right, counts = total(losses), total(right), total(counts)
-    return losses / counts[0], right, float(counts[1])
-
-
-def _cross_entropies(outputs: Tensor, y: Tensor, scales: Sequence[float]) -> Tensor:
-    """Cross-entropy float64 [n, scales] of outputs float64 [n, C] times each scale; the outputs are used up.
-
-    Where a scale is twice an earlier one, the exponentials are the earlier one's squares: one product each instead of
-    an exponential, which takes most of the solve where classes are many. Sums are rounded to float32 before the
-    logarithm: a loss that training in float32 would see as 0 is 0 here, else rows that are all told apart would want
-    the largest scale there is, and leave the next rung no gradient.
-    """
-    outputs -= outputs.amax(1, keepdim=True)  # the largest is then 1 in every sum, which cannot overflow
-    losses = torch.empty(len(y), len(scales), dtype=torch.float64)
-    step = max(1, _AT_ONCE // outputs.shape[1])
-    for start in range(0, len(y), step):
-        gaps, labels = outputs[start : start + step], y[start : start + step, None]
-        of_label = gaps.gather(1, labels)[:, 0]
-        powers: dict[float, Tensor] = {}
-        for column, scale in enumerate(scales):
-            half = powers.pop(scale / 2, None)
-            powers[scale] = half.square_() if half is not None else (gaps * scale).exp_()
-            losses[start : start + step, column] = powers[scale].sum(1).float().log() - scale * of_label
-    return losses
+            outputs = solution.leave_one_out(z, link.targets(y), weights, penalty)
+            figures[row] += counted @ link.figures(outputs, y)
+            losses[row] += weights.double() @ link.losses(outputs, y, scales)
+    losses, figures, counts = total(losses), total(figures), total(counts)
+    return losses / counts[0], figures / counts[1]

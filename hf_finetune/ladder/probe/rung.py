@@ -87,7 +87,7 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
     def probed(head: Head, how: str) -> Probed:
         found = head.answers(own.features, targets[own.rows], context.target)
         answers = processes.gather_answers(own.rows, found)
-        note = f"λ {fitted.choice.penalty:g}, leave-one-out accuracy {fitted.choice.accuracy:.3f}{how}"
+        note = f"{fitted.note}{how}"
         note += f", {CACHED_NOTE}" if passed.found else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
 

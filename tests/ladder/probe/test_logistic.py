@@ -43,8 +43,9 @@ def fitted(rows: tuple[np.ndarray, np.ndarray], class_weights: list[float] | Non
 
 def penalty_of(found: Fitted, rows: tuple[np.ndarray, np.ndarray], weights: Tensor) -> float:
     """By differences: the penalty under which stretching the closed form's weights gains nothing."""
-    weight, bias = found.solution.standard(found.choice.penalty, found.choice.scale)
-    z = (torch.from_numpy(rows[0]).double() - found.solution.mean) * found.solution.inverse_std
+    (part,) = found.parts
+    weight, bias = part.solution.standard(part.choice.penalty, part.choice.scale)
+    z = (torch.from_numpy(rows[0]).double() - part.solution.mean) * part.solution.inverse_std
     y = torch.from_numpy(rows[1])
 
     def loss(stretch: float) -> float:
@@ -62,7 +63,8 @@ def test_it_ends_where_scikit_learn_ends_with_the_same_penalty(
     found = fitted(rows, class_weights)
     weights = np.ones(ROWS) if class_weights is None else np.array(class_weights)[rows[1]]
     penalty = penalty_of(found, rows, torch.from_numpy(weights))
-    z = ((torch.from_numpy(rows[0]).double() - found.solution.mean) * found.solution.inverse_std).numpy()
+    solution = found.parts[0].solution
+    z = ((torch.from_numpy(rows[0]).double() - solution.mean) * solution.inverse_std).numpy()
     rival = LogisticRegression(C=1 / (penalty * weights.sum()), tol=1e-8, max_iter=10_000)
     rival.fit(z, rows[1], sample_weight=weights)
     head = found.logistic()
@@ -99,23 +101,23 @@ def test_it_is_not_begun_where_it_would_take_long(
 
 def test_without_a_penalty_to_go_by_the_closed_form_stays(rows: tuple[np.ndarray, np.ndarray]) -> None:
     """A scale far beyond what leave-one-out chose: the training rows themselves want less of it."""
-    found = fitted(rows)
+    (found,) = fitted(rows).parts
 
     def pieces() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS)
 
-    assert refine(found.solution, replace(found.choice, scale=1e4), pieces) is None
+    assert refine(found.solution, replace(found.choice, scale=1e4), pieces, found.link) is None
 
 
 def test_no_more_evaluations_are_made_than_said(
     rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, asked = fitted(rows), []
+    (found,), asked = fitted(rows).parts, []
     monkeypatch.setattr(logistic, "EVALUATIONS", 5)
 
     def pieces() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         asked.append(1)
         yield torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS)
 
-    assert refine(found.solution, found.choice, pieces) is not None
+    assert refine(found.solution, found.choice, pieces, found.link) is not None
     assert len(asked) <= 1 + 5 + 25  # the last line search may end first: at most 25 of its own

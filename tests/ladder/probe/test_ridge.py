@@ -8,11 +8,13 @@ import sys
 import pytest
 import torch
 
-from hf_finetune.ladder.probe import ridge
-from hf_finetune.ladder.probe.ridge import SCALES, Moments, choose, solve
+from hf_finetune.ladder.probe import links, ridge
+from hf_finetune.ladder.probe.links import LINKS, SCALES
+from hf_finetune.ladder.probe.ridge import Moments, choose, solve
 
 torch.manual_seed(0)
 ROWS, FEATURES, CLASSES = 40, 7, 3
+SOFTMAX = LINKS["softmax"]
 
 
 def data(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -102,7 +104,7 @@ def test_a_constant_feature_carries_nothing() -> None:
 def test_the_chosen_scale_calibrates_and_the_penalty_is_the_best_by_brute_force() -> None:
     x, y, weights = data(5)
     solution = solve(moments_of(x, y, weights))
-    choice = choose(solution, [(x[:15], y[:15], weights[:15]), (x[15:], y[15:], weights[15:])])
+    choice = choose(solution, [(x[:15], y[:15], weights[:15]), (x[15:], y[15:], weights[15:])], SOFTMAX)
     z = solution.project(x)
 
     def loss(penalty: float, scale: float) -> float:
@@ -125,20 +127,20 @@ def test_more_features_than_rows() -> None:
     weights = torch.ones(12)
     moments = Moments(50, CLASSES)
     moments.add(x, y, weights)
-    choice = choose(solve(moments), [(x, y, weights)])
+    choice = choose(solve(moments), [(x, y, weights)], SOFTMAX)
     assert choice.loss < 0.9
-    assert choice.accuracy > 0.5
+    assert choice.figure > 0.5
 
 
 @pytest.mark.parametrize("scales", [SCALES, (0.3, 0.6, 1.0, 1.2, 5.0)])
 def test_the_losses_at_all_scales_are_torchs_cross_entropy(
     scales: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ridge, "_AT_ONCE", 25)  # rows then go in five pieces
+    monkeypatch.setattr(links, "_AT_ONCE", 25)  # rows then go in five pieces
     outputs = torch.randn(9, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     y = torch.arange(9)
     wanted = [torch.nn.functional.cross_entropy(outputs * scale, y, reduction="none") for scale in scales]
-    found = ridge._cross_entropies(outputs.clone(), y, scales)
+    found = SOFTMAX.losses(outputs.clone(), y, scales)
     torch.testing.assert_close(found, torch.stack(wanted, 1), rtol=1e-6, atol=1e-6)
 
 
@@ -147,14 +149,14 @@ def test_rows_that_are_all_told_apart_want_no_larger_scale_than_float32_sees() -
     x = torch.nn.functional.one_hot(y, CLASSES).double() + 1e-3 * torch.randn(60, CLASSES, dtype=torch.float64)
     weights = torch.ones(60)
     solution = solve(moments_of(x, y, weights))
-    choice = choose(solution, [(x, y, weights)])
+    choice = choose(solution, [(x, y, weights)], SOFTMAX)
     z = solution.project(x)
 
     def loss(scale: float) -> float:
         outputs = solution.leave_one_out(z, y, weights, choice.penalty).float() * scale
         return float(torch.nn.functional.cross_entropy(outputs, y))
 
-    assert choice.accuracy == 1
+    assert choice.figure == 1
     assert choice.loss == loss(choice.scale) == 0
     assert loss(choice.scale / 2**0.5) > 0
 
@@ -167,13 +169,13 @@ def test_the_scales_go_from_a_sixteenth_to_256_and_each_is_twice_the_last_but_on
 def test_rows_in_pieces_are_chosen_on_like_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, weights = data(6)
     solution = solve(moments_of(x, y, weights))
-    at_once = choose(solution, [(x, y, weights)])
+    at_once = choose(solution, [(x, y, weights)], SOFTMAX)
     monkeypatch.setattr(ridge, "_HELD", 7 * CLASSES)
-    in_pieces = choose(solution, [(x, y, weights)])
-    assert (in_pieces.penalty, in_pieces.scale, in_pieces.accuracy) == (
+    in_pieces = choose(solution, [(x, y, weights)], SOFTMAX)
+    assert (in_pieces.penalty, in_pieces.scale, in_pieces.figure) == (
         at_once.penalty,
         at_once.scale,
-        at_once.accuracy,
+        at_once.figure,
     )
     assert in_pieces.loss == pytest.approx(at_once.loss, rel=1e-12)
 
@@ -184,6 +186,7 @@ def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> N
     """In a process of its own, since a peak cannot be taken back. At once they took 370 MB."""
     program = (
         "import torch\n"
+        "from hf_finetune.ladder.probe.links import LINKS\n"
         "from hf_finetune.ladder.probe.ridge import Moments, choose, solve\n"
         "from resource import RUSAGE_SELF, getrusage\n"
         "torch.manual_seed(0)\n"
@@ -193,8 +196,63 @@ def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> N
         "moments.add(x, y, weights)\n"
         "solution = solve(moments)\n"
         "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
-        "choose(solution, [(x, y, weights)], penalties=[1e-2])\n"
+        "choose(solution, [(x, y, weights)], LINKS['softmax'], penalties=[1e-2])\n"
         "print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert float(answer.stdout) < 250, answer.stdout
+
+
+def test_labels_each_by_itself_lose_their_mean_binary_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, 4, generator=generator, dtype=torch.float64) * 3
+    y = (torch.rand(9, 4, generator=generator) > 0.6).float()
+    wanted = [
+        torch.nn.functional.binary_cross_entropy_with_logits(outputs * scale, y.double(), reduction="none").mean(1)
+        for scale in SCALES
+    ]
+    found = LINKS["sigmoid"].losses(outputs, y, SCALES)
+    torch.testing.assert_close(found, torch.stack(wanted, 1), rtol=1e-6, atol=1e-6)
+    shares = ((outputs > 0) == (y > 0)).double().mean(1)
+    torch.testing.assert_close(LINKS["sigmoid"].figures(outputs, y), shares)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_slopes_are_the_gradients_of_the_losses(name: str) -> None:
+    generator, link = torch.Generator().manual_seed(0), LINKS[name]
+    logits = torch.randn(6, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    y = torch.arange(6) % 3 if name == "softmax" else (torch.rand(6, 3, generator=generator) > 0.5).float()
+    if name == "softmax":
+        losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    else:
+        bce = torch.nn.functional.binary_cross_entropy_with_logits
+        losses = bce(logits, y.double(), reduction="none").mean(1)
+    (wanted,) = torch.autograd.grad(losses.sum(), logits)
+    found = link.slopes(logits.detach().clone(), y)
+    assert found is not None
+    torch.testing.assert_close(found[0], losses.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_figure_of_numbers_is_the_r2_of_leave_one_out() -> None:
+    x, _, weights = data(7)
+    numbers = torch.stack([x[:, 0] + torch.randn(ROWS), x[:, 1]], 1)
+    numbers = (numbers - numbers.mean(0)) / numbers.std(0, correction=0)
+    ones, link = torch.ones_like(weights), LINKS["identity"]
+    solution = solve(moments_of(x, numbers, ones))
+    choice = choose(solution, [(x, numbers, ones)], link)
+    predicted = solution.leave_one_out(solution.project(x), numbers, ones, choice.penalty)
+    r2 = 1 - ((predicted - numbers) ** 2).mean() / (numbers**2).mean()
+    assert choice.scale == 1 and choice.figure == pytest.approx(float(r2)) == pytest.approx(1 - choice.loss)
+
+
+def test_rows_whose_target_is_missing_count_for_nothing() -> None:
+    x, y, _ = data(8)
+    weights = (torch.arange(ROWS) % 4 > 0).float()
+    there = weights > 0
+    with_gaps = choose(solve(moments_of(x, y, weights)), [(x, y, weights)], SOFTMAX)
+    without = choose(
+        solve(moments_of(x[there], y[there], weights[there])), [(x[there], y[there], weights[there])], SOFTMAX
+    )
+    assert (with_gaps.penalty, with_gaps.scale) == (without.penalty, without.scale)
+    assert with_gaps.figure == pytest.approx(without.figure)
