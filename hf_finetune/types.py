@@ -330,6 +330,14 @@ class ClassAnswers(Answers):
 
 
 @dataclass(frozen=True)
+class ValueAnswers(Answers):
+    """Of labels each by itself, grades, numbers, or several of these: `values` float64 [N, C], what each output says in
+    its own terms, a probability or a number in its unit. `loss`: the task's own."""
+
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Candidate:
     """What one rung produced. `kept`: it was better on validation than what was there before.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from hf_finetune.types import Answers, Labels
+from hf_finetune.types import Answers, Labels, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,3 +85,15 @@ class Target(Protocol):
     def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
         """How much better each row is answered, float [N], in the terms of the metric `by`."""
         ...
+
+
+def said_of(answers: Answers) -> ValueAnswers:
+    """Answers of a target whose outputs have values. Raises TypeError for others."""
+    if not isinstance(answers, ValueAnswers):
+        raise TypeError(f"ValueAnswers are expected, got {type(answers).__name__}")
+    return answers
+
+
+def values_of(answers: Answers) -> np.ndarray:
+    """Their values float64 [N, C]."""
+    return said_of(answers).values

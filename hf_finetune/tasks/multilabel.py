@@ -1,0 +1,184 @@
+"""Any number of labels an image: the recipe's `task` section, and what it is settled to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hf_finetune.errors import DataError
+from hf_finetune.section import Section
+from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
+from hf_finetune.types import Answers, Index, Labels, ValueAnswers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hf_finetune.tasks.custom_metrics import Metric
+    from hf_finetune.tasks.loss import RowLoss
+
+LossName = Literal["bce", "asymmetric"]
+# Ben-Baruch et al. 2020, arXiv 2009.14119, section 3: negatives are discounted by their own probability to this power,
+# and those below the margin count for nothing.
+_DISCOUNT, _MARGIN = 4.0, 0.05
+_LARGEST_BOOST = 10.0
+
+
+class Multilabel(Section):
+    """Any number of labels an image, each told by itself."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    loss: LossName = Field(
+        default="bce", description="bce: binary cross-entropy; asymmetric: easy negatives count for little"
+    )
+    positive_weights: Literal["none", "auto"] | tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default="none", description="none, auto (negatives per positive, at most 10), or one number a label"
+    )
+    separator: str | None = Field(
+        default=None, min_length=1, description="what separates labels in one text, such as ';'; null: lists or columns"
+    )
+
+    def settle(self, index: Index) -> LabelsTarget:
+        """Raises DataError where the recipe's weights are of another number than the labels."""
+        names = index.labels.names
+        if self.positive_weights == "none":
+            return LabelsTarget(index.labels, loss=self.loss)
+        if self.positive_weights != "auto":
+            if len(self.positive_weights) != len(names):
+                raise DataError(
+                    f"task.positive_weights: one weight for each of the {len(names)} labels is expected, "
+                    f"found {len(self.positive_weights)}.",
+                    f"List them in the order {', '.join(names[:5])}{', …' if len(names) > 5 else ''}, or use "
+                    "task.positive_weights=auto.",
+                )
+            return LabelsTarget(index.labels, tuple(self.positive_weights), self.loss)
+        truth = np.array([row.label for row in index.splits["train"]], np.float64)
+        positives, negatives = (truth == 1).sum(0), (truth == 0).sum(0)
+        weights = np.clip(negatives / np.maximum(positives, 1), 1 / _LARGEST_BOOST, _LARGEST_BOOST)
+        return LabelsTarget(index.labels, tuple(weights.tolist()), self.loss)
+
+
+@dataclass(frozen=True)
+class LabelsTarget:
+    """Labels float [N, C] of 0 and 1, NaN where it is not known. `thresholds`: the probability from which each label is
+    given, chosen on `thresholds_from`; None: .5."""
+
+    outputs: Labels
+    positive_weights: tuple[float, ...] | None = None
+    loss: LossName = "bce"
+    thresholds: tuple[float, ...] | None = None
+    thresholds_from: str = ""
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """The threshold of each label."""
+        return self.thresholds or (0.5,) * len(self.outputs.names)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the outputs."""
+        settings = asdict(self)
+        del settings["outputs"]
+        return {"kind": "multilabel", **settings}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> LabelsTarget:
+        """From a result."""
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        del known["kind"]
+        return cls(outputs, **known)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All labels in one solve, on the rows where each is known."""
+
+        def encode(labels: Tensor) -> tuple[Tensor, Tensor]:
+            known = ~labels.isnan().any(1)
+            return labels.nan_to_num(0.0).float(), known.float()
+
+        return (Part(len(self.outputs.names), "sigmoid", encode),)
+
+    def row_loss(self, own: RowLoss | None = None) -> RowLoss:
+        """The mean over a row's labels."""
+        return own or _LabelLoss(self)
+
+    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
+        """Rows count alike."""
+        import torch
+
+        del partner_labels, mix
+        return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
+
+    def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
+        """The probability of each label."""
+        import torch
+
+        given = torch.from_numpy(logits).float()
+        losses = self.row_loss()(given, torch.from_numpy(np.asarray(labels)))
+        loss = np.where(np.isfinite(logits).all(1), losses.double().numpy(), np.nan)
+        return ValueAnswers(loss, given.double().sigmoid().numpy())
+
+    def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> LabelsTarget:
+        """With the thresholds of the largest F1 on rows that nothing was fitted on; `what` says which those are."""
+        from hf_finetune.tasks.label_measures import best_threshold
+
+        truth, scores = np.asarray(labels, np.float64), values_of(answers)
+        known = ~np.isnan(truth)
+        found = [best_threshold(scores[there, at], truth[there, at]) for at, there in enumerate(known.T)]
+        return replace(self, thresholds=tuple(found), thresholds_from=what)
+
+    def score(
+        self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
+    ) -> dict[str, Any]:
+        """What `score_labels` says."""
+        from hf_finetune.tasks.label_scoring import score_labels
+
+        return score_labels(self, said_of(answers), labels, full=full, metrics=metrics)
+
+    def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
+        """Rows that get other labels, and the largest difference of a probability."""
+        one, other = values_of(answers), values_of(than)
+        cuts = np.asarray(self.cuts)
+        return int(((one >= cuts) != (other >= cuts)).any(1).sum()), float(np.abs(one - other).max())
+
+    def table(self, answers: Answers, labels: np.ndarray) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:
+        """The labels of each row and those that it was given, then the probability of each."""
+        names, cuts, values = self.outputs.names, np.asarray(self.cuts), values_of(answers)
+
+        def said(which: np.ndarray) -> str:
+            return "; ".join(names[place] for place in np.flatnonzero(which))
+
+        lines = (
+            (said(true == 1), said(row >= cuts), *(f"{share:.6f}" for share in row))
+            for true, row in zip(np.asarray(labels), values, strict=True)
+        )
+        return ("labels", "predicted", *(f"probability of {name}" for name in names)), lines
+
+    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
+        """The fall of the loss, whichever metric chooses: mean average precision is no mean over rows."""
+        del labels, by
+        return than.loss - answers.loss
+
+
+@dataclass(frozen=True)
+class _LabelLoss:
+    target: LabelsTarget
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        import torch
+        from torch.nn import functional
+
+        known = ~labels.isnan()
+        truth, weights = labels.nan_to_num(0.0).to(logits.dtype), self.target.positive_weights
+        boost = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
+        if self.target.loss == "bce":
+            losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=boost)
+        else:
+            positive = truth if boost is None else truth * boost
+            falsely = (logits.sigmoid() - _MARGIN).clamp(min=0)
+            losses = -positive * functional.logsigmoid(logits)
+            losses = losses - (1 - truth) * falsely**_DISCOUNT * (1 - falsely).clamp(min=1e-8).log()
+        return (losses * known).mean(1)
