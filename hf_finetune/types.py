@@ -29,6 +29,39 @@ def is_builtin(name: str) -> bool:
 Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
 
 
+# What labels are: one of several classes, any number of labels, numbers, one of several grades in an order.
+LabelKind = Literal["classes", "labels", "numbers", "grades"]
+# The id of a class or grade; else a number for each label, number or target, NaN where it is not known.
+Label = int | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a task wants labels to be read. `kind` None: as they look. `names`: what there is, in order, where that is
+    known (grades, the labels of a result). `separator`: what stands between labels in one text. `log`: of numbers, that
+    their logarithms count. `columns`: of several targets, each column's own."""
+
+    kind: LabelKind | None = None
+    names: tuple[str, ...] = ()
+    separator: str | None = None
+    log: bool = False
+    columns: Mapping[str, Reading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """What a label is, or one of several targets: `names` of its classes, labels, grades or numbers, in order."""
+
+    name: str
+    kind: LabelKind
+    names: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """How many numbers of a row's label are its."""
+        return 1 if self.kind in ("classes", "grades") else len(self.names)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One labelled image, not yet decoded.
@@ -38,8 +71,15 @@ class Row:
     """
 
     name: str
-    label: int
+    label: Label
     locator: str | int
+
+
+def label_array(rows: Sequence[Row]) -> np.ndarray:
+    """int64 [N] of ids, or float32 [N, K]."""
+    if all(isinstance(row.label, int) for row in rows):
+        return np.array([row.label for row in rows], np.int64)
+    return np.array([row.label for row in rows], np.float32)
 
 
 class Reader(Protocol):
@@ -106,6 +146,7 @@ class Index:
     reader: Reader
     layout: str = ""
     own_names: Mapping[Split, str] = field(default_factory=dict)
+    columns: tuple[LabelColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +207,7 @@ class Preprocess:
 class PixelRows(Protocol):
     """Decoded rows of one split at one geometry: the training loop's only view of images."""
 
-    labels: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N], or float32 [N, K]: see `Label`
     sizes: np.ndarray  # int32 [N, 2]: width and height of the original, EXIF rotation applied
     names: list[str]
 

@@ -47,7 +47,9 @@ class Data(Section):
     image_column: OwnName | None = Field(
         default=None, description="column of images or of their paths; null: found by its type"
     )
-    label_column: OwnName | None = Field(default=None, description="column of classes; null: found by its type or name")
+    label_column: OwnName | OwnNames | None = Field(
+        default=None, description="column of labels, or several; null: found by its type or name"
+    )
     split_column: OwnName | None = Field(
         default=None, description="column that says each row's split; null: found by its name and values"
     )
@@ -84,6 +86,13 @@ class Data(Section):
     cache_dir: str | None = Field(
         default=None, description="where decoded images and features are kept; null: the user's cache folder"
     )
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of labels that the recipe names."""
+        if self.label_column is None:
+            return ()
+        return (self.label_column,) if isinstance(self.label_column, str) else self.label_column
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_finetune.report.tables import plain_table, terminal_width
-from hf_finetune.types import SPLITS, Index, Split
+from hf_finetune.types import SPLITS, Index, LabelColumn, Split
 
 _SHOWN = 5  # classes, and reasons why rows cannot be used
 
@@ -11,9 +11,7 @@ _SHOWN = 5  # classes, and reasons why rows cannot be used
 def render_data(index: Index, *, width: int | None = None) -> str:
     """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
     rows = [("data", f"{index.source} ({index.layout})" if index.layout else index.source)]
-    names = index.labels.names
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    rows.append(("classes", f"{len(names):,}: {', '.join(map(_shown, names[:_SHOWN]))}{more}"))
+    rows += [_column_text(index, column) for column in index.columns]
     rows += [(split, _split_text(index, split)) for split in SPLITS]
     if index.rejected:
         reasons = [f"{row.name}: {row.reason}" for row in index.rejected[:_SHOWN]]
@@ -21,6 +19,13 @@ def render_data(index: Index, *, width: int | None = None) -> str:
         rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
     rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
     return f"{plain_table(rows, width or terminal_width())}\n"
+
+
+def _column_text(index: Index, column: LabelColumn) -> tuple[str, str]:
+    """`classes  6: cardboard, glass, …`, and of several targets which column has them."""
+    at = f" from {column.name}" if len(index.columns) > 1 else ""
+    more = f" and {len(column.names) - _SHOWN:,} more" if len(column.names) > _SHOWN else ""
+    return column.kind, f"{len(column.names):,}{at}: {', '.join(map(_shown, column.names[:_SHOWN]))}{more}"
 
 
 def _shown(name: str) -> str:

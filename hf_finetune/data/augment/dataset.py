@@ -3,9 +3,10 @@
 Owns: gathering a whole batch at once, the keys of a batch, and preparing it on the training device.
 Does not own storage (store.py implements PixelRows), augmentation (augmenter.py) or the loop (training).
 
-Keys of a training batch of B rows: `pixel_values` uint8 [B, 3, S, S], `labels` and `rows` int64 [B], `sizes` int64
-[B, 2], the draws as `draw_*`; with mixup or cutmix also `partner_pixel_values`, `partner_labels`, `partner_draw_*`,
-`mix` float32 [B] (the row's own share) and `box` float32 [B, 4]. Every value has B as its first dimension.
+Keys of a training batch of B rows: `pixel_values` uint8 [B, 3, S, S], `labels` int64 [B] or float32 [B, K], `rows`
+int64 [B], `sizes` int64 [B, 2], the draws as `draw_*`; with mixup or cutmix also `partner_pixel_values`, `partner_labels`,
+`partner_draw_*`, `mix` float32 [B] (the row's own share) and `box` float32 [B, 4]. Every value has B as its first
+dimension.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class TrainRows(Dataset[Batch]):
         draws = self.augmenter.draw(rows if keys is None else keys, sizes, epoch, self.seed, stream)
         return {
             "pixel_values": self.rows.gather(rows),
-            "labels": np.asarray(self.rows.labels)[rows].astype(np.int64),
+            "labels": np.asarray(self.rows.labels)[rows],
             **{_DRAW + name: values for name, values in draws.items()},
         }
 
@@ -86,7 +87,7 @@ class EvalRows(Dataset[Batch]):
         rows = np.asarray(indices, dtype=np.int64)
         return {
             "pixel_values": torch.from_numpy(self.rows.gather(rows)),
-            "labels": torch.from_numpy(np.asarray(self.rows.labels)[rows].astype(np.int64)),
+            "labels": torch.from_numpy(np.asarray(self.rows.labels)[rows]),
             "rows": torch.from_numpy(rows),
         }
 

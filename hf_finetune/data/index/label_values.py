@@ -1,6 +1,7 @@
 """What raw labels mean before they are numbered: -1, numbers that may be no classes, names that differ in case only.
 
-Owns the rule for numbers: whole ones that are few and repeat are classes; anything else is a question.
+Owns the rule for numbers: whole ones that are few and repeat are classes, fractions are quantities; anything else is a
+question.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ Found = Mapping[Split, list[SourceRow]]
 
 
 def settle(found: Found, source: Source, config: Data) -> tuple[dict[Split, list[SourceRow]], list[Note]]:
-    """The rows with the labels that are meant, and notes. Raises DataError with a question about numbers."""
+    """The rows with the classes that are meant, and notes."""
     rows = dict(found)
     if source.label_names is None:
         rows = _minus_one(rows)
-        if not source.classes_given and config.label_type is None:
-            _ask_about_values(rows, source)
     return _joined(rows, source) if config.join_alike else (rows, [])
 
 
@@ -49,31 +48,38 @@ def _is_blank(label: RawLabel) -> bool:
     return label is None or (isinstance(label, str) and not label.strip())
 
 
-def _ask_about_values(found: Found, source: Source) -> None:
+def is_number(text: str) -> bool:
+    """Whether a text reads like a number, whichever sign stands before its fraction."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def are_quantities(found: Found, source: Source, config: Data) -> bool:
+    """Whether the labels are numbers with fractions. Raises DataError with a question where whole numbers, or texts
+    that hardly repeat, may be meant otherwise than as classes."""
+    if source.label_names is not None or source.classes_given or config.label_type is not None:
+        return False
     labels = [plain(str(row.label)).strip() for rows in found.values() for row in rows if not is_missing(row.label)]
     sizes = Counter(labels)
-    remedy = (
-        "set data.label_type=classes if each value is a class, or data.label_column to the column that names the "
-        "classes; numbers as numbers cannot be learnt yet"
-    )
-    if labels and all(_NUMBER.fullmatch(value) for value in sizes):
+    if labels and all(map(is_number, sizes)):
         numbers = sorted({float(value.replace(",", ".")) for value in sizes})
-        shown = f"{count(len(numbers), 'number')} from {numbers[0]:g} to {numbers[-1]:g} in {count(len(labels), 'row')}"
         if any(not number.is_integer() for number in numbers):
-            raise DataError(
-                f"data.label_type: classes are expected as the labels of {source.name}, found {shown}, with fractions",
-                remedy,
-            )
+            return True
         if len(labels) >= TELLING_ROWS and not _like_class_ids(numbers, len(labels)):
+            shown = f"{count(len(numbers), 'number')} from {numbers[0]:g} to {numbers[-1]:g}"
             raise DataError(
-                f"data.label_type: classes are expected as the labels of {source.name}, found {shown}", remedy
+                f"task.kind: classes, quantities or grades may be meant by the labels of {source.name}, found {shown} "
+                f"in {count(len(labels), 'row')}",
+                "set task.kind=regression if they are quantities, task.kind=ordinal if they are grades in an order, or "
+                "task.kind=classification if each value is a class",
             )
     elif len(labels) >= TELLING_ROWS and len(sizes) > 0.8 * len(labels):
         raise DataError(
-            f"data.label_type: classes are expected as the labels of {source.name}, found nearly as many values as "
+            f"data.label_column: classes are expected as the labels of {source.name}, found nearly as many values as "
             f"rows: {len(sizes):,} of {len(labels):,}, such as {listing(map(repr, sizes), 3)}",
-            remedy.replace("; numbers as numbers cannot be learnt yet", ""),
+            "set task.kind=classification if each value is a class, task.separator to what stands between several "
+            "labels, or data.label_column to the column that names the classes",
         )
+    return False
 
 
 def _like_class_ids(numbers: Sequence[float], rows: int) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index import duplicates, label_values, labels, splits
+from hf_finetune.data.index import duplicates, splits, targets
+from hf_finetune.data.index.targets import Encoded, Labelled, encode
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
@@ -27,18 +28,21 @@ from hf_finetune.data.sources.naming import (
 from hf_finetune.data.sources.source import Source, SourceRow, count, listing
 from hf_finetune.data.sources.split_names import read_splits
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Index, Labels, Note, Rejected, Row, Split, is_builtin
+from hf_finetune.types import SPLITS, Index, Note, Reading, Rejected, Row, Split, is_builtin
+
+ANY, CLASSES = Reading(), Reading("classes")
 
 
-def scan(config: Data, *, seed: int) -> Index:
+def scan(config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """The index of `config.name`: a folder, a table file, a Hub id or `builtin:digits`.
 
-    `seed` decides which rows are cut from train where a split is missing. Raises DataError.
+    `seed` decides which rows are cut from train where a split is missing, `reading` how labels are taken. Raises
+    DataError.
     """
-    return build_index(_source(config), config, seed=seed)
+    return build_index(_source(config), config, seed=seed, reading=reading)
 
 
-def index_of(data: Any, config: Data, *, seed: int) -> Index:
+def index_of(data: Any, config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """The index of what a notebook has at hand; `config.name` is not read.
 
     `data` is a `datasets.Dataset` or `DatasetDict`, a `torch.utils.data.Dataset` of (image, label) or a mapping of
@@ -46,18 +50,18 @@ def index_of(data: Any, config: Data, *, seed: int) -> Index:
     class. Raises DataError.
     """
     if isinstance(data, str | Path):
-        return scan(config.model_copy(update={"name": str(data)}), seed=seed)
+        return scan(config.model_copy(update={"name": str(data)}), seed=seed, reading=reading)
     if isinstance(data, list | tuple):
         from hf_finetune.data.sources.in_memory import read_list
 
-        return build_index(read_list(data, config), config, seed=seed)
+        return build_index(read_list(data, config), config, seed=seed, reading=reading)
     from hf_finetune.data.sources.torch_rows import is_torch_data, read_torch
 
     if is_torch_data(data):
-        return build_index(read_torch(data, config), config, seed=seed)
+        return build_index(read_torch(data, config), config, seed=seed, reading=reading)
     from hf_finetune.data.sources.hf_rows import read_datasets
 
-    return build_index(read_datasets(data, config), config, seed=seed)
+    return build_index(read_datasets(data, config), config, seed=seed, reading=reading)
 
 
 def is_on_the_hub(name: str) -> bool:
@@ -66,7 +70,7 @@ def is_on_the_hub(name: str) -> bool:
     return not is_builtin(name) and not path.exists() and not looks_like_path(name) and bool(HUB_ID.fullmatch(name))
 
 
-def scan_split(config: Data, split: Split, classes: Collection[str] = ()) -> Index:
+def scan_split(config: Data, split: Split, classes: Collection[str] = (), reading: Reading = CLASSES) -> Index:
     """Only the rows to score: the dataset's own `split`, or all of a dataset that knows no splits.
 
     Nothing is cut, and neither a training split nor every class is needed: a folder of one of `classes` does. Raises
@@ -74,11 +78,17 @@ def scan_split(config: Data, split: Split, classes: Collection[str] = ()) -> Ind
     """
     source = _source_to_score(config, classes)
     own = splits.find(source, config, split)
-    return _index_of(source, _settled({split: source.splits[own]}, source, config), own, split, config)
+    return _index_of(source, encode({split: source.splits[own]}, source, config, reading), own, split, config)
 
 
 def scan_named(
-    config: Data, split: Split, wanted: Collection[str], others: Collection[str], *, only: bool
+    config: Data,
+    split: Split,
+    wanted: Collection[str],
+    others: Collection[str],
+    *,
+    only: bool,
+    reading: Reading = CLASSES,
 ) -> tuple[Index, list[str], list[str]]:
     """The rows of `split` of a dataset that was split before, into the names `wanted` for this one and `others`.
 
@@ -93,50 +103,47 @@ def scan_named(
     for each in SPLITS[1:]:  # as a run does, so that its decoded images are found again
         if found.get(each) and all(is_missing(row.label) for row in found[each]):
             del found[each]
-    found = _settled(found, source, config)
-    there = next((rows for each, rows in found.items() if given[each] == own), source.splits[own])
+    encoded = encode(found, source, config, reading)
+    there = next((rows for each, rows in encoded.found.items() if given[each] == own), source.splits[own])
     new = [row.name for row in there if row.name not in wanted and row.name not in others]
     out = [] if only else [row.name for row in there if row.name not in wanted and row.name in others]
     kept = [row for row in there if row.name in wanted or not (only or row.name in others)]
-    index = _index_of(source, {split: kept}, own, split, config, wanted if only else None)
-    return replace(index, revision=_revision(source, found)), new, out
-
-
-def _settled(found: dict[Split, list[SourceRow]], source: Source, config: Data) -> dict[Split, list[SourceRow]]:
-    """The rows to score with the labels that are meant; whether numbers are classes was settled before training."""
-    return label_values.settle(found, source, config.model_copy(update={"label_type": "classes"}))[0]
+    kept_rows = encode({split: kept}, source, config, reading)
+    index = _index_of(source, kept_rows, own, split, config, wanted if only else None)
+    return replace(index, revision=_revision(source, encoded.found)), new, out
 
 
 def _index_of(
     source: Source,
-    found: dict[Split, list[SourceRow]],
+    encoded: Encoded,
     own: str,
     split: Split,
     config: Data,
     only: Collection[str] | None = None,
 ) -> Index:
     """The index of one split to score. `only`: the names for which a row that cannot be used counts."""
-    names, rows, rejected = labels.encode(found, source.label_names)
+    rows = encoded.rows
     missing = [
         Rejected(row.name, split, row.reason)
         for row in source.rejected
         if (row.split == own if only is None else row.name in only)
     ]
-    rejected = [*missing, *rejected]
+    rejected = [*missing, *encoded.rejected]
     if not rows[split] and not rejected:
         raise DataError(f"data.name: labelled images are expected in {source.name}, found none", "give another dataset")
     _refuse_bad_share(source, rows, rejected, config)
     return Index(
         source=source.name,
-        revision=_revision(source, found),
+        revision=_revision(source, encoded.found),
         commit=source.commit,
         licence=source.licence,
-        labels=names,
-        splits={split: tuple(Row(row.name, number, row.locator) for row, number in rows[split])},
+        labels=encoded.labels,
+        splits={split: tuple(Row(row.name, label, row.locator) for row, label in rows[split])},
         cut=(),
         rejected=tuple(rejected),
         notes=source.notes,
         reader=source.reader,
+        columns=encoded.columns,
     )
 
 
@@ -148,7 +155,7 @@ def _source_to_score(config: Data, classes: Collection[str]) -> Source:
     return (read_one_class(path, config, classes) if path.is_dir() else None) or _source(config)
 
 
-def build_index(source: Source, config: Data, *, seed: int) -> Index:
+def build_index(source: Source, config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """Chooses splits, encodes labels, cuts missing splits and gathers the notes. Raises DataError."""
     given, split_notes = splits.assign(source, config)
     notes = [*source.notes, *split_notes]
@@ -163,53 +170,55 @@ def build_index(source: Source, config: Data, *, seed: int) -> Index:
         if row.split in own_to_split or row.split not in source.splits  # of an unknown split: counted with train
     ]
     _refuse_empty(source, found, rejected)
-    found, label_notes = label_values.settle(found, source, config)
-    notes += label_notes
-    names, rows, unlabelled = labels.encode(found, source.label_names)
-    rejected += unlabelled
-    _refuse_bad_share(source, rows, rejected, config)
-    notes += labels.check_between_splits(names, rows, source.name)
+    encoded = encode(found, source, config, reading)
+    notes += encoded.notes
+    rejected += encoded.rejected
+    _refuse_bad_share(source, encoded.rows, rejected, config)
+    notes += targets.check(encoded, source.name)
 
-    groups, leaks = _duplicates(source, names, rows)
-    final, cut_names, cut_notes = _cut_missing(names, rows, groups, config, seed)
+    groups, leaks = _duplicates(source, encoded)
+    final, cut_names, cut_notes = _cut_missing(encoded, groups, config, seed)
     return Index(
         source=source.name,
-        revision=_revision(source, found),
+        revision=_revision(source, encoded.found),
         commit=source.commit,
         licence=source.licence,
-        labels=names,
-        splits={s: tuple(Row(row.name, n, row.locator) for row, n in final.get(s, ())) for s in SPLITS},
+        labels=encoded.labels,
+        splits={s: tuple(Row(row.name, label, row.locator) for row, label in final.get(s, ())) for s in SPLITS},
         cut=cut_names,
         rejected=tuple(rejected),
         notes=(*notes, *leaks, *cut_notes),
         reader=source.reader,
         layout=source.layout,
         own_names={split: given[split] for split in found} if source.has_splits else {},
+        columns=encoded.columns,
     )
 
 
-Rows = Mapping[Split, list[labels.Labelled]]
+Rows = Mapping[Split, list[Labelled]]
 
 
-def _duplicates(source: Source, names: Labels, rows: Rows) -> tuple[list[list[int]], list[Note]]:
+def _duplicates(source: Source, encoded: Encoded) -> tuple[list[list[int]], list[Note]]:
     """Positions (over all splits in order) of byte-equal rows, and notes on those that do harm."""
-    everything = [(split, row, label) for split, part in rows.items() for row, label in part]
+    everything = [(split, row, label) for split, part in encoded.rows.items() for row, label in part]
     groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
     described = [
-        [(everything[n][0], names.names[everything[n][2]], everything[n][1].name) for n in group] for group in groups
+        [(everything[n][0], encoded.said(everything[n][2]), everything[n][1].name) for n in group] for group in groups
     ]
     return groups, duplicates.describe(described)
 
 
 def _cut_missing(
-    names: Labels, rows: Rows, groups: list[list[int]], config: Data, seed: int
+    encoded: Encoded, groups: list[list[int]], config: Data, seed: int
 ) -> tuple[Rows, tuple[Split, ...], list[Note]]:
     """All splits, the names of those that were cut from train, and notes."""
+    rows = encoded.rows
     shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
     shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
     in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
     equal = [[number for number in group if number < in_train] for group in groups]
-    parts, notes = splits.cut(rows["train"], names, shares, [group for group in equal if len(group) > 1], seed)
+    strata = encoded.strata(rows["train"])
+    parts, notes = splits.cut(rows["train"], strata, shares, [group for group in equal if len(group) > 1], seed)
     return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 

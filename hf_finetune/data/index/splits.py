@@ -12,11 +12,11 @@ from hashlib import blake2b
 from typing import Literal
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index.labels import Labelled
+from hf_finetune.data.index.targets import Labelled
 from hf_finetune.data.sources.source import Source, count, listing
 from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_in, split_of
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Labels, Note, Split
+from hf_finetune.types import SPLITS, Note, Split
 
 
 def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
@@ -125,15 +125,16 @@ def _splits_text(source: Source) -> str:
 
 def cut(
     rows: Sequence[Labelled],
-    labels: Labels,
+    strata: tuple[Sequence[int], Sequence[str]],
     shares: Mapping[Split, float],
     equal: Sequence[Sequence[int]],
     seed: int,
 ) -> tuple[dict[Split, list[Labelled]], list[Note]]:
     """Cuts `shares` (of the rows given) out of train; returns train and each cut split, in the order given, and notes.
 
-    Every class with two rows or more keeps one in train; a class's share is its largest-remainder part of
-    round(share · rows). `equal` holds positions of byte-equal rows, which go together.
+    `strata`: each row's class, or what stands for one, and their names. Every class with two rows or more keeps one in
+    train; a class's share is its largest-remainder part of round(share · rows). `equal` holds positions of byte-equal
+    rows, which go together.
     Raises DataError where no row can be spared.
     """
     if sum(shares.values()) >= 1:
@@ -141,7 +142,7 @@ def cut(
             f"data: the shares that are cut from train must leave some of it, found {sum(shares.values()):g} in total",
             "lower data.validation_share or data.test_share",
         )
-    class_of = [label for _, label in rows]
+    class_of, names = strata
     sizes = Counter(class_of)
     left = Counter(sizes)
     side: dict[int, Split] = {}
@@ -151,7 +152,7 @@ def cut(
         share = shares.get(split, 0.0)
         if not share:
             continue
-        quota = _quotas(sizes, left, share, [_key(seed, f"{split}\0{name}") for name in labels.names])
+        quota = _quotas(sizes, left, share, [_key(seed, f"{split}\0{name}") for name in names])
         taken = _take(units, side, class_of, quota, left)
         if not taken:
             raise DataError(
@@ -162,7 +163,7 @@ def cut(
             )
         side.update(dict.fromkeys(taken, split))
         reached = {class_of[number] for number in taken}
-        if absent := [labels.names[label] for label in sorted(sizes) if label not in reached]:
+        if absent := [names[label] for label in sorted(sizes) if label not in reached]:
             few = f"{count(len(absent), 'class', 'classes')} with few rows: {listing(absent)}"
             notes.append(Note(f"{split} was cut without a row of {few}"))
     parts: dict[Split, list[Labelled]] = {"train": [], **{split: [] for split in shares}}

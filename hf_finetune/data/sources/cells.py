@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.data.sources.source import RawLabel, plain
+from hf_finetune.data.sources.source import Cell, Cells, RawLabel, plain
 from hf_finetune.errors import DataError
 
 
@@ -33,10 +34,20 @@ def name_below(root: str, file: str) -> str:
     return plain(below.replace(os.sep, "/"))
 
 
-def raw_label(value: Any) -> RawLabel:
-    """A cell as a raw label: text and whole numbers (2.0, too) as they are, nothing for NaN, else its text."""
+def raw_labels(values: Sequence[Any]) -> RawLabel:
+    """The cells of a row's label columns; nothing where there are none."""
+    if len(values) < 2:
+        return raw_label(values[0]) if values else None
+    return Cells(map(raw_label, values))
+
+
+def raw_label(value: Any) -> Cell:
+    """A cell as a raw label: text and whole numbers (2.0, too) as they are, nothing for NaN, else its text; a list as
+    a tuple of such."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, list | tuple):
+        return tuple(each for each in map(raw_label, value) if isinstance(each, str | int))
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -45,5 +56,7 @@ def raw_label(value: Any) -> RawLabel:
 
 
 def is_missing(label: RawLabel) -> bool:
-    """None, blank text, and -1, by which Hub datasets mark an unlabelled row."""
+    """None, blank text, and -1, by which Hub datasets mark an unlabelled row; of several columns, where all are."""
+    if isinstance(label, Cells):
+        return all(map(is_missing, label))
     return label is None or label == -1 or (isinstance(label, str) and not label.strip())

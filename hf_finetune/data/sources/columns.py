@@ -38,22 +38,24 @@ SPLIT_NAMES = ("split", "splits", "set", "subset", "partition", "phase", "usage"
                "split_name")  # fmt: skip
 INDEX_NAMES = ("", "index", "id", "idx", "row", "unnamed: 0", "__index_level_0__")  # as pandas writes its row numbers
 
-Kind = Literal["image", "path", "class", "text", "whole", "number", "other"]
+Kind = Literal["image", "path", "class", "text", "whole", "number", "list", "other"]
+LABELS: tuple[Kind, ...] = ("class", "text", "whole", "number", "list")
 Values = Callable[[str], Iterable[object]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns to use; `label` is None where a table that is not for training has none."""
+    """The names of the columns to use; no `labels` where a table that is not for training has none."""
 
     image: str
-    label: str | None
+    labels: tuple[str, ...]
     split: str | None
     notes: tuple[Note, ...] = ()
 
     def described(self) -> str:
         """`images from path, labels from class, splits from set`."""
-        texts = [f"images from {self.image!r}", f"labels from {self.label!r}" if self.label else "no labels"]
+        labels = f"labels from {', '.join(map(repr, self.labels))}" if self.labels else "no labels"
+        texts = [f"images from {self.image!r}", labels]
         return ", ".join([*texts, f"splits from {self.split!r}"] if self.split else texts)
 
 
@@ -72,16 +74,18 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
             "set data.image_column to the column that holds them",
         )
     free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split)}
-    if not needs_label and not any(kind in ("class", "text", "whole", "number") for kind in free.values()):
-        return Columns(image, None, split, notes)
-    label = _named("label_column", config.label_column, kinds, source) or _label(kinds, free, source)
-    if label == image or kinds[label] in ("image", "other"):
-        raise DataError(
-            f"data.label_column: class names or whole numbers are expected in column {label!r} of {source}, found "
-            f"{_described(kinds)}",
-            "set data.label_column to the column that holds them",
-        )
-    return Columns(image, label, split, notes)
+    if not needs_label and not any(kind in LABELS for kind in free.values()):
+        return Columns(image, (), split, notes)
+    named = [_named("label_column", name, kinds, source) for name in config.label_columns]
+    labels = tuple(name for name in named if name is not None) or (_label(kinds, free, source),)
+    for label in labels:
+        if label == image or kinds[label] in ("image", "other"):
+            raise DataError(
+                f"data.label_column: class names, numbers or lists are expected in column {label!r} of {source}, found "
+                f"{_described(kinds)}",
+                "set data.label_column to the column that holds them",
+            )
+    return Columns(image, labels, split, notes)
 
 
 def is_usual_label(name: str) -> bool:
@@ -107,7 +111,7 @@ def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values)
     """The column that names each row's split, and a note on one that may be meant and does not read so."""
     if (named := _named("split_column", config.split_column, kinds, source)) is not None:
         return named, ()
-    taken = (config.label_column, config.image_column)
+    taken = (*config.label_columns, config.image_column)
     usual = [name for name, kind in kinds.items() if _plain(name) in SPLIT_NAMES and name not in taken]
     usual = [name for name in usual if kinds[name] in ("text", "whole", "class")]
     if own := next((name for name in usual if _plain(name) == "split"), None):
@@ -167,7 +171,7 @@ def _label(kinds: Mapping[str, Kind], free: Mapping[str, Kind], source: str) -> 
     classes = [name for name, kind in free.items() if kind == "class"]
     if len(classes) == 1:
         return classes[0]
-    plain = classes or [name for name, kind in free.items() if kind in ("text", "whole", "number")]
+    plain = classes or [name for name, kind in free.items() if kind in LABELS]
     usual = _usual(plain, LABEL_NAMES)
     coordinates = [name for name in plain if _plain(name) == "x"]
     if len(usual) == 1 and not (coordinates and _plain(usual[0]) == "y"):
@@ -193,6 +197,7 @@ def _described(kinds: Mapping[str, Kind]) -> str:
         "text": "text",
         "whole": "whole number",
         "number": "number",
+        "list": "list",
         "other": "other",
     }
     return ", ".join(f"{name} ({words[kind]})" for name, kind in kinds.items()) or "no columns"

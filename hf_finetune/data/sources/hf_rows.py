@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
-from hf_finetune.data.sources.cells import raw_label
+from hf_finetune.data.sources.cells import raw_labels
 from hf_finetune.data.sources.in_memory import keep
 from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
@@ -97,6 +97,7 @@ def read_datasets(data: Any, config: Data, name: str | None = None, **facts: Any
         rejected=tuple(rejected),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.columns.notes)),
         layout=parts[0].columns.described(),
+        label_columns=parts[0].columns.labels,
         left_out=left_out,
         **{"stamp": stamp, **facts},
     )
@@ -122,21 +123,30 @@ def _parts(
         trains = not has_splits or is_training(split, config.train_split)
         source = f"{name}, split {split}" if len(data) > 1 else name
         found = columns.find(kinds, config, source, _distinct(dataset), needs_label=trains)
-        label = dataset.features[found.label] if found.label else None
-        own_names = tuple(label.names) if isinstance(label, datasets.ClassLabel) else None
-        if parts and found.label and own_names != names:
+        own_names = _class_names([dataset.features[name] for name in found.labels])
+        if parts and found.labels and own_names != names:
             raise DataError(
                 f"data.label_column: the same classes in the same order are expected in every split of {name}, "
                 f"found others in {split}",
-                f"cast column {found.label!r} of every split to one ClassLabel",
+                f"cast column {found.labels[0]!r} of every split to one ClassLabel",
             )
-        names = own_names if found.label or not parts else names
+        names = own_names if found.labels or not parts else names
         indices = dataset._indices
         numbers = np.arange(len(dataset)) if indices is None else indices.column(0).to_numpy().astype(np.int64)
         by_column = found.split is not None and (len(data) == 1 or config.split_column is not None)
         own = _own_splits(dataset, found.split) if by_column and found.split else None
         parts.append(_Part(split, dataset, dataset.data.column(found.image), numbers, found, own))
     return parts, names
+
+
+def _class_names(features: Sequence[Any]) -> tuple[str, ...] | None:
+    """The names of the one label column's ClassLabel, or of a list of such."""
+    import datasets
+
+    feature = features[0] if len(features) == 1 else None
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        feature = feature.feature
+    return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
 def _own_splits(dataset: Any, column: str) -> list[str]:
@@ -200,13 +210,13 @@ def _images(part: _Part) -> Iterator[bytes]:
 def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tuple[str, str]]:
     """The rows in the dataset's order, or (name, reason). `physical`: locators are row numbers of the Arrow files."""
     sizes = _sizes(part.column)
-    label = part.columns.label
-    labels = part.dataset.with_format(None)[label][:] if label else [None] * len(part.numbers)
+    rows = part.dataset.with_format(None)
+    labels = list(zip(*(rows[name][:] for name in part.columns.labels), strict=True)) or [()] * len(part.numbers)
     for place, number in enumerate(part.numbers.tolist()):
         name = f"{part.split} row {place}"
         locator = offset + (number if physical else place)
         if sizes[number]:
-            yield SourceRow(name, raw_label(labels[place]), locator, int(sizes[number]))
+            yield SourceRow(name, raw_labels(labels[place]), locator, int(sizes[number]))
             continue
         path = (part.column[number].as_py() or {}).get("path")
         if not path:
@@ -217,7 +227,7 @@ def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tupl
         except (OSError, ValueError):
             yield f"{name} ({path})", "file not found"
             continue
-        yield SourceRow(f"{name} ({Path(path).name})", raw_label(labels[place]), path, stat.st_size, stat.st_mtime_ns)
+        yield SourceRow(f"{name} ({Path(path).name})", raw_labels(labels[place]), path, stat.st_size, stat.st_mtime_ns)
 
 
 def _sizes(column: Any) -> np.ndarray:

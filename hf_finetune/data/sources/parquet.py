@@ -15,7 +15,7 @@ from typing import Any
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.card_facts import card_classes
-from hf_finetune.data.sources.cells import locate, name_below, raw_label
+from hf_finetune.data.sources.cells import locate, name_below, raw_labels
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
 from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of, split_of_blanks
@@ -78,6 +78,7 @@ def read_parquet(
         notes=tuple(notes),
         stamp="\n".join(stamps),
         layout=f"{count(len(flat), 'Parquet file')}: {found.described()}",
+        label_columns=found.labels,
         left_out={split: sum(_open(path).metadata.num_rows for path in paths) for split, paths in left_out.items()},
     )
 
@@ -102,7 +103,7 @@ def _choose(
     """The columns of one file. Raises DataError."""
     names, kinds = _schema(table.schema_arrow)
     chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
-    label = chosen.label or ""
+    label = chosen.labels[0] if len(chosen.labels) == 1 else ""
     return chosen, names.get(label) or (class_lists.get(label) if kinds.get(label) == "whole" else None)
 
 
@@ -113,14 +114,16 @@ def _agree(found: Chosen, chosen: Chosen, path: Path, first: Path) -> Chosen:
             f"data.name: the same columns and classes are expected in every file, found others in {path}",
             f"write it with the columns of {first.name}, or leave its split out by data.ignore_splits",
         )
-    return found if chosen[0].label is None else chosen
+    return chosen if chosen[0].labels else found
 
 
 def _alike(one: Chosen, other: Chosen) -> bool:
     """Whether two files can be one dataset; one that has no labels says nothing of them."""
     if (one[0].image, one[0].split) != (other[0].image, other[0].split):
         return False
-    return None in (one[0].label, other[0].label) or (one[0].label, one[1]) == (other[0].label, other[1])
+    if not one[0].labels or not other[0].labels:
+        return True
+    return (one[0].labels, one[1]) == (other[0].labels, other[1])
 
 
 def holds_images(path: Path) -> bool:
@@ -205,6 +208,8 @@ def kind_of(type_: Any) -> columns.Kind:
         return "whole"
     if pa.types.is_floating(value):
         return "number"
+    if pa.types.is_list(value) or pa.types.is_large_list(value) or pa.types.is_fixed_size_list(value):
+        return "list" if kind_of(value.value_type) in ("text", "whole", "number") else "other"
     return "other"
 
 
@@ -232,14 +237,15 @@ def _rows(
     table: Any, path: Path, root: Path, found: columns.Columns, first: int
 ) -> Iterator[tuple[str | None, SourceRow | tuple[str, str]]]:
     """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
-    wanted = [name for name in (found.image, found.label, found.split) if name is not None]
+    wanted = [name for name in (found.image, *found.labels, found.split) if name is not None]
     file_name = name_below(str(root), str(path))
     blank = split_of_blanks(_distinct(table)(found.split)) if found.split else ""
     number = 0
     for group in range(table.metadata.num_row_groups):
         rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]
         for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
-            labels = batch.column(found.label).to_pylist() if found.label else [None] * batch.num_rows
+            columns_read = [batch.column(name).to_pylist() for name in found.labels]
+            labels = list(zip(*columns_read, strict=True)) if columns_read else [()] * batch.num_rows
             own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
             for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
                 name = f"{file_name} row {number}"
@@ -247,7 +253,7 @@ def _rows(
                 if where == "":
                     yield "train", (name, "no split")
                 else:
-                    yield where, _row(image.as_py(), raw_label(label), name, path, root, first + number)
+                    yield where, _row(image.as_py(), raw_labels(label), name, path, root, first + number)
                 number += 1
 
 

@@ -13,16 +13,25 @@ from unicodedata import normalize
 
 from hf_finetune.types import Note, Reader
 
-RawLabel = str | int | None
+Cell = str | int | tuple[str | int, ...] | None  # a list of labels is a tuple
+
+
+class Cells(tuple[Cell, ...]):
+    """What several label columns hold in a row, in the order of the columns."""
+
+    __slots__ = ()
+
+
+RawLabel = Cell | Cells
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
     """One row as found.
 
-    `label` is None where none is given. `size` is the encoded image's length in bytes, 0 where unknown or empty (such
-    rows are never taken for duplicates); `mtime_ns` is 0 where there is no file. `tail` is the `tail_digest` of the
-    bytes where the source had them at hand.
+    `label` is None where none is given, `Cells` where there are several label columns. `size` is the encoded image's
+    length in bytes, 0 where unknown or empty (such rows are never taken for duplicates); `mtime_ns` is 0 where there is
+    no file. `tail` is the `tail_digest` of the bytes where the source had them at hand.
     """
 
     name: str
@@ -47,10 +56,11 @@ class Source:
     """Every row by the dataset's own split names, and the reader of their bytes.
 
     `label_names` is the order given by the dataset (a ClassLabel), then labels are positions in it. `has_splits` is
-    False where the dataset knows none, and everything stands under `train`. `stamp` identifies content that the rows
-    do not show (a commit, a table file's size and time). `classes_given` says that somebody has sorted the rows into
-    classes (folders), so that their number and look say nothing. `layout` is what was understood, for people.
-    `left_out` counts the rows of splits that were not even read, since `data.ignore_splits` names them.
+    False where the dataset knows none, and everything stands under `train`. `label_columns`: their names, if any.
+    `stamp` identifies content that the rows do not show (a commit, a table file's size and time). `classes_given` says
+    that somebody has sorted the rows into classes (folders), so that their number and look say nothing. `layout` is
+    what was understood, for people. `left_out` counts the rows of splits that were not even read, since
+    `data.ignore_splits` names them.
     """
 
     name: str
@@ -65,6 +75,7 @@ class Source:
     stamp: str = ""
     classes_given: bool = False
     layout: str = ""
+    label_columns: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ from hf_finetune.data.store.decode import READ_ERRORS, reason_of
 from hf_finetune.data.store.views import Geometry
 from hf_finetune.errors import DataError
 from hf_finetune.preprocess.pixels import quiet_pillow
-from hf_finetune.types import Reader, Row, Split
+from hf_finetune.types import Reader, Row, Split, label_array
 
 
 @final
@@ -36,7 +36,7 @@ class OnTheFlyRows:
         max_pixels: int,
         workers: int,
     ) -> None:
-        self.labels = np.array([row.label for row in rows], dtype=np.int64)
+        self.labels = label_array(rows)
         self.sizes = np.ascontiguousarray(sizes, dtype=np.int32)
         self.names = [row.name for row in rows]
         self.split = split

@@ -31,12 +31,12 @@ def check_rejected(
                 f"{listed([row for row in rejected if row.split == split])}",
                 "repair or replace them",
             )
-    if "train" in rows:
+    if "train" in rows and rows["train"].labels.ndim == 1:
         _check_classes(index, rejected, rows["train"])
 
 
 def _check_classes(index: Index, rejected: Sequence[Rejected], left: PixelRows) -> None:
-    before = {row.label for row in index.splits["train"]}
+    before = {row.label for row in index.splits["train"] if isinstance(row.label, int)}
     lost = sorted(before - set(np.unique(left.labels).tolist()))
     if lost:
         names = ", ".join(repr(index.labels.names[label]) for label in lost[:SHOWN])

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_finetune.data.store.cache import PIXELS, Entry
 from hf_finetune.data.store.views import Geometry
-from hf_finetune.types import Row
+from hf_finetune.types import Row, label_array
 
 
 @final
@@ -19,7 +19,7 @@ class StoredRows:
 
     def __init__(self, rows: Sequence[Row], entry: Entry, geometry: Geometry) -> None:
         kept = kept_slots(len(rows), entry)
-        self.labels = np.array([rows[slot].label for slot in kept], dtype=np.int64)
+        self.labels = label_array([rows[slot] for slot in kept])
         self.names = [rows[slot].name for slot in kept]
         self.sizes = np.ascontiguousarray(entry.sizes[kept], dtype=np.int32)
         self._slots = kept

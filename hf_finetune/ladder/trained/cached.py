@@ -133,7 +133,7 @@ class HiddenRows(Dataset[Batch]):
         self._parts = [part.hidden for part in parts]
         if sum(len(part.rows) for part in parts) != len(labels):
             raise ModelError(f"the kept states are of {sum(len(part.rows) for part in parts)} rows, not {len(labels)}")
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._labels = torch.from_numpy(np.asarray(labels))
 
     def __len__(self) -> int:
         return len(self._labels)

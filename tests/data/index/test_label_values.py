@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hf_finetune.errors import DataError
-from hf_finetune.types import Index
+from hf_finetune.types import Index, LabelColumn
 from tests.data.pictures import class_folders
-from tests.data.sources.scanning import WHOLE, index, notes, pictures, refusal, table
+from tests.data.sources.scanning import WHOLE, index, notes, pictures, table
 
 
 def numbers(tmp_path: Path, values: list[object], **fields: Any) -> Index:
@@ -24,14 +24,18 @@ def numbers(tmp_path: Path, values: list[object], **fields: Any) -> Index:
     "values",
     [[100 + 7 * n for n in range(15)] * 2, [n + 0.5 for n in range(4)] * 8, [10 * (n // 2) for n in range(60)]],
 )
-def test_many_numbers_or_fractions_are_a_question(tmp_path: Path, values: list[object]) -> None:
+def test_few_numbers_are_classes_many_a_question_and_fractions_quantities(tmp_path: Path, values: list[object]) -> None:
     if len(set(values)) <= 20 and all(float(value).is_integer() for value in values):  # type: ignore[arg-type]
         assert len(numbers(tmp_path, values).labels.names) == 15
         return
-    with pytest.raises(
-        DataError, match=r"data\.label_type: classes are expected as the labels of .*, found \d+ numbers"
-    ):
-        numbers(tmp_path, values)
+    if any(not float(value).is_integer() for value in values):  # type: ignore[arg-type]
+        found = numbers(tmp_path, values)
+        assert found.columns == (LabelColumn("price_usd", "numbers", ("price_usd",)),)
+        assert found.splits["train"][1].label == (1.5,)
+        assert "learnt as such (task.kind=regression); task.kind=classification takes each" in notes(found)
+    else:
+        with pytest.raises(DataError, match=r"task\.kind: classes, quantities or grades may be meant by the labels"):
+            numbers(tmp_path, values)
     assert len(numbers(tmp_path, values, label_type="classes").labels.names) == len(set(values))
 
 
@@ -56,4 +60,4 @@ def test_fractions_may_have_a_comma(tmp_path: Path) -> None:
     names = pictures(tmp_path, {"p": 8})
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["file_name;score", *(f"{name};{n % 4},5" for n, name in enumerate(names))]))
-    assert "with fractions" in refusal(path)
+    assert index(path, **WHOLE).splits["train"][1].label == (1.5,)

@@ -7,26 +7,30 @@ from collections.abc import Sequence
 import pytest
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index.labels import Labelled
 from hf_finetune.data.index.splits import assign, cut
+from hf_finetune.data.index.targets import Labelled
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRow
 from hf_finetune.errors import DataError
-from hf_finetune.types import Labels, Note, Split
+from hf_finetune.types import Label, Note, Split
 
 BOTH: dict[Split, float] = {"validation": 0.15, "test": 0.15}
 
 
-def rows(*sizes: int) -> tuple[list[Labelled], Labels]:
-    made = [
+def rows(*sizes: int) -> tuple[list[Labelled], tuple[str, ...]]:
+    made: list[Labelled] = [
         (SourceRow(f"c{label}/{n}.jpg", f"c{label}", f"/d/c{label}/{n}.jpg"), label)
         for label, size in enumerate(sizes)
         for n in range(size)
     ]
-    return made, Labels(tuple(f"c{label}" for label in range(len(sizes))))
+    return made, tuple(f"c{label}" for label in range(len(sizes)))
 
 
-def by_class(part: Sequence[Labelled]) -> Counter[int]:
+def strata(made: Sequence[Labelled], names: Sequence[str]) -> tuple[list[int], Sequence[str]]:
+    return [label for _, label in made if isinstance(label, int)], names
+
+
+def by_class(part: Sequence[Labelled]) -> Counter[Label]:
     return Counter(label for _, label in part)
 
 
@@ -38,7 +42,7 @@ def names(part: Sequence[Labelled]) -> set[str]:
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.33])
 def test_a_cut_is_exact_stratified_and_complete(sizes: tuple[int, ...], share: float) -> None:
     made, labels = rows(*sizes)
-    parts, _ = cut(made, labels, {"validation": share, "test": share}, [], seed=3)
+    parts, _ = cut(made, strata(made, labels), {"validation": share, "test": share}, [], seed=3)
     total = max(1, round(share * len(made)))
     capacity = sum(max(0, size - 1) for size in sizes)
     assert len(parts["test"]) == total
@@ -52,9 +56,9 @@ def test_a_cut_is_exact_stratified_and_complete(sizes: tuple[int, ...], share: f
 def test_a_cut_depends_on_names_and_seed_and_not_on_order() -> None:
     made, labels = rows(40, 60)
     shuffled = random.Random(5).sample(made, len(made))
-    first, _ = cut(made, labels, BOTH, [], seed=0)
-    second, _ = cut(shuffled, labels, BOTH, [], seed=0)
-    other, _ = cut(made, labels, BOTH, [], seed=1)
+    first, _ = cut(made, strata(made, labels), BOTH, [], seed=0)
+    second, _ = cut(shuffled, strata(shuffled, labels), BOTH, [], seed=0)
+    other, _ = cut(made, strata(made, labels), BOTH, [], seed=1)
     for split in ("train", "validation", "test"):
         assert names(first[split]) == names(second[split])
     assert names(first["test"]) != names(other["test"])
@@ -62,15 +66,15 @@ def test_a_cut_depends_on_names_and_seed_and_not_on_order() -> None:
 
 def test_the_test_cut_does_not_move_with_the_validation_share() -> None:
     made, labels = rows(40, 60)
-    wide, _ = cut(made, labels, {"validation": 0.4, "test": 0.2}, [], seed=0)
-    none, _ = cut(made, labels, {"test": 0.2}, [], seed=0)
+    wide, _ = cut(made, strata(made, labels), {"validation": 0.4, "test": 0.2}, [], seed=0)
+    none, _ = cut(made, strata(made, labels), {"test": 0.2}, [], seed=0)
     assert names(wide["test"]) == names(none["test"])
     assert "validation" not in none
 
 
 def test_train_keeps_the_order_of_the_source() -> None:
     made, labels = rows(40, 60)
-    parts, _ = cut(made, labels, BOTH, [], seed=0)
+    parts, _ = cut(made, strata(made, labels), BOTH, [], seed=0)
     assert parts["train"] == [row for row in made if row[0].name in names(parts["train"])]
 
 
@@ -78,7 +82,7 @@ def test_train_keeps_the_order_of_the_source() -> None:
 def test_byte_equal_rows_stay_on_one_side_and_the_cut_stays_near(seed: int) -> None:
     made, labels = rows(60, 60)
     equal = [[n, n + 1] for n in range(0, 40, 2)] + [[50, 51, 70], [80, 81, 82, 83]]
-    parts, _ = cut(made, labels, BOTH, equal, seed=seed)
+    parts, _ = cut(made, strata(made, labels), BOTH, equal, seed=seed)
     side = {row.name: split for split, part in parts.items() for row, _ in part}
     for group in equal:
         assert len({side[made[n][0].name] for n in group}) == 1
@@ -88,7 +92,7 @@ def test_byte_equal_rows_stay_on_one_side_and_the_cut_stays_near(seed: int) -> N
 
 def test_a_dataset_of_nothing_but_pairs_is_cut_too() -> None:
     made, labels = rows(10, 10, 10, 10)
-    parts, _ = cut(made, labels, BOTH, [[n, n + 1] for n in range(0, 40, 2)], seed=0)
+    parts, _ = cut(made, strata(made, labels), BOTH, [[n, n + 1] for n in range(0, 40, 2)], seed=0)
     assert len(parts["test"]) == 6
     assert len(parts["validation"]) == 6
     assert all(size % 2 == 0 for size in by_class(parts["test"]).values())
@@ -97,7 +101,7 @@ def test_a_dataset_of_nothing_but_pairs_is_cut_too() -> None:
 
 def test_classes_with_too_few_rows_stay_in_train_with_a_note() -> None:
     made, labels = rows(1, 40, 40, 1)
-    parts, notes = cut(made, labels, {"test": 0.1}, [], seed=0)
+    parts, notes = cut(made, strata(made, labels), {"test": 0.1}, [], seed=0)
     assert by_class(parts["train"])[0] == by_class(parts["train"])[3] == 1
     assert [str(note) for note in notes] == ["test was cut without a row of 2 classes with few rows: c0, c3"]
 
@@ -105,7 +109,7 @@ def test_classes_with_too_few_rows_stay_in_train_with_a_note() -> None:
 def test_no_row_to_spare_is_refused() -> None:
     made, labels = rows(1, 1, 1)
     with pytest.raises(DataError) as caught:
-        cut(made, labels, BOTH, [], seed=0)
+        cut(made, strata(made, labels), BOTH, [], seed=0)
     assert str(caught.value) == (
         "data.test_share: test must be cut from train, found no class that can spare a row (3 rows of 3 classes)\n"
         "  add images, or name a given split in data.test_split, or set data.test_share to 0"
@@ -115,7 +119,7 @@ def test_no_row_to_spare_is_refused() -> None:
 def test_shares_that_leave_nothing_are_refused() -> None:
     made, labels = rows(10, 10)
     with pytest.raises(DataError) as caught:
-        cut(made, labels, {"validation": 0.5, "test": 0.6}, [], seed=0)
+        cut(made, strata(made, labels), {"validation": 0.5, "test": 0.6}, [], seed=0)
     assert str(caught.value) == (
         "data: the shares that are cut from train must leave some of it, found 1.1 in total\n"
         "  lower data.validation_share or data.test_share"

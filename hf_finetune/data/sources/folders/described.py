@@ -102,7 +102,7 @@ def _gives_labels(root: Path, files: Files, tables: Tables, config: Data, *, sur
         return True
     training = next((opened for opened, split in tables if trains(split, config)), tables[0][0])
     try:
-        label = training.find(config).label
+        label = ", ".join(training.find(config).labels)
     except DataError:
         if any(usual):
             raise  # such as `label` beside `class`: to be asked for

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
-from hf_finetune.data.sources.cells import locate, name_below, raw_label
+from hf_finetune.data.sources.cells import locate, name_below, raw_labels
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
@@ -79,6 +79,7 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
     stamps: list[str] = []
     described: dict[str, list[str]] = {}
     left_out: dict[str, int] = {}
+    label_columns: tuple[str, ...] = ()
     for opened, fixed in tables:
         table, path = opened.table, opened.table.path
         if fixed is not None and is_meant(fixed, config.ignore_splits):
@@ -86,6 +87,7 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
             continue
         found = _columns(opened, fixed, config)
         notes.update(dict.fromkeys(found.notes))
+        label_columns = label_columns or found.labels
         has_splits |= fixed is None and found.split is not None
         described.setdefault(found.described(), []).append(name_below(str(root), str(path)))
         stat = path.stat()
@@ -115,6 +117,7 @@ def read_tables(tables: Sequence[tuple[Opened, str | None]], root: Path, config:
         notes=tuple(notes),
         stamp="\n".join(stamps),
         layout="; ".join(texts) + by_folder,
+        label_columns=label_columns,
         left_out=left_out,
     )
 
@@ -126,7 +129,7 @@ def _columns(opened: Opened, fixed: str | None, config: Data) -> columns.Columns
     try:
         return opened.find(config, needs_label=False)
     except DataError as error:
-        wanted = "a label column" if config.label_column is None else f"column {config.label_column!r}"
+        wanted = f"column {' and '.join(map(repr, config.label_columns))}" if config.label_columns else "a label column"
         raise DataError(
             f"data.label_column: {wanted} is expected in {opened.table.path}, found {', '.join(opened.kinds)}",
             f"rename the column in that file, or leave the split out by data.ignore_splits=[{fixed}]",
@@ -177,7 +180,7 @@ def _row(
     except (OSError, ValueError) as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else f"file cannot be read: {error}"
         return _name(file, root, files), reason
-    label = None if found.label is None else raw_label(record.get(found.label))
+    label = raw_labels([record.get(name) for name in found.labels])
     return SourceRow(_name(file, root, files), label, file, stat.st_size, stat.st_mtime_ns)
 
 

@@ -85,7 +85,7 @@ def test_json_values_are_labels_by_their_text(tmp_path: Path) -> None:
     assert found.labels.names == ("3", "4", "True", "x")
     assert [row.name for row in found.rejected] == ["img/4.jpg"]
     assert refusal(write(tmp_path, text, "d.jsonl"), label_column="label") == (
-        "data.label_column: class names or whole numbers are expected in column 'label' of ROOT/d.jsonl, found "
+        "data.label_column: class names, numbers or lists are expected in column 'label' of ROOT/d.jsonl, found "
         "path (path), label (other)\n  set data.label_column to the column that holds them"
     )
 
@@ -139,8 +139,8 @@ def test_addresses_are_refused(tmp_path: Path) -> None:
          "x (text), y1 (text)\n  set data.label_column to one of these"),
         ("path,x,y1", {"image_column": "z"}, "data.image_column: ROOT/data.csv has no column 'z', found path (path), "
          "x (text), y1 (text)\n  set data.image_column to one of these"),
-        ("path,x,y1", {"label_column": "path"}, "data.label_column: class names or whole numbers are expected "
-                                                "in column "
+        ("path,x,y1", {"label_column": "path"}, "data.label_column: class names, numbers or lists are "
+                                                "expected in column "
          "'path' of ROOT/data.csv, found path (path), x (text), y1 (text)\n"
          "  set data.label_column to the column that holds them"),
     ],
