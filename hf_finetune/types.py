@@ -146,7 +146,7 @@ class Index:
     reader: Reader
     layout: str = ""
     own_names: Mapping[Split, str] = field(default_factory=dict)
-    columns: tuple[LabelColumn, ...] = ()
+    columns: tuple[LabelColumn, ...] = ()  # what the labels are; `labels` names the model's outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,9 @@ def load_with_head(
     seed: int,
     plain_attention: bool = False,
     frozen_files: Sequence[Path] = (),
+    classes: bool = True,
 ) -> tuple[PreTrainedModel, OwnHead]:
-    """As `load_backbone`, and which of the labels the checkpoint's own head answers."""
+    """As `load_backbone`, and which of the labels the checkpoint's own head answers; none where they are no classes."""
     source = find(model)
     outputs = output_names(source, read_config(source))
     config = read_config(source, labels.id2label)
@@ -106,7 +107,7 @@ def load_with_head(
         from hf_finetune.backbones.streaming.ahead import read_blocks_ahead
 
         read_blocks_ahead(model.name, loaded, find_blocks(loaded, head), mapped)
-    own, tensors = _own_head(model, source, head, match_head(outputs, labels.names), len(outputs))
+    own, tensors = _own_head(model, source, head, match_head(outputs, labels.names, classes=classes), len(outputs))
     for name in head:
         _prepare_head(loaded.get_submodule(name), torch.Generator().manual_seed(seed))
         _keep_rows(loaded.get_submodule(name), name, tensors, own.rows)

@@ -80,9 +80,12 @@ def _timm_names(raw: dict[str, Any], outputs: int) -> list[list[str]]:
     return [[str(name), *([str(described[name])] if name in described else [])] for name in named]
 
 
-def match_head(outputs: Sequence[Sequence[str]], labels: Sequence[str]) -> OwnHead:
+def match_head(outputs: Sequence[Sequence[str]], labels: Sequence[str], *, classes: bool = True) -> OwnHead:
     """Each label's output: the one of that very name, else the only one that differs in case, blanks, `_` or `-`, or
-    has the label among names with commas between them (`tabby, tabby cat`)."""
+    has the label among names with commas between them (`tabby, tabby cat`). `classes` False: the run's labels are no
+    classes, of which a checkpoint's head says one."""
+    if not classes:
+        return OwnHead((None,) * len(labels), "what it answers are classes, and the run's labels are none")
     exact = _unambiguous((name, number) for number, names in enumerate(outputs) for name in names)
     loose = _unambiguous((form, number) for number, names in enumerate(outputs) for form in _loose_forms(names))
     forms = [(str(label), _folded(str(label))) for label in labels]

@@ -40,4 +40,4 @@ def _data_text(recipe: Recipe) -> str:
 
     if is_on_the_hub(recipe.data.name):
         return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it"
-    return render_data(scan(recipe.data, seed=recipe.train.seed))
+    return render_data(scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading))

@@ -77,7 +77,7 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
     from hf_finetune.data.index.scan import scan
     from hf_finetune.machine.detect import detect
 
-    images = len(scan(recipe.data, seed=recipe.train.seed).splits["train"])
+    images = len(scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading).splits["train"])
     machine = detect(recipe.budget.memory)
     decision = default_backbone(machine, images, recipe.budget.time)
     wanted = decision.value

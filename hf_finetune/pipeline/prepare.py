@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import DataError, FinetuneError, RunFolderError
+from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.counted import Counter
 from hf_finetune.plan.extensions import Extensions
@@ -20,6 +20,7 @@ from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
+from hf_finetune.tasks import settled
 from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
 
 if TYPE_CHECKING:
@@ -39,9 +40,14 @@ def prepare_run(
     from hf_finetune.data.index.scan import index_of, scan
 
     seed = recipe.train.seed
-    index = scan(recipe.data, seed=seed) if data is None else index_of(data, recipe.data, seed=seed)
-    if data is not None:
+    reading = recipe.task.reading
+    if data is None:
+        index = scan(recipe.data, seed=seed, reading=reading)
+    else:
+        index = index_of(data, recipe.data, seed=seed, reading=reading)
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": index.source})})
+    written = recipe
+    recipe, index = settle_task(recipe, index)
     from hf_finetune.backbones.facts import read_facts
     from hf_finetune.machine.described import described
     from hf_finetune.machine.detect import detect
@@ -56,7 +62,7 @@ def prepare_run(
     note = describe_left_out(recipe.quantization.kind, facts, recipe.quantization.left_out(facts))
     if note is not None:
         logger.warning("%s", note)
-    written, (recipe, start) = recipe, follow_start(recipe, facts, index.labels.names)
+    recipe, start = follow_start(recipe, facts, index.labels.names)
     from hf_finetune.ladder.forecast import with_seconds
 
     count = counter_for(recipe, facts, classes)
@@ -66,6 +72,20 @@ def prepare_run(
         logger.warning("%s, which the ladder of this run leaves out: it is not called.", note)
     index, facts = settle_pixels(index, facts, recipe, plan.decode_workers.value)
     return RunContext(recipe, index, machine, facts, plan, written, start, extensions, count=count)
+
+
+def settle_task(recipe: Recipe, index: Index) -> tuple[Recipe, Index]:
+    """The recipe with the task that the data ask for and the metric that it is judged by, and the index with the
+    model's outputs as its labels. Raises RecipeError for another task's metric, DataError for labels of no use."""
+    task, by = settled(recipe.task, index), recipe.train.best_by
+    target = task.settle(index)
+    if by != "auto" and by not in target.chosen_by:
+        raise RecipeError(
+            f"train.best_by: for task.kind={task.kind} one of {', '.join(target.chosen_by)} is expected, found {by}.",
+            "Leave it out, and the first of these chooses.",
+        )
+    train = recipe.train.model_copy(update={"best_by": target.chosen_by[0] if by == "auto" else by})
+    return recipe.model_copy(update={"task": task, "train": train}), replace(index, labels=target.outputs)
 
 
 def counter_for(recipe: Recipe, facts: BackboneFacts, labels: int) -> Counter:

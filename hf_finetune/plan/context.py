@@ -11,7 +11,7 @@ import numpy as np
 from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.tasks import Target
+from hf_finetune.tasks import Target, settled
 from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class RunContext:
     @cached_property
     def target(self) -> Target:
         """What the recipe's task is on this dataset."""
-        return self.recipe.task.settle(self.index)
+        return settled(self.recipe.task, self.index).settle(self.index)
 
     def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
         """The metrics of a split: its answers against its labels [N, …]; with `full` tables too."""

@@ -135,7 +135,7 @@ def _digest(content: bytes) -> str:
 def _check_loss(loss: RowLoss, recipe: Recipe, classes: int) -> None:
     import torch
 
-    if recipe.task.label_smoothing:
+    if getattr(recipe.task, "label_smoothing", 0):
         raise RecipeError(
             "task.label_smoothing belongs to cross-entropy, which loss= replaces.",
             "Set task.label_smoothing=0, or smooth in the loss.",

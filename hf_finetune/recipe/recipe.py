@@ -25,7 +25,7 @@ from hf_finetune.recipe.parse import LineNumbers, parse_override, parse_yaml, se
 from hf_finetune.recipe.problems import find_problems
 from hf_finetune.recipe.truth_values import spell_truth_values
 from hf_finetune.section import Section
-from hf_finetune.tasks import Classification, Task
+from hf_finetune.tasks import Auto, Task, kind_with
 from hf_finetune.training.config import Budget, Train
 from hf_finetune.types import Compute
 
@@ -53,7 +53,7 @@ class Recipe(Section):
 
     model: Model = Model()
     data: Data = Data()
-    task: Task = Classification()
+    task: Task = Auto()
     adapter: Adapter = Lora()
     quantization: Quantizer = Unquantized()
     augment: Augment = Augment()
@@ -102,7 +102,7 @@ class Recipe(Section):
 
 
 # The kind that a section means when the recipe names none.
-_DEFAULT_KINDS = {"task": "classification", "adapter": "lora", "quantization": "none"}
+_DEFAULT_KINDS = {"adapter": "lora", "quantization": "none"}
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -119,10 +119,9 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     before = content
     content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     written = apply_overrides(content, overrides, Recipe)
-    for section, kind in _DEFAULT_KINDS.items():
-        value = content.get(section)
-        if isinstance(value, dict) and "kind" not in value:
-            value["kind"] = kind
+    for section, value in content.items():
+        if isinstance(value, dict) and "kind" not in value and section in ("task", *_DEFAULT_KINDS):
+            value["kind"] = kind_with(value) if section == "task" else _DEFAULT_KINDS[section]
     spell_truth_values(content, Recipe)
     try:
         return Recipe.model_validate(content)

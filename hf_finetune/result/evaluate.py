@@ -54,7 +54,7 @@ def evaluate(
     else:
         kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
         options = load_recipe({"data": {**kept, "name": data}}, overrides).data
-        index = scan_split(options, split, manifest.labels)
+        index = scan_split(options, split, manifest.labels, manifest.target.reading)
         chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
@@ -115,7 +115,10 @@ def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Ro
     if not index.splits.get(split):
         there = ", ".join(name for name, rows in index.splits.items() if rows)
         raise DataError(f"{index.source} has no {split} split; it has {there}.", "Choose one with `--split`.")
-    names = {index.labels.names[row.label] for row in index.splits[split]}
+    if index.columns[0].kind != "classes":  # read in the result's own terms already
+        return index.splits[split]
+    there = [(row, index.labels.names[row.label]) for row in index.splits[split] if isinstance(row.label, int)]
+    names = {name for _, name in there}
     unknown = sorted(names - set(labels.names))
     if unknown:
         raise DataError(
@@ -123,7 +126,7 @@ def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Ro
             f"It knows {', '.join(labels.names[:10])}{'…' if len(labels.names) > 10 else ''}.",
         )
     ids = labels.label2id
-    return tuple(replace(row, label=ids[index.labels.names[row.label]]) for row in index.splits[split])
+    return tuple(replace(row, label=ids[name]) for row, name in there)
 
 
 def _trained_on(folder: Path, index: Index, split: Split) -> tuple[str, ...]:

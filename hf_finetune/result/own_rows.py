@@ -16,7 +16,7 @@ from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import SplitRecord, read_record
-from hf_finetune.types import Index, Split, is_builtin
+from hf_finetune.types import Index, Reading, Split, is_builtin
 
 OTHER = "Other images are scored with --data."
 
@@ -43,9 +43,10 @@ def own_rows(folder: Path, data: Data, manifest: Manifest, split: Split, seed: i
     record = read_record(folder.absolute().parent)
     if not moved:
         data = data.model_copy(update={"name": _place(data.name, record, manifest)})
+    reading = manifest.target.reading
     if record is not None:
-        return _recorded(record, data, split)
-    index = scan(data, seed=seed)
+        return _recorded(record, data, split, reading)
+    index = scan(data, seed=seed, reading=reading)
     if manifest.data_revision in (None, index.revision):
         return OwnRows(index)
     if split in index.cut or (split == "train" and index.cut):
@@ -57,7 +58,7 @@ def own_rows(folder: Path, data: Data, manifest: Manifest, split: Split, seed: i
     return OwnRows(index, ("the data have changed since the run",), same=False)
 
 
-def _recorded(record: SplitRecord, data: Data, split: Split) -> OwnRows:
+def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -> OwnRows:
     from hf_finetune.data.index.scan import scan_named
 
     wanted = record.names.get(split, [])
@@ -67,7 +68,7 @@ def _recorded(record: SplitRecord, data: Data, split: Split) -> OwnRows:
     was_cut = split in record.cut or (split == "train" and bool(record.cut))
     ours = set(wanted)
     others = {name for names in record.names.values() for name in names} - ours
-    index, new, out = scan_named(data, split, ours, others, only=was_cut)
+    index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
     rows = index.splits[split]
     if index.revision != record.revision and any(isinstance(row.locator, int) for row in rows):
         commit = "" if record.place is not None else ", or name their commit (data.revision=COMMIT)"

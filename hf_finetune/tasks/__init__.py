@@ -1,14 +1,46 @@
 """Tasks: what is predicted, its loss and its metrics."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from hf_finetune.tasks.auto import Auto
 from hf_finetune.tasks.classification import Classification, ClassTarget
+from hf_finetune.tasks.multilabel import LabelsTarget, Multilabel
+from hf_finetune.tasks.ordinal import GradeTarget, Ordinal
+from hf_finetune.tasks.regression import NumberTarget, Regression
 from hf_finetune.tasks.target import Part, Target
-from hf_finetune.types import Labels
+from hf_finetune.types import Index, LabelKind, Labels
 
-Task = Classification
-_RESTORE = {"classification": ClassTarget.restored}
+Settled = Classification | Multilabel | Ordinal | Regression
+Task = Annotated[Auto | Classification | Multilabel | Ordinal | Regression, Field(discriminator="kind")]
+
+_OF_LABELS: dict[LabelKind, type[Settled]] = {
+    "classes": Classification,
+    "labels": Multilabel,
+    "grades": Ordinal,
+    "numbers": Regression,
+}
+_RESTORE = {
+    "classification": ClassTarget.restored,
+    "multilabel": LabelsTarget.restored,
+    "ordinal": GradeTarget.restored,
+    "regression": NumberTarget.restored,
+}
+
+
+def settled(task: Task, index: Index) -> Settled:
+    """The task itself, or the one that the labels of the index ask for."""
+    return _OF_LABELS[index.columns[0].kind]() if isinstance(task, Auto) else task
+
+
+def kind_with(keys: Collection[str]) -> str:
+    """The kind that a section with these keys means when it names none: the first that knows them all."""
+    for member in (Auto, *_OF_LABELS.values()):
+        if member.model_fields.keys() >= set(keys):
+            return str(member.model_fields["kind"].default)
+    return "classification"
 
 
 def restore(settings: Mapping[str, Any], outputs: Labels) -> Target:
@@ -17,4 +49,17 @@ def restore(settings: Mapping[str, Any], outputs: Labels) -> Target:
     return _RESTORE[settings["kind"]](settings, outputs)
 
 
-__all__ = ["Classification", "Part", "Target", "Task", "restore"]
+__all__ = [
+    "Auto",
+    "Classification",
+    "Multilabel",
+    "Ordinal",
+    "Part",
+    "Regression",
+    "Settled",
+    "Target",
+    "Task",
+    "kind_with",
+    "restore",
+    "settled",
+]

@@ -16,7 +16,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part
-from hf_finetune.types import Answers, ClassAnswers, Index, Labels
+from hf_finetune.types import Answers, ClassAnswers, Index, Labels, Reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,11 +56,17 @@ class Classification(Section):
             )
         return list(self.class_weights)
 
+    @property
+    def reading(self) -> Reading:
+        """One class a row."""
+        return Reading("classes")
+
     def settle(self, index: Index) -> ClassTarget:
         """Raises DataError as `weights_for` does."""
-        counts = np.bincount([row.label for row in index.splits["train"]], minlength=len(index.labels.names))
-        weights = self.weights_for(counts.tolist())
-        return ClassTarget(index.labels, None if weights is None else tuple(weights), self.label_smoothing)
+        names = index.columns[0].names
+        ids = [row.label for row in index.splits["train"] if isinstance(row.label, int)]
+        weights = self.weights_for(np.bincount(ids, minlength=len(names)).tolist())
+        return ClassTarget(Labels(names), None if weights is None else tuple(weights), self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class ClassTarget:
     outputs: Labels
     weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+
+    @property
+    def reading(self) -> Reading:
+        """As in training."""
+        return Reading("classes")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -86,6 +97,11 @@ class ClassTarget:
     def parts(self) -> tuple[Part, ...]:
         """One, of all classes."""
         return (Part(len(self.outputs.names), "softmax", lambda labels: (labels, self.row_weights(labels))),)
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The usual one first."""
+        return ("accuracy", "macro_f1", "loss")
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """Cross-entropy, or `own`; either weighted by class."""

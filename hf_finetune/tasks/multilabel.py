@@ -12,7 +12,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
-from hf_finetune.types import Answers, Index, Labels, ValueAnswers
+from hf_finetune.types import Answers, Index, Labels, Reading, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,11 +41,16 @@ class Multilabel(Section):
         default=None, min_length=1, description="what separates labels in one text, such as ';'; null: lists or columns"
     )
 
+    @property
+    def reading(self) -> Reading:
+        """Any number of labels a row."""
+        return Reading("labels", separator=self.separator)
+
     def settle(self, index: Index) -> LabelsTarget:
         """Raises DataError where the recipe's weights are of another number than the labels."""
-        names = index.labels.names
+        names, outputs = index.columns[0].names, Labels(index.columns[0].names)
         if self.positive_weights == "none":
-            return LabelsTarget(index.labels, loss=self.loss)
+            return LabelsTarget(outputs, loss=self.loss)
         if self.positive_weights != "auto":
             if len(self.positive_weights) != len(names):
                 raise DataError(
@@ -54,11 +59,11 @@ class Multilabel(Section):
                     f"List them in the order {', '.join(names[:5])}{', …' if len(names) > 5 else ''}, or use "
                     "task.positive_weights=auto.",
                 )
-            return LabelsTarget(index.labels, tuple(self.positive_weights), self.loss)
+            return LabelsTarget(outputs, tuple(self.positive_weights), self.loss)
         truth = np.array([row.label for row in index.splits["train"]], np.float64)
         positives, negatives = (truth == 1).sum(0), (truth == 0).sum(0)
         weights = np.clip(negatives / np.maximum(positives, 1), 1 / _LARGEST_BOOST, _LARGEST_BOOST)
-        return LabelsTarget(index.labels, tuple(weights.tolist()), self.loss)
+        return LabelsTarget(outputs, tuple(weights.tolist()), self.loss)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class LabelsTarget:
         return self.thresholds or (0.5,) * len(self.outputs.names)
 
     @property
+    def reading(self) -> Reading:
+        """As in training."""
+        return Reading("labels", self.outputs.names)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything but the outputs."""
         settings = asdict(self)
@@ -87,7 +97,7 @@ class LabelsTarget:
     @classmethod
     def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> LabelsTarget:
         """From a result."""
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        known: dict[str, Any] = {key: tuple(of) if isinstance(of, list) else of for key, of in settings.items()}
         del known["kind"]
         return cls(outputs, **known)
 
@@ -100,6 +110,11 @@ class LabelsTarget:
             return labels.nan_to_num(0.0).float(), known.float()
 
         return (Part(len(self.outputs.names), "sigmoid", encode),)
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The usual one first."""
+        return ("map", "macro_f1", "micro_f1", "loss")
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """The mean over a row's labels."""

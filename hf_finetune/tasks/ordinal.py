@@ -17,7 +17,7 @@ from pydantic import Field
 
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
-from hf_finetune.types import Answers, Index, Labels, ValueAnswers
+from hf_finetune.types import Answers, Index, Labels, Reading, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +34,14 @@ class Ordinal(Section):
         default=None, min_length=2, description="the grades from the lowest up; null: whole numbers by their value"
     )
 
+    @property
+    def reading(self) -> Reading:
+        """Grades, in the order that is given."""
+        return Reading("grades", self.order or ())
+
     def settle(self, index: Index) -> GradeTarget:
         """The index has the grades in their order already."""
-        return GradeTarget(index.labels)
+        return GradeTarget(Labels(index.columns[0].names))
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class GradeTarget:
     def outputs(self) -> Labels:
         """`above mild`, `above moderate`: one fewer than grades."""
         return Labels(tuple(f"above {name}" for name in self.grades.names[:-1]))
+
+    @property
+    def reading(self) -> Reading:
+        """As in training."""
+        return Reading("grades", self.grades.names)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,6 +83,11 @@ class GradeTarget:
         steps = torch.arange(len(self.grades.names) - 1, device=labels.device)
         given = labels.reshape(len(labels))
         return (given[:, None] > steps).float(), (~given.isnan() if given.is_floating_point() else given >= 0).float()
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The usual one first."""
+        return ("kappa", "grade_error", "accuracy", "loss")
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """The mean over the K − 1 questions."""

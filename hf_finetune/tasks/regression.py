@@ -16,7 +16,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
-from hf_finetune.types import Answers, Index, Labels, ValueAnswers
+from hf_finetune.types import Answers, Index, Labels, Reading, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +37,16 @@ class Regression(Section):
     unit: str | None = Field(default=None, description="what the numbers count, for people: EUR, years")
     log: bool = Field(default=False, description="learn the logarithm: for prices, areas and counts, all above 0")
 
+    @property
+    def reading(self) -> Reading:
+        """A number a column."""
+        return Reading("numbers", log=self.log)
+
     def settle(self, index: Index) -> NumberTarget:
         """Raises DataError where the training rows' numbers cannot be learnt."""
         rows = index.splits["train"]
         numbers = np.array([row.label for row in rows], np.float64).reshape(len(rows), -1)
-        names = index.labels.names
+        names = index.columns[0].names
         if self.log and (numbers <= 0).any():
             row = int(np.argmax((numbers <= 0).any(1)))
             raise DataError(
@@ -58,7 +63,7 @@ class Regression(Section):
                     "There is nothing to learn from a constant: name another column in data.label_column.",
                 )
         scale = tuple(map(float, mean)), tuple(map(float, std))
-        return NumberTarget(index.labels, *scale, self.log, self.loss, self.unit)
+        return NumberTarget(Labels(names), *scale, self.log, self.loss, self.unit)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,11 @@ class NumberTarget:
     interval_from: str = ""
 
     @property
+    def reading(self) -> Reading:
+        """As in training."""
+        return Reading("numbers", log=self.log)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything but the outputs."""
         settings = asdict(self)
@@ -85,7 +95,7 @@ class NumberTarget:
     @classmethod
     def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> NumberTarget:
         """From a result."""
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        known: dict[str, Any] = {key: tuple(of) if isinstance(of, list) else of for key, of in settings.items()}
         del known["kind"]
         return cls(outputs, **known)
 
@@ -93,6 +103,11 @@ class NumberTarget:
     def parts(self) -> tuple[Part, ...]:
         """Each number by itself, with a penalty of its own, on the rows that have it."""
         return tuple(Part(1, "identity", _column(self, place)) for place in range(len(self.mean)))
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The usual one first."""
+        return ("r2", "mae", "rmse", "spearman", "loss")
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """The mean over a row's numbers."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from hf_finetune.types import Answers, Labels, ValueAnswers
+from hf_finetune.types import Answers, Labels, Reading, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,11 @@ class Target(Protocol):
         ...
 
     @property
+    def reading(self) -> Reading:
+        """How labels are read that its model can be scored on."""
+        ...
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a result keeps of it beside the outputs, as JSON: `kind`, and what answering takes."""
         ...
@@ -51,6 +56,11 @@ class Target(Protocol):
     @property
     def parts(self) -> tuple[Part, ...]:
         """All outputs in their order, as they are fitted in closed form."""
+        ...
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The metrics that may choose the best weights, the usual one first."""
         ...
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:

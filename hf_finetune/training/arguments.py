@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from hf_finetune.machine.ranks import world_size
+from hf_finetune.training.best import LESS_IS_BETTER
 from hf_finetune.training.config import Train
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan
@@ -54,7 +55,7 @@ def training_arguments(
         save_total_limit=2,
         load_best_model_at_end=pace is None,
         metric_for_best_model=f"eval_{train.best_by}",
-        greater_is_better=train.best_by != "loss",
+        greater_is_better=train.best_by not in LESS_IS_BETTER,
         logging_strategy="steps",
         logging_steps=max(1, steps // 100),
         logging_nan_inf_filter=False,  # it would hide a NaN loss; trainer.py stops instead

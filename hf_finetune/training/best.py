@@ -13,6 +13,7 @@ from hf_finetune.machine.ranks import is_distributed
 from hf_finetune.types import Answers
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]
+LESS_IS_BETTER = frozenset({"loss", "mae", "rmse", "grade_error"})
 Reduce = Callable[[np.ndarray, np.ndarray], Answers]
 
 
@@ -64,7 +65,7 @@ class KeepBest(TrainerCallback):
 
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
     """By the metric `by`; with `ties`, equal ones by the loss: on small validation sets accuracies are often equal."""
-    sign = -1 if by == "loss" else 1
+    sign = -1 if by in LESS_IS_BETTER else 1
     if metrics[by] != than[by]:
         return sign * (metrics[by] - than[by]) > 0
     return ties and metrics["loss"] < than["loss"]

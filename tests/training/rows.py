@@ -16,7 +16,19 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
-from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize, Row, Split
+from hf_finetune.types import (
+    BackboneFacts,
+    Decision,
+    Index,
+    LabelColumn,
+    Labels,
+    Machine,
+    Plan,
+    Preprocess,
+    Resize,
+    Row,
+    Split,
+)
 
 LABELS = Labels(("n/a", "1", "true"))
 SIDE = 16
@@ -96,7 +108,8 @@ def context_of(recipe: Recipe, plan: Plan, facts: BackboneFacts | None = None, l
     machine = Machine("cpu", "some CPU", 16 * 10**9, 16 * 10**9, 2, False, 1, 0, 0, "Linux")
     rows = tuple(Row(f"row{number}.png", number, number) for number in range(len(labels.names)))  # one of each class
     splits: dict[Split, tuple[Row, ...]] = {"train": rows}
-    index = Index("memory", "r", None, None, labels, splits, (), (), (), None)  # pyright: ignore[reportArgumentType]
+    columns = (LabelColumn("", "classes", labels.names),)
+    index = Index("memory", "r", None, None, labels, splits, (), (), (), None, columns=columns)  # pyright: ignore[reportArgumentType]
     facts = facts or replace(read_facts(recipe.model, len(labels.names)), preprocess=PREPROCESS)
     return RunContext(recipe, index, machine, facts, plan, recipe, None)
 

@@ -4,9 +4,9 @@ Owns: gathering a whole batch at once, the keys of a batch, and preparing it on 
 Does not own storage (store.py implements PixelRows), augmentation (augmenter.py) or the loop (training).
 
 Keys of a training batch of B rows: `pixel_values` uint8 [B, 3, S, S], `labels` int64 [B] or float32 [B, K], `rows`
-int64 [B], `sizes` int64 [B, 2], the draws as `draw_*`; with mixup or cutmix also `partner_pixel_values`, `partner_labels`,
-`partner_draw_*`, `mix` float32 [B] (the row's own share) and `box` float32 [B, 4]. Every value has B as its first
-dimension.
+int64 [B], `sizes` int64 [B, 2], the draws as `draw_*`; with mixup or cutmix also `partner_pixel_values`,
+`partner_labels`, `partner_draw_*`, `mix` float32 [B] (the row's own share) and `box` float32 [B, 4]. Every value has B
+as its first dimension.
 """
 
 from __future__ import annotations
