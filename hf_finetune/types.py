@@ -148,6 +148,11 @@ class Index:
     own_names: Mapping[Split, str] = field(default_factory=dict)
     columns: tuple[LabelColumn, ...] = ()  # what the labels are; `labels` names the model's outputs
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether each row has one class, and nothing else."""
+        return all(column.kind == "classes" for column in self.columns) and len(self.columns) < 2
+
 
 @dataclass(frozen=True, slots=True)
 class Resize:

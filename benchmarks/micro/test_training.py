@@ -46,7 +46,7 @@ def cached_step(ours: Ours, cache: Path) -> tuple[Callable[[], None], Cut]:
     facts = context.facts
     cut = Cut(ours.backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
     rows = HiddenRows(passed.all["train"], probe_rows.labels)
-    objective, batches = on_kept_states(context, rows, probe_rows, None)
+    objective, batches = on_kept_states(context, rows, None)
     order = cycle(np.array_split(np.arange(len(rows) // BATCH * BATCH), len(rows) // BATCH))
     optimizer = torch.optim.AdamW([weight for weight in ours.model.parameters() if weight.requires_grad], lr=1e-4)
 

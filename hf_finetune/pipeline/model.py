@@ -86,7 +86,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
         device_map={"": place} if quantization is not None else None,
         plain_attention=place == "cpu" and short_sequence(facts.preprocess),
         frozen_files=files_for(plan.stream.value, place, recipe.model, dtype, recipe.data.cache_dir),
-        classes=context.index.columns[0].kind == "classes",
+        classes=context.index.of_classes,
     )
     if recipe.quantization.kind == "int8":
         from hf_finetune.backbones.quantized import compute_in

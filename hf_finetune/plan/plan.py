@@ -228,7 +228,7 @@ def _patches_kept(recipe: Recipe) -> Decision[float]:
 
 def _head(recipe: Recipe, facts: BackboneFacts, index: Index) -> Decision[str]:
     """What the head is before anything is trained; whether the weights are there too is known once they are loaded."""
-    own = match_head(facts.outputs, index.labels.names, classes=index.columns[0].kind == "classes")
+    own = match_head(facts.outputs, index.labels.names, classes=index.of_classes)
     if recipe.adapter.kind == "lora" and recipe.adapter.start is not None:
         return Decision("that of adapter.from", "where it answers these labels; else as without it")
     if own.answers_all:

@@ -115,7 +115,7 @@ def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Ro
     if not index.splits.get(split):
         there = ", ".join(name for name, rows in index.splits.items() if rows)
         raise DataError(f"{index.source} has no {split} split; it has {there}.", "Choose one with `--split`.")
-    if index.columns[0].kind != "classes":  # read in the result's own terms already
+    if not index.of_classes:  # read in the result's own terms already
         return index.splits[split]
     there = [(row, index.labels.names[row.label]) for row in index.splits[split] if isinstance(row.label, int)]
     names = {name for _, name in there}

@@ -118,6 +118,10 @@ class ClassTarget:
 
         return row_weights(labels, partner_labels, mix, self._class_weights(labels.device))
 
+    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """1 where the best class is the right one."""
+        return (logits.argmax(dim=-1) == labels).float()
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ClassAnswers:
         """The best classes, the confidence and the loss of each row."""
         from hf_finetune.tasks.scoring import answers_of

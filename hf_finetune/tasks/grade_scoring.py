@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from hf_finetune.tasks import measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.types import ValueAnswers
 
-if TYPE_CHECKING:
-    from hf_finetune.tasks.ordinal import GradeTarget
-
 
 def score_grades(
-    target: GradeTarget, answers: ValueAnswers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric]
+    names: Sequence[str],
+    said: np.ndarray,
+    answers: ValueAnswers,
+    labels: np.ndarray,
+    *,
+    full: bool,
+    metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
-    """Answers and labels int64 [N] → the metrics, all plain Python values.
+    """The grades' names, those said int64 [N], answers and labels int64 [N] → the metrics, all plain Python values.
 
     Always: `rows`, `loss` (of the cumulative links), `kappa` (quadratic weights), `grade_error` (mean distance in
     grades), `accuracy` with its 95 % bootstrap interval, `near` (rows at most one grade off). With `full` also
@@ -28,8 +31,8 @@ def score_grades(
     if not len(answers):
         raise measures.no_rows()
     measures.check_finite(answers)
-    true, said = np.asarray(labels).astype(np.int64), target.predicted(answers.values)
-    off, grades = np.abs(said - true), len(target.grades.names)
+    true, grades = np.asarray(labels).astype(np.int64), len(names)
+    off = np.abs(said - true)
     right = measures.accuracy(said, true)
     low, high = measures.accuracy_interval(right, len(true))
     result: dict[str, Any] = {
@@ -45,8 +48,7 @@ def score_grades(
     if full:
         table = measures.per_class(said, true, grades)
         result["per_class"] = {
-            name: {column: values[place].item() for column, values in table.items()}
-            for place, name in enumerate(target.grades.names)
+            name: {column: values[place].item() for column, values in table.items()} for place, name in enumerate(names)
         }
         result["confusion"] = measures.confusion_matrix(said, true, grades).tolist()
     return result | measure_custom(metrics, answers, np.asarray(labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +12,17 @@ from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.tasks.label_measures import average_precision, f1
 from hf_finetune.types import ValueAnswers
 
-if TYPE_CHECKING:
-    from hf_finetune.tasks.multilabel import LabelsTarget
-
 
 def score_labels(
-    target: LabelsTarget, answers: ValueAnswers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric]
+    thresholds: Mapping[str, float],
+    answers: ValueAnswers,
+    labels: np.ndarray,
+    *,
+    full: bool,
+    metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
-    """Answers and labels float [N, C] of 0 and 1 → the metrics, all plain Python values.
+    """Answers and labels float [N, C] of 0 and 1, each label's threshold by name and in order → the metrics, all plain
+    Python values.
 
     Always: `rows`, `loss` (the task's), `map` (mean average precision over the labels that some row has), `macro_f1`
     and `micro_f1` at the thresholds, `subset_accuracy` (rows whose labels are all told rightly). With `full` also
@@ -31,10 +34,10 @@ def score_labels(
     measures.check_finite(answers)
     truth, scores = np.asarray(labels, np.float64), answers.values
     known = ~np.isnan(truth)
-    said = (scores >= np.asarray(target.cuts)) & known
+    said = (scores >= np.array(list(thresholds.values()))) & known
     table = {
-        name: _of_one(scores[there, place], truth[there, place], said[there, place], target.cuts[place])
-        for place, (name, there) in enumerate(zip(target.outputs.names, known.T, strict=True))
+        name: _of_one(scores[there, place], truth[there, place], said[there, place], threshold)
+        for place, ((name, threshold), there) in enumerate(zip(thresholds.items(), known.T, strict=True))
     }
     occurring = [row for row in table.values() if row["support"]] or list(table.values())
     precisions = [row["average_precision"] for row in occurring if not np.isnan(row["average_precision"])]

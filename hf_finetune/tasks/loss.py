@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hf_finetune.errors import TrainingError
 
-RowLoss = Callable[[Tensor, Tensor], Tensor]  # logits float32 [B, C], labels int64 [B] -> float [B]
+RowLoss = Callable[[Tensor, Tensor], Tensor]  # logits float32 [B, C], labels int64 [B] or float32 [B, K] -> float [B]
 
 
 class CrossEntropy:
@@ -81,9 +81,9 @@ def mean_loss(
         raise ValueError("partner_labels and mix are expected together")
     logits = logits.float()
     losses = loss(logits, labels)
-    if losses.shape != labels.shape:
+    if losses.shape != labels.shape[:1]:
         raise TrainingError(
-            f"loss=: one number a row is expected, {list(labels.shape)} for this batch; found {list(losses.shape)}.",
+            f"loss=: one number a row is expected, [{len(labels)}] for this batch; found {list(losses.shape)}.",
             'Leave the mean to the training: most losses of torch take reduction="none".',
         )
     if partner_labels is not None and mix is not None:

@@ -127,6 +127,10 @@ class LabelsTarget:
         del partner_labels, mix
         return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
 
+    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The likelihood that goes with the loss."""
+        return (-self.row_loss()(logits, labels)).exp()
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The probability of each label."""
         import torch
@@ -151,7 +155,8 @@ class LabelsTarget:
         """What `score_labels` says."""
         from hf_finetune.tasks.label_scoring import score_labels
 
-        return score_labels(self, said_of(answers), labels, full=full, metrics=metrics)
+        cuts = dict(zip(self.outputs.names, self.cuts, strict=True))
+        return score_labels(cuts, said_of(answers), labels, full=full, metrics=metrics)
 
     def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
         """Rows that get other labels, and the largest difference of a probability."""

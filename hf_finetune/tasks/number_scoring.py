@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +11,21 @@ from hf_finetune.tasks import measures, number_measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.types import ValueAnswers
 
-if TYPE_CHECKING:
-    from hf_finetune.tasks.regression import NumberTarget
+Edges = tuple[np.ndarray, np.ndarray]
 
 
 def score_numbers(
-    target: NumberTarget, answers: ValueAnswers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric]
+    names: Sequence[str],
+    answers: ValueAnswers,
+    labels: np.ndarray,
+    *,
+    log: bool,
+    between: Edges | None,
+    full: bool,
+    metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
-    """Answers and labels float [N, K] → the metrics, all plain Python values.
+    """Answers and labels float [N, K] → the metrics, all plain Python values. `log`: logarithms were learnt; `between`:
+    the edges of the prediction intervals, [N, K] each.
 
     Always: `rows`, `loss` (the task's, of standardised numbers), `r2` (of the logarithms where those were learnt),
     `mae` and `rmse` in the numbers' unit, `spearman`; means over several numbers. With `full` also `r2_low`, `r2_high`,
@@ -31,9 +38,11 @@ def score_numbers(
     measures.check_finite(answers)
     true = np.asarray(labels, np.float64).reshape(answers.values.shape)
     each = {
-        name: _of_one(target, answers.values, true, place, full=full) for place, name in enumerate(target.outputs.names)
+        name: _of_one(answers.values[:, place], true[:, place], log=log, full=full)
+        | ({} if between is None or not full else _covered(true[:, place], *(edge[:, place] for edge in between)))
+        for place, name in enumerate(names)
     }
-    columns = list(each.values())
+    columns = [column for column in each.values() if column]
     result: dict[str, Any] = {"rows": len(answers), "loss": float(answers.loss.mean())}
     result |= {key: float(np.mean([column[key] for column in columns if key in column])) for key in columns[0]}
     if full and len(columns) > 1:
@@ -42,12 +51,12 @@ def score_numbers(
     return result | measure_custom(metrics, answers, np.asarray(labels))
 
 
-def _of_one(target: NumberTarget, values: np.ndarray, true: np.ndarray, place: int, *, full: bool) -> dict[str, float]:
-    there = ~np.isnan(true[:, place])
+def _of_one(values: np.ndarray, true: np.ndarray, *, log: bool, full: bool) -> dict[str, float]:
+    there = ~np.isnan(true)
     if not there.any():
         return {}
-    said, wanted = values[there, place], true[there, place]
-    learnt = (np.log(said), np.log(wanted)) if target.log else (said, wanted)
+    said, wanted = values[there], true[there]
+    learnt = (np.log(said), np.log(wanted)) if log else (said, wanted)
     pairs = {
         "r2": (number_measures.r2, learnt),
         "mae": (number_measures.mean_absolute_error, (said, wanted)),
@@ -58,7 +67,9 @@ def _of_one(target: NumberTarget, values: np.ndarray, true: np.ndarray, place: i
     if full:
         for key, (measure, pair) in pairs.items():
             found[f"{key}_low"], found[f"{key}_high"] = number_measures.interval(measure, *pair)
-        if (between := target.intervals(values)) is not None:
-            low, high = (edge[there, place] for edge in between)
-            found["covered"] = float(((low <= wanted) & (wanted <= high)).mean())
     return found
+
+
+def _covered(true: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, float]:
+    there = ~np.isnan(true)
+    return {"covered": float(((low <= true) & (true <= high))[there].mean())} if there.any() else {}

@@ -100,6 +100,10 @@ class GradeTarget:
         del partner_labels, mix
         return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
 
+    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The likelihood that goes with the loss."""
+        return (-self.row_loss()(logits, labels)).exp()
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The probabilities of being above each grade but the last, falling."""
         import torch
@@ -124,7 +128,8 @@ class GradeTarget:
         """What `score_grades` says."""
         from hf_finetune.tasks.grade_scoring import score_grades
 
-        return score_grades(self, said_of(answers), labels, full=full, metrics=metrics)
+        said = self.predicted(values_of(answers))
+        return score_grades(self.grades.names, said, said_of(answers), labels, full=full, metrics=metrics)
 
     def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
         """Rows of another grade, and the largest difference of a probability."""

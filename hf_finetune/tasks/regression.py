@@ -120,6 +120,10 @@ class NumberTarget:
         del partner_labels, mix
         return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
 
+    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The likelihood that goes with the loss."""
+        return (-self.row_loss()(logits, labels)).exp()
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The numbers in their unit."""
         import torch
@@ -159,7 +163,9 @@ class NumberTarget:
         """What `score_numbers` says."""
         from hf_finetune.tasks.number_scoring import score_numbers
 
-        return score_numbers(self, said_of(answers), labels, full=full, metrics=metrics)
+        said, between = said_of(answers), self.intervals(values_of(answers)) if full else None
+        names = self.outputs.names
+        return score_numbers(names, said, labels, log=self.log, between=between, full=full, metrics=metrics)
 
     def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
         """Numbers are answered otherwise where they differ by a hundredth of their deviation."""

@@ -71,6 +71,10 @@ class Target(Protocol):
         """What each row counts in the mean loss: float32 [B]. `partner_labels` and `mix`: see loss.py."""
         ...
 
+    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How well each row is answered, float [B] from 0 to 1."""
+        ...
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> Answers:
         """What is kept of logits float [N, C] with their labels; of any number of rows, so that a split's logits need
         never be whole. Raises DataError (no rows, a label that the model cannot have)."""

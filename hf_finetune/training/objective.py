@@ -14,8 +14,8 @@ Batch = dict[str, torch.Tensor]
 class ModelBatch:
     """A batch as the model and the loss see it.
 
-    `pixel_values` float [B, 3, H, W]; `labels` int64 [B]; where mixed, `partner_labels` int64 [B] and `mix` [B], the
-    share of `labels` in each image.
+    `pixel_values` float [B, 3, H, W]; `labels` int64 [B] or float32 [B, K]; where mixed, `partner_labels` likewise and
+    `mix` [B], the share of `labels` in each image.
     """
 
     pixel_values: torch.Tensor
@@ -37,6 +37,10 @@ class Objective(Protocol):
 
     def row_weights(self, batch: Batch) -> torch.Tensor:
         """How much each row counts in the mean loss, float [B]."""
+        ...
+
+    def worth(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """How well each row is answered, float [B] from 0 to 1, by logits float32 [B, C]."""
         ...
 
     def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:

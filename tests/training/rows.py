@@ -14,6 +14,7 @@ from hf_finetune.adapters import Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.pipeline.prepare import settle_task
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.types import (
@@ -110,6 +111,7 @@ def context_of(recipe: Recipe, plan: Plan, facts: BackboneFacts | None = None, l
     splits: dict[Split, tuple[Row, ...]] = {"train": rows}
     columns = (LabelColumn("", "classes", labels.names),)
     index = Index("memory", "r", None, None, labels, splits, (), (), (), None, columns=columns)  # pyright: ignore[reportArgumentType]
+    recipe, index = settle_task(recipe, index)
     facts = facts or replace(read_facts(recipe.model, len(labels.names)), preprocess=PREPROCESS)
     return RunContext(recipe, index, machine, facts, plan, recipe, None)
 

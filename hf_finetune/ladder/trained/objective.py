@@ -51,6 +51,9 @@ class TaskObjective(Objective):
     def row_weights(self, batch: Batch) -> torch.Tensor:
         return self._target.row_weights(batch["labels"], batch.get("partner_labels"), batch.get("mix"))
 
+    def worth(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self._target.worth(logits, labels)
+
     def loss(self, logits: torch.Tensor, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:
         return mean_loss(
             self._loss,

@@ -110,15 +110,16 @@ def least_share(
 def right_answers(
     model: nn.Module, objective: Objective, rows: BatchRows, piece: int, dtype: torch.dtype | None
 ) -> float:
-    """Share of (up to 64) training rows, spread evenly, that the model as it is answers rightly."""
+    """How well (up to 64) training rows, spread evenly, are answered by the model as it is: of classes the share that
+    is right."""
     rows.set_epoch(0)
     where = np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)
     device = next(model.parameters()).device
     model.eval()
-    right = 0
+    right = 0.0
     for batch in cut(rows.__getitems__(where.tolist()), piece):
         prepared = objective.prepare({name: values.to(device) for name, values in batch.items()})
         with autocast(device.type, dtype):
             logits = model(pixel_values=prepared.pixel_values).logits
-        right += int((logits.argmax(dim=-1) == prepared.labels).sum())
+        right += float(objective.worth(logits.float(), prepared.labels).sum())
     return right / len(where)

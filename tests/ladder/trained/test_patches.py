@@ -58,7 +58,7 @@ def parts_of(marked: int):
     def parts(share: float) -> Parts:
         dropper = None if share == 1 else TokenDropper(share, 1, PATCHES)
         context = context_of(load_recipe({}), tiny_plan(), labels=Labels(tuple("abcd")))
-        return on_kept_states(context, rows, rows, dropper)  # pyright: ignore[reportArgumentType]
+        return on_kept_states(context, rows, dropper)  # pyright: ignore[reportArgumentType]
 
     return parts
 
