@@ -16,8 +16,8 @@ from hf_finetune.adapters import Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Int8, Nf4
-from hf_finetune.types import Labels
 
 LABELS = Labels(tuple("abcdef"))
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

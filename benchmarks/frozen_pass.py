@@ -32,7 +32,7 @@ from hf_finetune.backbones.engines.graph import Graph
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.surgery.cut import Watch
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 
 SIZE = (224, 224)
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

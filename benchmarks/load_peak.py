@@ -34,7 +34,7 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.quantizers import Int8, Nf4
 from hf_finetune.quantizers.checks import skip_patterns
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()

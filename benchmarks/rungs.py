@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hf_finetune.adapters.low_memory import low_memory_lora
 from hf_finetune.backbones.engines.eager import Eager
+from hf_finetune.labels import Answers
 from hf_finetune.ladder.candidates import Candidates, Usage
 from hf_finetune.ladder.climb import Climber, Given
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
@@ -41,7 +42,7 @@ from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.result.answers import predict_answers
 from hf_finetune.training.fit import FitFolders
-from hf_finetune.types import Answers, PixelRows
+from hf_finetune.types import PixelRows
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = "ladder=[probe,cached,full]"

@@ -37,7 +37,7 @@ from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.recompute import recompute
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.result.frozen_files import files_for
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 
 def build(name, stream):
     model = Model(name=name)

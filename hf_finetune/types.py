@@ -6,10 +6,12 @@ A type lives here when more than one component needs it; what only one component
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Generic, Literal, Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+
+from hf_finetune.labels import Label, LabelColumn, Labels
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -27,39 +29,6 @@ def is_builtin(name: str) -> bool:
 
 # How int8 weights are multiplied: as integers, made floating-point each time, as bitsandbytes does.
 Compute = Literal["auto", "integer", "dequantized", "llm_int8"]
-
-
-# What labels are: one of several classes, any number of labels, numbers, one of several grades in an order.
-LabelKind = Literal["classes", "labels", "numbers", "grades"]
-# The id of a class or grade; else a number for each label, number or target, NaN where it is not known.
-Label = int | tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a task wants labels to be read. `kind` None: as they look. `names`: what there is, in order, where that is
-    known (grades, the labels of a result). `separator`: what stands between labels in one text. `log`: of numbers, that
-    their logarithms count. `columns`: of several targets, each column's own."""
-
-    kind: LabelKind | None = None
-    names: tuple[str, ...] = ()
-    separator: str | None = None
-    log: bool = False
-    columns: Mapping[str, Reading] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """What a label is, or one of several targets: `names` of its classes, labels, grades or numbers, in order."""
-
-    name: str
-    kind: LabelKind
-    names: tuple[str, ...]
-
-    @property
-    def width(self) -> int:
-        """How many numbers of a row's label are its."""
-        return 1 if self.kind in ("classes", "grades") else len(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +55,6 @@ class Reader(Protocol):
     """Gives the encoded bytes (JPEG, PNG, …) of a row. Picklable and light, since it runs in worker processes."""
 
     def read(self, locator: str | int) -> bytes: ...
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Label names in order; the position is the id."""
-
-    names: tuple[str, ...]
-
-    @property
-    def id2label(self) -> dict[int, str]:
-        return dict(enumerate(self.names))
-
-    @property
-    def label2id(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.names)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,57 +284,6 @@ class Plan:
     seconds: Mapping[str, float] = field(default_factory=dict)  # forecast by rung, and `rest`
     seconds_note: str = ""
     seconds_limit: float | None = None  # budget.time
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What metrics and reports need of a model's logits on N rows: arrays with an entry for each row, `loss` float64
-    [N] among them, NaN where a logit is not finite. What else there is depends on the task."""
-
-    loss: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Its arrays, in the order in which its class takes them."""
-        return tuple(getattr(self, each.name) for each in fields(self))
-
-    def take(self, rows: np.ndarray) -> Self:
-        """Those of some rows, in arrays of its own."""
-        return type(self)(*(each[rows] for each in self.arrays()))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self], places: Sequence[np.ndarray] | None = None) -> Self:
-        """One after another; with `places` int64 [n] of each part, every row at its place."""
-        order = np.argsort(np.concatenate(places)) if places is not None else slice(None)
-        columns = zip(*(part.arrays() for part in parts), strict=True)
-        return type(parts[0])(*(np.concatenate(column)[order] for column in columns))
-
-
-@dataclass(frozen=True)
-class ClassAnswers(Answers):
-    """Of one class a row: a few numbers, however many classes there are.
-
-    `loss`: cross-entropy in nats; `top` int64 [N, k]: class ids by falling logit, ties by rising id, so that
-    `top[:, 0]` is the prediction; `confidence` float64 [N]: softmax probability of the prediction.
-    """
-
-    top: np.ndarray
-    confidence: np.ndarray
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """int64 [N]."""
-        return self.top[:, 0]
-
-
-@dataclass(frozen=True)
-class ValueAnswers(Answers):
-    """Of labels each by itself, grades, numbers, or several of these: `values` float64 [N, C], what each output says in
-    its own terms, a probability or a number in its unit. `loss`: the task's own."""
-
-    values: np.ndarray
 
 
 @dataclass(frozen=True)

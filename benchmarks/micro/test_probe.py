@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hf_finetune.labels import Labels
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import Descent, stationary_penalty
 from hf_finetune.ladder.probe.ridge import LAMBDAS
 from hf_finetune.tasks.classification import ClassTarget
-from hf_finetune.types import Labels
 
 ROWS, WIDTH, CLASSES = 2000, 192, 10
 TARGET = ClassTarget(Labels(tuple(map(str, range(CLASSES)))))

@@ -25,10 +25,11 @@ from hf_finetune.backbones.head_norms import begun, head_norms
 from hf_finetune.backbones.own_head import OwnHead, match_head, output_names, read_head
 from hf_finetune.backbones.renamed_modules import module_names
 from hf_finetune.errors import ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.network.fetch import CHECK_NETWORK
 from hf_finetune.network.patience import http_errors
 from hf_finetune.preprocess.describe import read_preprocess
-from hf_finetune.types import Labels, Preprocess
+from hf_finetune.types import Preprocess
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from hf_finetune.adapters.trained import restore_state, trained_state
+from hf_finetune.labels import Answers
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.fit import Fit
-from hf_finetune.types import Answers, Candidate
+from hf_finetune.types import Candidate
 from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from torch import nn
 
 from hf_finetune.adapters.dora import low_rank_off
 from hf_finetune.adapters.low_memory import low_memory_lora
+from hf_finetune.labels import Answers
 from hf_finetune.machine import processes
 from hf_finetune.result.answers import predict_answers
-from hf_finetune.types import Answers, PixelRows
+from hf_finetune.types import PixelRows
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hf_finetune.errors import MachineError
-from hf_finetune.types import Answers, Machine
+from hf_finetune.labels import Answers
+from hf_finetune.types import Machine
 
 T = TypeVar("T")
 # A rank that is silent for longer is taken for dead; decoding a large dataset on rank 0 must fit in.

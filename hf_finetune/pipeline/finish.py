@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from hf_finetune.labels import Answers
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.report.fields import RunReport
@@ -23,7 +24,7 @@ from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
-from hf_finetune.types import Answers, PixelRows, Split
+from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.labels import Answers
 from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.tasks import Target, settled
-from hf_finetune.types import Answers, BackboneFacts, Index, Machine, Plan
+from hf_finetune.types import BackboneFacts, Index, Machine, Plan
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start

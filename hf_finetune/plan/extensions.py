@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import RecipeError, TrainingError
-from hf_finetune.types import ClassAnswers
+from hf_finetune.labels import ClassAnswers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

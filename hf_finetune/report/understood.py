@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hf_finetune.labels import LabelColumn
 from hf_finetune.report.tables import plain_table, terminal_width
-from hf_finetune.types import SPLITS, Index, LabelColumn, Split
+from hf_finetune.types import SPLITS, Index, Split
 
 _SHOWN = 5  # classes, and reasons why rows cannot be used
 

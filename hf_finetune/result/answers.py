@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.engines.engine import Engine
+from hf_finetune.labels import Answers
 from hf_finetune.preprocess.normalise import Normaliser
 from hf_finetune.tasks import Target
 from hf_finetune.tasks.measures import no_rows
 from hf_finetune.training.pieces import forward_in_pieces
-from hf_finetune.types import Answers, PixelRows, Preprocess
+from hf_finetune.types import PixelRows, Preprocess
 
 
 def logits_of(model: nn.Module, pixels: np.ndarray, preprocess: Preprocess, *, batch: int = 4) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from hf_finetune.backbones.engines.choose import SAMPLE, evenly
+from hf_finetune.labels import Answers
 from hf_finetune.result.answers import predict_answers
 from hf_finetune.result.manifest import Manifest
-from hf_finetune.types import Answers, PixelRows
+from hf_finetune.types import PixelRows
 
 logger = logging.getLogger(__name__)
 SHORT_SAMPLE = 16  # rows under a time budget, else SAMPLE: LLM.int8 takes several times as long

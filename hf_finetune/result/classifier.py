@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Labels
 from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, upright_rgb, without_pillow_limit
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.pictures import Picture, as_pillow, several
-from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,13 +11,14 @@ from typing import Any
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError, RecipeError
+from hf_finetune.labels import Labels
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.result.classifier import Classifier, load
 from hf_finetune.result.load import find_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.own_rows import OwnRows, own_rows
 from hf_finetune.result.split_record import read_record
-from hf_finetune.types import Index, Labels, PixelRows, Rejected, Row, Split
+from hf_finetune.types import Index, PixelRows, Rejected, Row, Split
 
 BATCH = 64
 # What the run's own recipe says of reading images holds for another dataset too; column and split names do not.

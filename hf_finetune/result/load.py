@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, MachineError, first_line
+from hf_finetune.labels import Labels
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
-from hf_finetune.types import Labels
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,9 @@ from typing import Any
 
 from hf_finetune.adapters import KINDS
 from hf_finetune.errors import AdapterError
+from hf_finetune.labels import Labels
 from hf_finetune.tasks import Target, restore
-from hf_finetune.types import CenterCrop, Labels, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
+from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
 
 FILE = "hf_finetune.json"
 FORMAT = 1

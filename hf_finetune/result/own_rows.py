@@ -14,9 +14,10 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.naming import missing_path_hint, was_in_memory
 from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Reading
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import SplitRecord, read_record
-from hf_finetune.types import Index, Reading, Split, is_builtin
+from hf_finetune.types import Index, Split, is_builtin
 
 OTHER = "Other images are scored with --data."
 

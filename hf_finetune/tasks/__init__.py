@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from hf_finetune.labels import LabelKind, Labels
 from hf_finetune.tasks.auto import Auto
 from hf_finetune.tasks.classification import Classification, ClassTarget
 from hf_finetune.tasks.multilabel import LabelsTarget, Multilabel
 from hf_finetune.tasks.ordinal import GradeTarget, Ordinal
 from hf_finetune.tasks.regression import NumberTarget, Regression
 from hf_finetune.tasks.target import Part, Target
-from hf_finetune.types import Index, LabelKind, Labels
+from hf_finetune.types import Index
 
 Settled = Classification | Multilabel | Ordinal | Regression
 Task = Annotated[Auto | Classification | Multilabel | Ordinal | Regression, Field(discriminator="kind")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from hf_finetune.labels import Reading
 from hf_finetune.section import Section
-from hf_finetune.types import Reading
 
 
 class Auto(Section):

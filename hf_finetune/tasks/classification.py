@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Answers, ClassAnswers, Labels, Reading
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part
-from hf_finetune.types import Answers, ClassAnswers, Index, Labels, Reading
+from hf_finetune.types import Index
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hf_finetune.errors import TrainingError
-from hf_finetune.types import Answers
+from hf_finetune.labels import Answers
 
 logger = logging.getLogger(__name__)
 Metric = Callable[[Answers, np.ndarray], float]  # answers of N rows and their labels [N] -> a finite number

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hf_finetune.labels import ValueAnswers
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.tasks.label_measures import average_precision, f1
-from hf_finetune.types import ValueAnswers
 
 
 def score_labels(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hf_finetune.errors import DataError, TrainingError
-from hf_finetune.types import Answers, ClassAnswers
+from hf_finetune.labels import Answers, ClassAnswers
 
 ECE_BINS = 15
 RESAMPLES = 2_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_finetune.labels import ValueAnswers
 from hf_finetune.tasks import measures, number_measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
-from hf_finetune.types import ValueAnswers
 
 Edges = tuple[np.ndarray, np.ndarray]
 

@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
-from hf_finetune.types import Answers, Index, Labels, Reading, ValueAnswers
+from hf_finetune.types import Index
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from hf_finetune.labels import ClassAnswers
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
 from hf_finetune.tasks.measures import reduce_logits
 from hf_finetune.tasks.target import NO_METRICS
-from hf_finetune.types import ClassAnswers
 
 # What a split's result holds; a metric of the caller's may have none of these names.
 _NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from hf_finetune.types import Answers, Labels, Reading, ValueAnswers
+from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_finetune.labels import Answers
 from hf_finetune.machine.ranks import is_distributed
-from hf_finetune.types import Answers
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]
 LESS_IS_BETTER = frozenset({"loss", "mae", "rmse", "grade_error"})

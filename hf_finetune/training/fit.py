@@ -14,6 +14,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
 from hf_finetune.errors import TrainingError
+from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.best import KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
@@ -25,7 +26,7 @@ from hf_finetune.training.optimizers import optimizer_of
 from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
 from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
-from hf_finetune.types import Answers, Plan
+from hf_finetune.types import Plan
 
 
 @dataclass(frozen=True)

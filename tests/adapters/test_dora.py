@@ -18,8 +18,9 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.cli import main
 from hf_finetune.errors import ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Int8
-from hf_finetune.types import BackboneFacts, Labels
+from hf_finetune.types import BackboneFacts
 from tests.backbones.small import write_timm, write_vit
 
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.

@@ -20,8 +20,9 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.quantized import Linear8bitLt, compute_in, stock_arithmetic
 from hf_finetune.backbones.recompute import recomputed
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Int8, Nf4
-from hf_finetune.types import Compute, Decision, Labels, Plan
+from hf_finetune.types import Compute, Decision, Plan
 from tests.backbones.small import write_timm, write_vit
 from tests.training.rows import tiny_plan
 

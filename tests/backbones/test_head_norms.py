@@ -26,7 +26,7 @@ from transformers import (
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.errors import ModelError
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 from tests.backbones.small import PROCESSOR, edit_weights, write_timm, write_vit
 
 SMALL: dict[str, Any] = {

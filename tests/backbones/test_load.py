@@ -17,7 +17,7 @@ from hf_finetune.backbones.fingerprint import fingerprint
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.recompute import recompute
 from hf_finetune.errors import ModelError
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 from tests.backbones.small import edit_config, edit_weights, write_resnet, write_timm, write_vit
 
 LABELS = Labels(("n/a", "1", "True", "Ünïcode"))

@@ -13,7 +13,7 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_with_head
 from hf_finetune.backbones.own_head import OwnHead, match_head
-from hf_finetune.types import Labels
+from hf_finetune.labels import Labels
 from tests.backbones.small import edit_config, write_timm, write_vit
 
 NAMES = ("a", "b", "c", "d")

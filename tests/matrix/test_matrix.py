@@ -18,10 +18,11 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.errors import AdapterError, ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.merge import save_merged
-from hf_finetune.types import BackboneFacts, Labels
+from hf_finetune.types import BackboneFacts
 from tests.matrix.architectures import HEAD_ONLY, LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
 
 LABELS = Labels(("n/a", "1", "True"))

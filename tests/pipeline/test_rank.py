@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hf_finetune.cli import main
+from hf_finetune.labels import Labels
 from hf_finetune.pipeline.rank import some_of
-from hf_finetune.types import Index, Labels, Row
+from hf_finetune.types import Index, Row
 from tests.cli.photos import write_photos
 from tests.training.rows import save_tiny_vit
 

@@ -15,12 +15,12 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from hf_finetune.errors import RecipeError, TrainingError
+from hf_finetune.labels import ClassAnswers, Labels
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.tasks.loss import mean_loss
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import ClassAnswers, Labels
 from tests.plan.test_plan import FACTS as LARGE
 
 FACTS = replace(LARGE, preprocess=replace(LARGE.preprocess, height=32, width=32))

@@ -12,10 +12,11 @@ import pytest
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes
 from hf_finetune.errors import MachineError, ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.plan.counted import Setting
 from hf_finetune.plan.plan import make_plan
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.types import BackboneFacts, Decision, Index, Labels, Machine, Plan, Preprocess, Resize, Row
+from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan, Preprocess, Resize, Row
 
 PREPROCESS = Preprocess((Resize(224, 224, 3),), 224, 224, (0.5,) * 3, (0.5,) * 3, 1 / 255, 0.0, False, 3, "test")
 QKV = tuple(f"layer.{number}.qkv" for number in range(12))

@@ -23,11 +23,12 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.quantized import Linear8bitLt
 from hf_finetune.errors import ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Int8, Nf4
 from hf_finetune.quantizers.checks import describe_left_out, skip_patterns
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.snippet import BASE_PLACE, PLACE, stock_snippet
-from hf_finetune.types import BackboneFacts, Labels, Machine
+from hf_finetune.types import BackboneFacts, Machine
 from tests.matrix import architectures
 from tests.plan.test_plan import FACTS
 from tests.report.example import example

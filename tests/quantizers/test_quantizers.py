@@ -17,8 +17,9 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.errors import MachineError, ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Int8, Nf4, Unquantized
-from hf_finetune.types import Labels, Machine
+from hf_finetune.types import Machine
 from tests.backbones.small import write_timm, write_vit
 
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.

@@ -18,10 +18,10 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.fingerprint import fingerprint
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.labels import Labels
 from hf_finetune.quantizers import Quantizer
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.save import stage
-from hf_finetune.types import Labels
 
 # Names that careless code parses, sorts, or cannot write.
 LABELS = ("n/a", "1", "True", "null", "ü/\u2044", "日本", 'a "b", c', "LABEL_0")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
+from hf_finetune.labels import Answers, ClassAnswers, Labels
 from hf_finetune.report.predictions import read_predictions, write_predictions
 from hf_finetune.result.answers import logits_of, predict_answers
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.tasks.scoring import answers_of
-from hf_finetune.types import Answers, ClassAnswers, Labels
 from tests.training.rows import PREPROCESS, SIDE, MemoryRows
 
 

@@ -10,11 +10,11 @@ import torch
 
 from hf_finetune.adapters import Lora
 from hf_finetune.backbones.quantized import Linear8bitLt
+from hf_finetune.labels import ClassAnswers
 from hf_finetune.result.answers import predict_answers
 from hf_finetune.result.beside_stock import SHORT_SAMPLE, beside_stock
 from hf_finetune.result.load import load_result
 from hf_finetune.result.manifest import read_manifest
-from hf_finetune.types import ClassAnswers
 from tests.backbones.small import write_vit
 from tests.result.results import save_result
 from tests.training.rows import MemoryRows

@@ -18,10 +18,10 @@ from hf_finetune.adapters import Full, Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.errors import AdapterError, MachineError, ModelError
+from hf_finetune.labels import Labels
 from hf_finetune.result.manifest import read_manifest
 from hf_finetune.result.merge import write_merged
 from hf_finetune.result.save import stage
-from hf_finetune.types import Labels
 from tests.backbones.small import edit_config, write_vit
 from tests.matrix.architectures import write_timm, write_transformers
 from tests.result.results import LABELS, save_result

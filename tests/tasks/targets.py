@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_finetune.types import Index, LabelColumn, LabelKind, Labels, Row, Split
+from hf_finetune.labels import LabelColumn, LabelKind, Labels
+from hf_finetune.types import Index, Row, Split
 
 
 def index_with(labels: Sequence[int | tuple[float, ...]], names: Sequence[str], kind: LabelKind = "numbers") -> Index:

@@ -10,10 +10,10 @@ import torch
 from sklearn import metrics as sk
 
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Labels
 from hf_finetune.tasks.label_measures import average_precision, best_threshold
 from hf_finetune.tasks.multilabel import LabelsTarget, Multilabel
 from hf_finetune.tasks.target import values_of
-from hf_finetune.types import Labels
 from tests.tasks.targets import index_with
 
 NAMES = ("cat", "dog", "n/a", "rare")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
+from hf_finetune.labels import Labels
 from hf_finetune.tasks.ordinal import GradeTarget
 from hf_finetune.tasks.target import values_of
-from hf_finetune.types import Labels
 
 GRADES = GradeTarget(Labels(("none", "mild", "severe", "fatal")))
 

@@ -9,10 +9,10 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Labels
 from hf_finetune.tasks.number_measures import half_width
 from hf_finetune.tasks.regression import NumberTarget, Regression
 from hf_finetune.tasks.target import values_of
-from hf_finetune.types import Labels
 from tests.tasks.targets import index_with
 
 PRICES = np.exp(np.random.default_rng(0).normal(12, 0.5, 80))

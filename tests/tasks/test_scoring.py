@@ -11,9 +11,9 @@ import pytest
 from sklearn import metrics as reference
 
 from hf_finetune.errors import DataError, TrainingError
+from hf_finetune.labels import ClassAnswers
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.scoring import answers_of, score_answers
-from hf_finetune.types import ClassAnswers
 
 
 def score(logits: np.ndarray, labels: np.ndarray, names: list[str], *, full: bool) -> dict[str, Any]:

@@ -14,22 +14,11 @@ from hf_finetune.adapters import Lora
 from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.labels import LabelColumn, Labels
 from hf_finetune.pipeline.prepare import settle_task
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
-from hf_finetune.types import (
-    BackboneFacts,
-    Decision,
-    Index,
-    LabelColumn,
-    Labels,
-    Machine,
-    Plan,
-    Preprocess,
-    Resize,
-    Row,
-    Split,
-)
+from hf_finetune.types import BackboneFacts, Decision, Index, Machine, Plan, Preprocess, Resize, Row, Split
 
 LABELS = Labels(("n/a", "1", "true"))
 SIDE = 16

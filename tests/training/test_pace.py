@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from hf_finetune.labels import ClassAnswers, Labels
 from hf_finetune.ladder.pacing import (
     ALONE,
     CACHED_EPOCHS,
@@ -25,7 +26,7 @@ from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.pace import Pace
-from hf_finetune.types import ClassAnswers, Decision, Labels, Plan
+from hf_finetune.types import Decision, Plan
 from hf_finetune.units import parse_seconds
 from tests.training.rows import tiny_plan
 

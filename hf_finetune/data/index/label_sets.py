@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from hf_finetune.data.index.labels import NO_LABEL, text_of
 from hf_finetune.data.sources.source import Cell, Cells, SourceRow, plain
-from hf_finetune.types import Reading, Rejected, Split
+from hf_finetune.labels import Reading
+from hf_finetune.types import Rejected, Split
 
 _TRUTH = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 LabelledSet = tuple[SourceRow, tuple[float, ...]]
@@ -37,7 +38,9 @@ def encode_label_sets(
                     rejected.append(Rejected(row.name, split, wrong or NO_LABEL))
                 else:
                     kept.append((row, numbers))
-            elif (labels := _labels_of(row.label, label_names, reading.separator)) is None:
+            elif isinstance(row.label, Cells) or (
+                (labels := _labels_of(row.label, label_names, reading.separator)) is None
+            ):
                 rejected.append(Rejected(row.name, split, NO_LABEL))
             else:
                 named.append((row, labels))

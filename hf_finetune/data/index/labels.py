@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.source import RawLabel, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
-from hf_finetune.types import Labels, Note, Rejected, Split
+from hf_finetune.labels import Labels
+from hf_finetune.types import Note, Rejected, Split
 
 NO_LABEL = "no label"
 Labelled = tuple[SourceRow, int]  # a row and its label's id

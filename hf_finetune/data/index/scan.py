@@ -6,7 +6,7 @@ of source is read lives in a module of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -28,7 +28,8 @@ from hf_finetune.data.sources.naming import (
 from hf_finetune.data.sources.source import Source, SourceRow, count, listing
 from hf_finetune.data.sources.split_names import read_splits
 from hf_finetune.errors import DataError
-from hf_finetune.types import SPLITS, Index, Note, Reading, Rejected, Row, Split, is_builtin
+from hf_finetune.labels import Reading
+from hf_finetune.types import SPLITS, Index, Note, Rejected, Row, Split, is_builtin
 
 ANY, CLASSES = Reading(), Reading("classes")
 
@@ -195,7 +196,7 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
     )
 
 
-Rows = Mapping[Split, list[Labelled]]
+Rows = Mapping[Split, Sequence[Labelled]]
 
 
 def _duplicates(source: Source, encoded: Encoded) -> tuple[list[list[int]], list[Note]]:
@@ -317,7 +318,9 @@ def _refuse_empty(source: Source, found: Mapping[Split, list[Any]], rejected: li
             )
 
 
-def _refuse_bad_share(source: Source, rows: Mapping[Split, list[Any]], rejected: list[Rejected], config: Data) -> None:
+def _refuse_bad_share(
+    source: Source, rows: Mapping[Split, Sequence[Any]], rejected: list[Rejected], config: Data
+) -> None:
     total = len(rejected) + sum(map(len, rows.values()))
     if len(rejected) > config.max_bad_share * total:
         shown = "; ".join(f"{row.name}: {row.reason}" for row in rejected[:5])

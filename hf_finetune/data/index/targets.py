@@ -19,7 +19,8 @@ from hf_finetune.data.index.label_sets import encode_label_sets
 from hf_finetune.data.index.numbers import encode_numbers, tenths
 from hf_finetune.data.sources.source import Cells, Source, SourceRow, count, listing
 from hf_finetune.errors import DataError
-from hf_finetune.types import Label, LabelColumn, Labels, Note, Reading, Rejected, Split
+from hf_finetune.labels import Label, LabelColumn, Labels, Reading
+from hf_finetune.types import Note, Rejected, Split
 
 Labelled = tuple[SourceRow, Label]
 Found = Mapping[Split, list[SourceRow]]
@@ -30,7 +31,7 @@ class Encoded:
     """`columns`: one, but of several targets. `rows`: with their labels; `rejected`: those that have none."""
 
     columns: tuple[LabelColumn, ...]
-    rows: dict[Split, list[Labelled]]
+    rows: Mapping[Split, Sequence[Labelled]]
     rejected: list[Rejected]
     notes: list[Note]
     found: Found  # the rows as they are meant, by which the dataset is known
@@ -82,16 +83,16 @@ def encode(found: Found, source: Source, config: Data, reading: Reading) -> Enco
     if kind == "numbers":
         names = source.label_columns or ("value",)
         numbered, rejected = encode_numbers(found, len(names), log=reading.log)
-        return Encoded((LabelColumn(column, "numbers", names),), dict(numbered), rejected, notes, found)
+        return Encoded((LabelColumn(column, "numbers", names),), numbered, rejected, notes, found)
     if kind == "labels":
         names, sets, rejected = encode_label_sets(found, source.label_names, source.label_columns, reading)
-        return Encoded((LabelColumn(column, "labels", names),), dict(sets), rejected, notes, found)
+        return Encoded((LabelColumn(column, "labels", names),), sets, rejected, notes, found)
     if kind == "grades":
         names, graded, rejected = encode_grades(found, source.label_names, reading.names, "task.order")
-        return Encoded((LabelColumn(column, "grades", names),), dict(graded), rejected, notes, found)
+        return Encoded((LabelColumn(column, "grades", names),), graded, rejected, notes, found)
     settled, more = label_values.settle(found, source, config)
     known, rows, rejected = labels.encode(settled, source.label_names)
-    return Encoded((LabelColumn(column, "classes", known.names),), dict(rows), rejected, [*notes, *more], settled)
+    return Encoded((LabelColumn(column, "classes", known.names),), rows, rejected, [*notes, *more], settled)
 
 
 def check(encoded: Encoded, source: str) -> list[Note]:
@@ -99,9 +100,11 @@ def check(encoded: Encoded, source: str) -> list[Note]:
     notes: list[Note] = []
     for place, column in enumerate(encoded.columns):
         at = sum(each.width for each in encoded.columns[:place])
-        own = {split: [_own(label, at, column) for _, label in rows] for split, rows in encoded.rows.items()}
+        own: dict[Split, list[tuple[float, ...]]] = {
+            split: [_own(label, at, column) for _, label in rows] for split, rows in encoded.rows.items()
+        }
         if column.kind == "classes":
-            of_column = {
+            of_column: dict[Split, list[labels.Labelled]] = {
                 split: [(row, int(each[0])) for (row, _), each in zip(encoded.rows[split], its, strict=True)
                         if not math.isnan(each[0])]
                 for split, its in own.items()

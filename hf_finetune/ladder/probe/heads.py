@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hf_finetune.errors import ModelError
+from hf_finetune.labels import Answers
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.links import LINKS, Identity, Link
 from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
@@ -21,7 +22,6 @@ from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, so
 from hf_finetune.machine.processes import gather
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.tasks import Part, Target
-from hf_finetune.types import Answers
 
 CHUNK_ROWS = 4096
 # Rows × classes whose leave-one-out predictions choose penalty and temperature; a part of the rows beyond that.

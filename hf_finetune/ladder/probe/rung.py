@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
+from hf_finetune.labels import Answers
 from hf_finetune.ladder.forecast import CACHED_NOTE
 from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
@@ -24,7 +25,7 @@ from hf_finetune.machine import processes
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.training.autocast import autocast
 from hf_finetune.training.best import is_better, is_more_than_luck
-from hf_finetune.types import Answers, PixelRows, Split
+from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext

@@ -15,10 +15,11 @@ from hf_finetune.adapters.starting.start import Start
 from hf_finetune.adapters.trained import trained_module
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
+from hf_finetune.labels import Labels
 from hf_finetune.pipeline.model import put_start_on
 from hf_finetune.pipeline.prepare import follow_start
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.types import BackboneFacts, Labels
+from hf_finetune.types import BackboneFacts
 from tests.adapters.starting.foreign import edit_weights, former, give_labels, rename, save_foreign, stock_logits
 from tests.backbones.small import write_processor, write_timm, write_vit
 

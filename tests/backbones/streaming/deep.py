@@ -18,7 +18,8 @@ from hf_finetune.backbones.config import Model
 from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.recompute import recompute
-from hf_finetune.types import BackboneFacts, Labels
+from hf_finetune.labels import Labels
+from hf_finetune.types import BackboneFacts
 from tests.backbones.small import PROCESSOR, write_timm
 
 LABELS = Labels(("a", "b", "c"))

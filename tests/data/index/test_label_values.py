@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hf_finetune.errors import DataError
-from hf_finetune.types import Index, LabelColumn
+from hf_finetune.labels import LabelColumn
+from hf_finetune.types import Index
 from tests.data.pictures import class_folders
 from tests.data.sources.scanning import WHOLE, index, notes, pictures, table
 

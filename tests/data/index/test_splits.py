@@ -12,7 +12,8 @@ from hf_finetune.data.index.targets import Labelled
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRow
 from hf_finetune.errors import DataError
-from hf_finetune.types import Label, Note, Split
+from hf_finetune.labels import Label
+from hf_finetune.types import Note, Split
 
 BOTH: dict[Split, float] = {"validation": 0.15, "test": 0.15}
 

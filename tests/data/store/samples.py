@@ -16,7 +16,8 @@ from PIL import Image
 
 from hf_finetune.data.store.open_views import Options
 from hf_finetune.data.store.store import Store, open_store
-from hf_finetune.types import CenterCrop, Index, Labels, Preprocess, Reader, Resize, ResizeShortest, Row, Split
+from hf_finetune.labels import Labels
+from hf_finetune.types import CenterCrop, Index, Preprocess, Reader, Resize, ResizeShortest, Row, Split
 
 MAX_PIXELS = 50_000_000
 SIDE = 40

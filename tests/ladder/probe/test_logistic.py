@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hf_finetune.labels import Labels
 from hf_finetune.ladder.probe import heads, logistic
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import refine
 from hf_finetune.tasks.classification import ClassTarget
-from hf_finetune.types import Labels
 
 ROWS, FEATURES, CLASSES = 240, 12, 4
 

@@ -14,8 +14,8 @@ from hf_finetune.backbones.facts import read_facts
 from hf_finetune.backbones.load import load_backbone
 from hf_finetune.backbones.surgery.cut import Watch, suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
+from hf_finetune.labels import Labels
 from hf_finetune.ladder.trained.patches import token_count
-from hf_finetune.types import Labels
 from tests.matrix.architectures import TIMM, TRANSFORMERS, write_timm, write_transformers
 
 pytestmark = pytest.mark.e2e

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
+from hf_finetune.labels import Labels
 from hf_finetune.ladder.trained.cached import on_kept_states
 from hf_finetune.ladder.trained.patches import Parts, least_share, right_answers
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.training.objective import Batch
-from hf_finetune.types import Labels
 from tests.training.rows import context_of, tiny_plan
 
 PATCHES, CLASSES, ROWS = 64, 4, 400
