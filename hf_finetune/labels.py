@@ -87,11 +87,15 @@ class ClassAnswers(Answers):
     """Of one class a row: a few numbers, however many classes there are.
 
     `loss`: cross-entropy in nats; `top` int64 [N, k]: class ids by falling logit, ties by rising id, so that
-    `top[:, 0]` is the prediction; `confidence` float64 [N]: softmax probability of the prediction.
+    `top[:, 0]` is the prediction; `confidence` float64 [N]: softmax probability of the prediction; `behind` float64
+    [N]: how far the label's logit is below the largest; `tempered` float32 [N, T]: the loss at each of several
+    temperatures (`tasks.measures.TEMPERATURES`).
     """
 
     top: np.ndarray
     confidence: np.ndarray
+    behind: np.ndarray
+    tempered: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:

@@ -63,3 +63,8 @@ def about_seconds(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(10 * round(minutes / 10), 60)
     return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+
+
+def format_quantity(value: float) -> str:
+    """Four digits, and no exponent where a person would write none: `761,883`, `12.5`, `0.0031`."""
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e9 else f"{value:.4g}"

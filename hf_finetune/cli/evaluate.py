@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
         return 0
     from hf_finetune.report.summary import render_metrics
+    from hf_finetune.report.wording import words_for
 
-    print(render_metrics(metrics, options.split))
+    print(render_metrics(metrics, options.split, words_for(metrics["task"], ())))
     return 0

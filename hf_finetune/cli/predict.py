@@ -27,7 +27,6 @@ def run(options: argparse.Namespace) -> int:
 
     files = _files(options.images)
     classifier = load(options.result, revision=options.revision, base=options.base, max_pixels=options.max_pixels)
-    names = classifier.labels.names
     failed = 0
     for file in files:
         try:
@@ -39,12 +38,10 @@ def run(options: argparse.Namespace) -> int:
         if prediction.clipped:
             beyond = f"{prediction.clipped:,} of its values lie beyond the range that the run was trained with"
             print(f"hf-finetune: {file}: {beyond}, and were clipped", file=sys.stderr)
-        ranked = sorted(zip(prediction.probabilities, names, strict=True), reverse=True)[: max(1, options.top)]
         if options.json:
-            top = [{"label": name, "probability": round(share, 6)} for share, name in ranked]
-            print(json.dumps({"image": str(file), "predictions": top}, ensure_ascii=False))
+            print(json.dumps({"image": str(file), **prediction.as_json(options.top)}, ensure_ascii=False))
         else:
-            print(f"{file}  " + "  ".join(f"{name} {share:.3f}" for share, name in ranked))
+            print(f"{file}  {prediction.text(options.top)}")
     return 2 if failed else 0
 
 

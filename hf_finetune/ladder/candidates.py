@@ -13,6 +13,7 @@ from torch import nn
 
 from hf_finetune.adapters.trained import restore_state, trained_state
 from hf_finetune.labels import Answers
+from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.fit import Fit
@@ -30,7 +31,8 @@ class Climbed:
     """Where the climb ended: the model holds the best rung's weights; `answers` are its own to validation's rows.
 
     `fit` is the last training's, None where no rung trained. `engine`: what ran the probe's pass (`Choice.figures`),
-    where there was a choice.
+    where there was a choice. `left_out`: what the best head says of training rows that it was not fitted on, where
+    that is known.
     """
 
     candidates: tuple[Candidate, ...]
@@ -38,6 +40,7 @@ class Climbed:
     fit: Fit | None
     interrupted: bool
     engine: Mapping[str, Any] = field(default_factory=dict)
+    left_out: LeftOut | None = None
 
     @property
     def best(self) -> Candidate:
@@ -67,6 +70,7 @@ class Candidates:
         self._metrics: Mapping[str, Any] = {}
         self._answers: Answers | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
+        self._left_out: LeftOut | None = None
         self._fit: Fit | None = None
 
     def __len__(self) -> int:
@@ -83,6 +87,7 @@ class Candidates:
         note: str = "",
         fit: Fit | None = None,
         images: int = 0,
+        left_out: LeftOut | None = None,
     ) -> None:
         """Note what `rung` left in the model, and copy its weights if it is the best so far; `seconds` it took."""
         better = self._answers is None or is_better(metrics, self._metrics, self._by)
@@ -106,7 +111,7 @@ class Candidates:
         )
         self._fit = fit or self._fit
         if better:
-            self._metrics, self._answers = metrics, answers
+            self._metrics, self._answers, self._left_out = metrics, answers, left_out
             self._state = trained_state(self._model)
         dropped = ", not clearly better: dropped" if lucky else ", not better: dropped"
         took = f"in {format_seconds(seconds)}" + ("" if better else dropped)
@@ -131,4 +136,4 @@ class Candidates:
         if self._answers is None:
             raise ValueError("no rung was kept")
         self.restore()
-        return Climbed(tuple(self._all), self._answers, self._fit, interrupted)
+        return Climbed(tuple(self._all), self._answers, self._fit, interrupted, left_out=self._left_out)

@@ -153,7 +153,13 @@ class Climber:
         self._engine = passed.engine.compare_answers(probed.head)
         seconds = time.monotonic() - started
         self._candidates.offer(
-            "probe", probed.metrics, probed.answers, seconds, forecast_s=passed.forecast_s, note=probed.note
+            "probe",
+            probed.metrics,
+            probed.answers,
+            seconds,
+            forecast_s=passed.forecast_s,
+            note=probed.note,
+            left_out=probed.left_out,
         )
 
     def _cached(self) -> None:

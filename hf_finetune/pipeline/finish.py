@@ -59,6 +59,16 @@ class Saved:
     model: nn.Module | None
 
 
+def calibrated(manifest: Manifest, climbed: Climbed, context: RunContext, rows: PixelRows) -> Manifest:
+    """With what the task calibrates (a temperature, thresholds, intervals) on rows that the best rung's head was not
+    fitted on: the training rows, each left out, where they were answered so; else validation."""
+    left_out = climbed.left_out
+    answers, labels = (climbed.answers, rows.labels) if left_out is None else (left_out.answers, left_out.labels)
+    what = f"{len(labels):,} {'validation' if left_out is None else 'training'} images"
+    target = context.target.calibrated(answers, labels, what if left_out is None else f"{what}, each left out")
+    return replace(manifest, task=target.settings)
+
+
 def save_best(
     context: RunContext,
     folder: RunFolder,
@@ -162,7 +172,9 @@ def evaluate_splits(
     from hf_finetune.result.load import load_result, torch_dtype
     from hf_finetune.result.scoring_engine import scoring_engine
 
-    known = context.score(validation, rows["validation"].labels, full=True)
+    target, metrics = manifest.target, context.extensions.metrics
+    validation = target.again(validation)
+    known = target.score(validation, rows["validation"].labels, full=True, metrics=metrics)
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
@@ -186,7 +198,7 @@ def evaluate_splits(
                 model,
                 test,
                 manifest.preprocess,
-                context.target,
+                target,
                 batch=batch,
                 indices=own.tolist(),
                 engine=engine,
@@ -199,7 +211,8 @@ def evaluate_splits(
         compute, short = context.recipe.compute, context.recipe.budget.time is not None
         at_once = STOCK_BATCH if context.recipe.budget.memory is None else 1
         figures = beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=at_once)
-    results["test"] = Scored(answers, context.score(answers, test.labels, full=True), figures)
+    scores = target.score(answers, test.labels, full=True, metrics=metrics)
+    results["test"] = Scored(answers, scores, figures)
     return results
 
 
@@ -241,6 +254,7 @@ def assemble_report(
         memory=_memory_fields(context, memory),
         extensions=context.extensions.described(),
         engine={name: figures for name, figures in engines.items() if figures},
+        task=manifest.task,
     )
 
 

@@ -11,6 +11,7 @@ from hf_finetune.errors import FinetuneError, HubError
 from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.run_json import as_run_report, read_report
+from hf_finetune.report.wording import words_of
 from hf_finetune.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class Run:
 
     def __repr__(self) -> str:
         split = "test" if self.report.get("test") else "validation"
-        accuracy = self.report.get(split, {}).get("accuracy")
-        score = "" if accuracy is None else f", {split} accuracy {accuracy:.3f}"
-        return f"<Run in {self.folder.path}: {len(self.report['data']['labels']):,} classes{score}>"
+        words = words_of(as_run_report(self.report))
+        value = self.report.get(split, {}).get(words.first.key)
+        score = "" if value is None else f", {split} {words.first.name} {value:.3f}"
+        return f"<Run in {self.folder.path}: {words.size}{score}>"
 
     @property
     def result(self) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.pipeline.climb import climb
-from hf_finetune.pipeline.finish import assemble_report, publish, save_best, score_saved
+from hf_finetune.pipeline.finish import assemble_report, calibrated, publish, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe, say_head
@@ -130,6 +130,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             manifest = describe(context)
         with clock.stage("training"), full_disk_is_said(folder):
             climbed = climb(context, folder, images, model, manifest, clock, peak, offer)
+            manifest = calibrated(manifest, climbed, context, images.rows["validation"])
         with clock.stage("saving"), full_disk_is_said(folder):
             saved = save_best(context, folder, climbed, model, manifest, images.rows)
             del model  # before a second one is loaded, which the test is scored with
@@ -137,7 +138,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             results = score_saved(context, saved, climbed, manifest, images.rows)
     if context.machine.is_first:
         report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
-        publish(saved, report, folder, results, images.rows, context.target)
+        publish(saved, report, folder, results, images.rows, manifest.target)
         _keep_speeds(context, report)
     processes.wait()
     return read_run(folder)

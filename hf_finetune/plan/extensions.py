@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import RecipeError, TrainingError
-from hf_finetune.labels import ClassAnswers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -188,8 +187,10 @@ _FOR_EVALUATE = (
 
 def _try_metric(name: str, metric: Metric) -> None:
     """Refuse what is no number. One that fails on so few rows may do well on more."""
-    top, confidence = np.array([[0, 1], [1, 0], [1, 0]]), np.array([0.9, 0.6, 0.8])
-    answers = ClassAnswers(np.array([0.1, 1.0, 0.2]), top, confidence)
+    from hf_finetune.tasks.scoring import answers_of
+
+    logits = np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    answers = answers_of(logits, np.array([0, 0, 1]))
     try:
         found = metric(answers, np.array([0, 0, 1]))
     except Exception:  # noqa: BLE001 - said where it is used on what it is for

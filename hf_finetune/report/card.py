@@ -24,16 +24,12 @@ from hf_finetune.report.references import (
     without_paths,
 )
 from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
-from hf_finetune.report.summary import accuracy_text, memory_text, percent, precision_text, show, time_text, weakest
+from hf_finetune.report.summary import memory_text, precision_text, show, time_text
 from hf_finetune.report.tables import escape, markdown_table
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
+from hf_finetune.report.wording import Figure, words_of
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
-
-_MOST_LABELS = 50
-_MOST_CLASSES = 50
-_MOST_PAIRS = 10
-_FEW_IMAGES = 20  # below it one image moves a class's recall by 5 points or more
 
 
 def model_card(report: RunReport, *, repo: str | None = None, merged: bool = False) -> str:
@@ -46,7 +42,7 @@ def model_card(report: RunReport, *, repo: str | None = None, merged: bool = Fal
         _opening(report, merged),
         _usage(report, repo, merged),
         _results(report),
-        _labels(report),
+        words_of(report).names(),
         _training(report),
         _limits(report),
         _versions(report),
@@ -55,16 +51,20 @@ def model_card(report: RunReport, *, repo: str | None = None, merged: bool = Fal
 
 
 def _opening(report: RunReport, merged: bool) -> str:
-    labels = report.data["labels"]
-    which = "test" if report.test else "validation"
+    words, which = words_of(report), "test" if report.test else "validation"
     lines = [
         f"# {escape(title(report))}",
         f"{method(report)}{', merged,' * merged} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
-        f"`{report.model['architecture']}`), made with hf_finetune to tell {len(labels):,} classes of images apart: "
+        f"`{report.model['architecture']}`), made with hf_finetune {escape(words.purpose)}: "
         f"{escape(without_paths(dataset_name(report)))}.",
-        f"**Accuracy on {which}: {accuracy_text(report.test or report.validation)}**",
+        f"**{capital(words.first.name)} on {which}: {words.first.said(report.test or report.validation)}**",
     ]
     return "\n\n".join(lines)
+
+
+def capital(text: str) -> str:
+    """With its first letter large."""
+    return text[:1].upper() + text[1:]
 
 
 def _base_link(report: RunReport) -> str:
@@ -75,7 +75,7 @@ def _base_link(report: RunReport) -> str:
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
     whole = merged or report.whole
     grey = value_range_of(report)
-    lines = f"{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet(grey)}"
+    lines = f"{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet(words_of(report).answer_lines, grey)}"
     text = [f"## Use it\n\n```python\n{lines}```"]
     if grey is not None and differs_from_stock(grey):
         text.append(
@@ -112,62 +112,22 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
 def _results(report: RunReport) -> str:
     columns: dict[str, Mapping[str, Any]] = {"test": report.test} if report.test else {}
     columns["validation"] = report.validation
-    rows = [
-        ("Images", "rows", show),
-        ("Accuracy", "accuracy", percent),
-        ("Accuracy, 95 % interval (bootstrap)", "interval", str),
-        ("Top-5 accuracy", "top5", percent),
-        ("Macro F1", "macro_f1", "{:.3f}".format),
-        ("Cross-entropy (nats)", "loss", "{:.3f}".format),
-        ("Expected calibration error (15 bins)", "ece", "{:.3f}".format),
-        *((escape(name), name, "{:.3f}".format) for name in report.extensions.get("metrics", ())),
-    ]
-    scores = {name: {**score, "interval": _interval(score)} for name, score in columns.items()}
-    table = [
-        [name, *[form(score[key]) if key in score else "" for score in scores.values()]]
-        for name, key, form in rows
-        if any(key in score for score in scores.values())
-    ]
+    words, own = words_of(report), [Figure(name, name) for name in report.extensions.get("metrics", ())]
+    table = [["Images", *(f"{score['rows']:,}" for score in columns.values())]]
+    for figure in (*words.figures, *own):
+        if any(figure.key in score for score in columns.values()):
+            name = escape(figure.name if figure in own else capital(figure.name))
+            table.append([name, *(figure.text(s[figure.key]) if figure.key in s else "" for s in columns.values())])
+            if intervals := [figure.interval(score) for score in columns.values() if figure.interval(score)]:
+                table.append([f"{name}, 95 % interval (bootstrap)", *intervals])
     text = ["## Results", markdown_table(["", *columns], table)]
     text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
     if scored := precision_text(report):
         text.append(f"Scored in: {scored}.")
-    score = report.test or report.validation
-    if "per_class" in score:
-        text += _by_class(score)
-    return "\n\n".join(text)
+    return "\n\n".join([*text, *words.sections(report.test or report.validation)])
 
 
 _NO_TEST = "There was no test split, and the checkpoint was chosen on validation: these figures are optimistic."
-
-
-def _interval(score: Mapping[str, Any]) -> str:
-    return f"{100 * score['accuracy_low']:.1f} to {100 * score['accuracy_high']:.1f} %"
-
-
-def _by_class(score: Mapping[str, Any]) -> list[str]:
-    table = score["per_class"]
-    many = len(table) > _MOST_CLASSES
-    chosen = weakest(score, _MOST_CLASSES) if many else list(table.items())
-    rows = [
-        [escape(name), *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}"]
-        for name, row in chosen
-    ]
-    heading = f"### The {len(rows)} weakest of {len(table):,} classes" if many else "### By class"
-    text = [heading, markdown_table(["class", "precision", "recall", "F1", "images"], rows)]
-    pairs = score.get("confused_pairs", [])[:_MOST_PAIRS]
-    if pairs:
-        cells = [[escape(p["label"]), escape(p["predicted"]), f"{p['count']:,}"] for p in pairs]
-        text += ["### Most often confused", markdown_table(["is", "was taken for", "images"], cells, texts=2)]
-    return text
-
-
-def _labels(report: RunReport) -> str:
-    labels = report.data["labels"]
-    if len(labels) > _MOST_LABELS:
-        return f"## Labels\n\n{len(labels):,} classes; their names are in `config.json` (`id2label`)."
-    rows = [[str(number), escape(name)] for number, name in enumerate(labels)]
-    return f"## Labels\n\n{markdown_table(['id', 'name'], rows, texts=2)}"
 
 
 def _training(report: RunReport) -> str:
@@ -227,21 +187,16 @@ def _notes(notes: Sequence[Note | str]) -> list[str]:
 
 
 def _limits(report: RunReport) -> str:
-    data, score = report.data, report.test or report.validation
-    few = sum(row["support"] < _FEW_IMAGES for row in score.get("per_class", {}).values())
+    words = words_of(report)
     limits = [
-        f"- It tells these {len(data['labels']):,} classes apart and answers with one of them for any image, also for "
-        "one that shows none of them; a low probability is a hint, not a test.",
+        f"- {words.limit()}",
         "- The figures above hold for images like those it was measured on; other cameras, places or times can give "
         "others. Measure it on your own images first.",
         "- It inherits the licence, the biases and the limits of its base model and of its data; it was not examined "
         "for decisions about people.",
     ]
-    if few:
-        limits.append(
-            f"- {few:,} of {len(data['labels']):,} classes were measured on fewer than {_FEW_IMAGES} images, so their "
-            "rows above are coarse."
-        )
+    if coarse := words.coarse(report.test or report.validation):
+        limits.append(f"- {coarse}")
     return "\n".join(["## Intended use and limits", "", *limits])
 
 

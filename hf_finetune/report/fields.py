@@ -3,8 +3,8 @@
 Values are plain (str, int, float, bool, None, list, dict), sizes in bytes, times in seconds. `recipe` is the resolved
 recipe as dumped for JSON; `plan` maps each decision's name to `{value, reason}`, `memory` to `{bytes, note}` and `used`
 to what training ended up with (`micro_batch`, `replays` after out of memory); `seconds` is wall clock by stage in the
-order of stages, and `total`; `validation` and `test` are what `tasks.scoring.score` gives with `full=True` (`test` is
-empty where there is no test split).
+order of stages, and `total`; `validation` and `test` are what `Target.score` gives with `full=True` (`test` is empty
+where there is no test split).
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class RunReport:
     plan's `forecast` (`total`, `parts`) and what was `measured` of it (`total`; `process`: before the model was there),
     in bytes of the device that trained; empty in a run.json from before 2026-11-28. `engine` says what ran the pass
     over the frozen backbone (`pass`) and scored the test (`test`), each {name, why, …} where there was a choice: the
-    images on which it was compared with the torch model, and how far features and answers were apart.
+    images on which it was compared with the torch model, and how far features and answers were apart. `task` is
+    what the labels were settled to (`Target.settings`), classification in a run.json from before 2026-11-29;
+    `data.labels` names the model's outputs.
     """
 
     recipe: Mapping[str, Any]
@@ -120,6 +122,7 @@ class RunReport:
     files: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})
 
     @property
     def whole(self) -> bool:

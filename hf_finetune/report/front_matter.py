@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, is_hub_data, is_hub_model, last_component, title
+from hf_finetune.report.wording import words_of
 from hf_finetune.types import BUILTIN
 
 # The licences that image checkpoints carry most, by the Hub's ids (hf.co/docs/hub/repositories-licenses); any other is
@@ -46,11 +47,7 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
 
     full = merged or report.whole
     score, split = (report.test, "test") if report.test else (report.validation, "validation")
-    kinds = {
-        "accuracy": ("accuracy", "Accuracy"),
-        "macro_f1": ("f1", "Macro F1"),
-        "top5": ("accuracy", "Top-5 accuracy"),
-    }
+    figures = [figure for figure in words_of(report).figures if figure.hub and figure.key in score]
     results = [
         EvalResult(
             task_type="image-classification",
@@ -59,13 +56,12 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
             dataset_config=report.recipe["data"]["config"],
             dataset_split=split,
             dataset_revision=report.data["commit"],
-            metric_type=kind,
-            metric_name=name,
-            metric_value=round(score[key], 4),
-            metric_args=_interval(score) if key == "accuracy" else None,
+            metric_type=figure.hub,
+            metric_name=figure.name[:1].upper() + figure.name[1:],
+            metric_value=float(f"{score[figure.key]:.4g}"),
+            metric_args=_interval(score, figure.key),
         )
-        for key, (kind, name) in kinds.items()
-        if key in score
+        for figure in figures
     ]
     licence = (report.model["licence"] or "unknown").strip()
     known = licence.lower() in _LICENCES
@@ -73,6 +69,7 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
         "hf_finetune",
         *(["lora"] if report.recipe["adapter"]["kind"] == "lora" and not merged else []),
         report.model["library"],
+        *([report.task["kind"]] if report.task["kind"] != "classification" else []),
     ]
     data = ModelCardData(
         license=licence.lower() if known else "other",
@@ -83,18 +80,19 @@ def front_matter(report: RunReport, *, merged: bool = False) -> str:
         base_model=base_name(report) if is_hub_model(report) else None,
         base_model_relation=("finetune" if full else "adapter") if is_hub_model(report) else None,
         datasets=[dataset_name(report)] if is_hub_data(report) else None,
-        metrics=["accuracy", "f1"],
+        metrics=list(dict.fromkeys(figure.hub for figure in figures)),
         model_name=title(report),
         eval_results=results,
     )
     return data.to_yaml()
 
 
-def _interval(score: Mapping[str, Any]) -> dict[str, float] | None:
+def _interval(score: Mapping[str, Any], key: str) -> dict[str, float] | None:
     """The bootstrap interval, in the only place that the Hub's schema has for it."""
-    if "accuracy_low" not in score:
+    if f"{key}_low" not in score:
         return None
-    return {"confidence": 0.95, "low": round(score["accuracy_low"], 4), "high": round(score["accuracy_high"], 4)}
+    low, high = (float(f"{score[f'{key}_{edge}']:.4g}") for edge in ("low", "high"))
+    return {"confidence": 0.95, "low": low, "high": high}
 
 
 def _slug(name: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, method
-from hf_finetune.report.summary import percent
 from hf_finetune.report.tables import plain_table, terminal_width
+from hf_finetune.report.wording import Words, words_of
 from hf_finetune.units import format_bytes, format_seconds
 
 Predictions = Sequence[Mapping[str, str]]
@@ -45,22 +45,27 @@ class Pair:
         return min(1.0, 2 * sum(comb(total, n) for n in range(least + 1)) / 2**total)
 
 
-def pair(first: Predictions, second: Predictions) -> Pair | None:
+def pair(first: Predictions, second: Predictions, words: Words) -> Pair | None:
     """None where the two did not score the same rows with the same labels."""
-    right = [{(row["split"], row["row"], row["label"]): row["predicted"] for row in each} for each in (first, second)]
-    if not right[0] or right[0].keys() != right[1].keys():
+    errors = [{_scored(row): words.error(row) for row in each} for each in (first, second)]
+    if not errors[0] or errors[0].keys() != errors[1].keys():
         return None
-    only = [0, 0]
-    for key, predicted in right[0].items():
-        ours, theirs = predicted == key[2], right[1][key] == key[2]
-        only[0] += ours and not theirs
-        only[1] += theirs and not ours
-    return Pair(only[0], only[1], len(right[0]))
+    apart = [error - errors[1][key] for key, error in errors[0].items()]
+    return Pair(sum(each < 0 for each in apart), sum(each > 0 for each in apart), len(apart))
+
+
+def _scored(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The row and what is true of it."""
+    return tuple(value for key, value in row.items() if key in ("split", "row", "labels") or key.endswith("label"))
 
 
 def in_order(runs: Sequence[Finished]) -> list[Finished]:
-    """The best first, by the accuracy of the test, or of validation where a run has no test."""
-    return sorted(runs, key=lambda run: -float((run.report.test or run.report.validation)["accuracy"]))
+    """The best first, by the test's first metric, or validation's where a run has no test."""
+
+    def value(run: Finished) -> float:
+        return float((run.report.test or run.report.validation)[words_of(run.report).first.key])
+
+    return sorted(runs, key=value, reverse=True)
 
 
 def render_runs(runs: Sequence[Finished], *, width: int | None = None) -> str:
@@ -70,13 +75,14 @@ def render_runs(runs: Sequence[Finished], *, width: int | None = None) -> str:
     rows = [("run", "test", "valid.", "time", "memory", "what")]
     for run in ordered:
         report = run.report
-        test = percent(report.test["accuracy"]) if report.test else "-"
+        first = words_of(report).first
+        test = first.text(report.test[first.key]) if report.test else "-"
         peak = report.peak_bytes["anonymous" if report.machine["device"] == "cpu" else "device"]
         rows.append(
             (
                 run.name,
                 test,
-                percent(report.validation["accuracy"]),
+                first.text(report.validation[first.key]),
                 format_seconds(report.seconds["total"]),
                 format_bytes(peak),
                 f"{method(report)}: {base_name(report)} on {dataset_name(report)}",
@@ -89,14 +95,16 @@ def render_runs(runs: Sequence[Finished], *, width: int | None = None) -> str:
 
 
 def _difference(best: Finished, other: Finished) -> str:
-    found = pair(best.predictions, other.predictions)
+    words = words_of(best.report)
+    same = words.task["kind"] == words_of(other.report).task["kind"]
+    found = pair(best.predictions, other.predictions, words) if same else None
     if found is None:
-        return "scored on other rows: their accuracies do not say which is better."
+        return "scored on other rows: their scores do not say which is better."
     if found.only_first + found.only_second == 0:
         return f"right and wrong on the same of {found.rows:,} rows."
     sure = "a difference" if found.chance < _CHANCE else "no sure difference"
     return (
-        f"{best.name} alone is right on {found.only_first:,} of {found.rows:,} rows, {other.name} alone on "
+        f"{best.name} alone {words.better} on {found.only_first:,} of {found.rows:,} rows, {other.name} alone on "
         f"{found.only_second:,}: {sure} (p = {found.chance:.2g})."
     )
 

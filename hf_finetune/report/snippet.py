@@ -119,8 +119,8 @@ def needed_packages(report: RunReport, *, merged: bool = False) -> list[str]:
     return [f"{name}{bounds.get(name, '')}" for name in names]
 
 
-def predict_snippet(value_range: ValueRange | None = None) -> str:
-    """Python that goes on after `stock_snippet` and predicts for one photo.
+def predict_snippet(answer_lines: str, value_range: ValueRange | None = None) -> str:
+    """Python that goes on after `stock_snippet` and predicts for one photo; `answer_lines`: as the task has them.
 
     `to(model.device)`: a quantized base goes to the GPU by itself where there is one. `value_range`: the run's, by
     which a high-bit grey picture becomes 8-bit as in training.
@@ -134,6 +134,6 @@ def predict_snippet(value_range: ValueRange | None = None) -> str:
         f"{lines}"
         'inputs = processor(image, return_tensors="pt").to(model.device)\n'
         "with torch.inference_mode():\n"
-        "    probabilities = model(**inputs).logits.softmax(-1)[0]\n"
-        "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))\n"
+        "    logits = model(**inputs).logits\n"
+        f"{answer_lines}"
     )

@@ -11,6 +11,7 @@ from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
 from hf_finetune.report.tables import plain_table, terminal_width, wrapped
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
+from hf_finetune.report.wording import Figure, Words, words_of
 from hf_finetune.types import Candidate, Decision, Plan
 from hf_finetune.units import about_seconds, format_bytes, format_seconds
 
@@ -63,44 +64,19 @@ def show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def percent(share: float) -> str:
-    """0.9051 → `90.5 %`."""
-    return f"{100 * share:.1f} %"
-
-
-def accuracy_text(score: Mapping[str, Any]) -> str:
-    """`90.5 % (95 % interval 87.7 to 93.3 %, 431 images)`.
-
-    Where every image is right or every one wrong, resampling has nothing to vary; the rule of three (Hanley &
-    Lippman-Hand 1983) is given instead of an interval of no width.
-    """
-    rows = score["rows"]
-    if score["accuracy"] in (0.0, 1.0):
-        bound = min(100.0, 300 / rows)
-        limit = f"at least {100 - bound:.1f} %" if score["accuracy"] else f"at most {bound:.1f} %"
-        return f"{percent(score['accuracy'])} ({rows:,} images, so {limit} by the rule of three)"
-    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
-    return f"{percent(score['accuracy'])} (95 % interval {low:.1f} to {high:.1f} %, {rows:,} images)"
-
-
-def weakest(score: Mapping[str, Any], most: int) -> list[tuple[str, Mapping[str, float]]]:
-    """The `most` classes with the lowest F1 among those that occur, the lowest first."""
-    table = [(name, row) for name, row in score.get("per_class", {}).items() if row["support"] > 0]
-    return sorted(table, key=lambda entry: entry[1]["f1"])[:most]
-
-
 def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, width: int | None = None) -> str:
     """A short account of the finished run in `run_dir`; `report` may be what `read_report` gave."""
     if not isinstance(report, RunReport):
         report = as_run_report(report)
-    labels, test = report.data["labels"], report.test
+    words, test = words_of(report), report.test
     rows: list[tuple[str, str]] = []
     if test:
-        rows.append(("test accuracy", accuracy_text(test)))
-    rows.append(("validation", f"{accuracy_text(report.validation)}; it chose the result"))
+        rows.append((f"test {words.first.name}", words.first.said(test)))
+    rows.append(("validation", f"{words.first.said(report.validation)}; it chose the result"))
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
-    rows += _further_rows(test or report.validation, weakest_shown=3, own=report.extensions.get("metrics", ()))
+    rows += words.further(test or report.validation, weakest_shown=3)
+    rows += _brought(test or report.validation, report.extensions.get("metrics", ()))
     if scored := precision_text(report):
         rows.append(("scored in", scored))
     grey = value_range_of(report)
@@ -120,33 +96,37 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     kind = "model" if report.whole else "adapter"
     rows.append((kind, str(run_dir / kind)))
     path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
-    title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {len(labels):,} classes"
+    title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {words.size}"
     # On a line of its own, so that it can be copied.
     use = f"hf-finetune predict {path} photo.jpg"
     return f"{title}\n\n{plain_table(rows, width or terminal_width())}\n\nPredict with it:\n  {use}\n"
 
 
-def render_metrics(score: Mapping[str, Any], split: str, *, width: int | None = None) -> str:
-    """What `hf-finetune evaluate` prints of a full `score()`."""
-    rows = [(f"{split} accuracy", accuracy_text(score)), *_further_rows(score, weakest_shown=10)]
-    pairs = [f"{pair['label']} taken for {pair['predicted']} ({pair['count']})" for pair in score["confused_pairs"][:5]]
+def render_metrics(score: Mapping[str, Any], split: str, words: Words, *, width: int | None = None) -> str:
+    """What `hf-finetune evaluate` prints of a full `Target.score`."""
+    rows = [(f"{split} {words.first.name}", words.first.said(score)), *words.further(score, weakest_shown=10)]
+    pairs = [
+        f"{pair['label']} taken for {pair['predicted']} ({pair['count']})"
+        for pair in score.get("confused_pairs", ())[:5]
+    ]
     if pairs:
         rows.append(("confused", ", ".join(pairs)))
     rows += [("note", note) for note in score.get("notes", ())]
     if lost := score.get("left_out", ()):
         shown = "; ".join(f"{row['name']}: {row['reason']}" for row in lost[:5])
         rows.append(("left out", f"{len(lost):,} row{'s' * (len(lost) > 1)} that cannot be scored: {shown}"))
-    if told := _told_in_training(score):
+    if told := _told_in_training(score, words.first):
         rows.append(("in training", told))
     return plain_table(rows, width or terminal_width())
 
 
-def _told_in_training(score: Mapping[str, Any]) -> str:
+def _told_in_training(score: Mapping[str, Any], first: Figure) -> str:
     """What the run said of the same rows, and why that differs; empty where the printed digits are the same."""
     before = score.get("in_training")
-    if not before or all(f"{before[key]:.3f}" == f"{score[key]:.3f}" for key in ("accuracy", "loss")):
+    if not before or all(f"{before[key]:.3f}" == f"{score[key]:.3f}" for key in (first.key, "loss")):
         return ""
-    return f"the run reported {percent(before['accuracy'])}, loss {before['loss']:.3f} for these rows: {before['why']}"
+    told = f"{first.name} {first.text(before[first.key])}, loss {before['loss']:.3f}"
+    return f"the run reported {told} for these rows: {before['why']}"
 
 
 def precision_text(report: RunReport) -> str:
@@ -164,17 +144,10 @@ def precision_text(report: RunReport) -> str:
     return f"{trained}, in which it trained; `hf-finetune evaluate` does in fp32, so that its figures differ a little"
 
 
-def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+def _brought(score: Mapping[str, Any], own: Iterable[str]) -> list[tuple[str, str]]:
     """`own`: the names of the metrics that the program brought."""
-    more = [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}", f"calibration error {score['ece']:.3f}"]
-    top5 = [f"top-5 {percent(score['top5'])}"] if "top5" in score else []  # only above 5 classes
-    rows = [("also", ", ".join(top5 + more))]
-    if brought := [f"{name} {score[name]:.3f}" for name in own if name in score]:
-        rows.append(("your metrics", ", ".join(brought)))
-    weak = [(name, row["f1"]) for name, row in weakest(score, weakest_shown) if row["f1"] < 1]
-    if len(score["per_class"]) > 2 and weak:
-        rows.append(("weakest", ", ".join(f"{name} (F1 {f1:.2f})" for name, f1 in weak)))
-    return rows
+    shown = [f"{name} {score[name]:.3f}" for name in own if name in score]
+    return [("your metrics", ", ".join(shown))] if shown else []
 
 
 def rung_text(rung: Candidate, by: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from hf_finetune.labels import LabelColumn
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.types import SPLITS, Index, Split
+from hf_finetune.units import format_quantity
 
 _SHOWN = 5  # classes, and reasons why rows cannot be used
 
@@ -26,7 +29,14 @@ def _column_text(index: Index, column: LabelColumn) -> tuple[str, str]:
     """`classes  6: cardboard, glass, …`, and of several targets which column has them."""
     at = f" from {column.name}" if len(index.columns) > 1 else ""
     more = f" and {len(column.names) - _SHOWN:,} more" if len(column.names) > _SHOWN else ""
-    return column.kind, f"{len(column.names):,}{at}: {', '.join(map(_shown, column.names[:_SHOWN]))}{more}"
+    names = ", ".join(map(_shown, column.names[:_SHOWN])) + more
+    if column.kind == "numbers":
+        rows = [row.label for row in index.splits.get("train", ()) if not isinstance(row.label, int)]
+        at = sum(each.width for each in index.columns[: index.columns.index(column)])
+        known = [label[at] for label in rows if not math.isnan(label[at])]
+        between = f", {format_quantity(min(known))} to {format_quantity(max(known))} in train" if known else ""
+        return column.kind, names + (between if column.width == 1 else "")
+    return column.kind, f"{len(column.names):,}{at}: {names}"
 
 
 def _shown(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +15,15 @@ from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, u
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.pictures import Picture, as_pillow, several
+from hf_finetune.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image: the most likely label, its probability, and all of them in label order.
-
-    `clipped`: how many values of a high-bit grey image lay beyond the range that the run was trained with.
-    """
-
-    label: str
-    probability: float
-    probabilities: tuple[float, ...] = field(repr=False)
-    clipped: int = field(default=0, repr=False)
-
-
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """A loaded result: the model (a torch module in eval mode), its labels and its preprocessing."""
+    """A loaded result: the model (a torch module in eval mode), the names of its outputs and its preprocessing."""
 
     model: nn.Module
     labels: Labels
@@ -45,7 +33,8 @@ class Classifier:
     def __repr__(self) -> str:
         names = ", ".join(self.labels.names[:3]) + ", …" * (len(self.labels.names) > 3)
         base = "whole model" if self.manifest.whole else f"{self.manifest.adapter['kind']} on {self.manifest.base}"
-        return f"<Classifier: {base}, {len(self.labels.names):,} classes ({names}), from {self.path}>"
+        kind, count = self.manifest.task["kind"], len(self.labels.names)
+        return f"<Classifier: {base}, {kind} with {count:,} outputs ({names}), from {self.path}>"
 
     def predict(self, images: Picture | Iterable[Picture], batch: int = 32) -> list[Prediction]:
         """Predict for image files, encoded bytes, Pillow images or arrays, several or one alone; always a list.
@@ -98,11 +87,8 @@ class Classifier:
         batch = {"pixel_values": torch.from_numpy(pixels).to(device)}
         with torch.no_grad():
             logits = self.model(pixel_values=Normaliser(self.manifest.preprocess)(batch)).logits.float()
-        shares = torch.softmax(logits, dim=-1).cpu().numpy()
-        return [
-            Prediction(self.labels.names[int(row.argmax())], float(row.max()), tuple(float(p) for p in row), clipped)
-            for row, (_, clipped) in zip(shares, drawn, strict=True)
-        ]
+        said = self.manifest.target.predictions(logits.cpu().numpy())
+        return [replace(each, clipped=clipped) for each, (_, clipped) in zip(said, drawn, strict=True)]
 
 
 def _remedy(error: UnreadableImage) -> str:

@@ -38,9 +38,10 @@ def evaluate(
     """The task's metrics for a split of the result's own dataset as the run split it, or of `data`.
 
     A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
-    the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `precision` of
-    the weights; `engine`, what answered, where there was a choice; `left_out`, the rows that were not scored, as
-    {name, reason}; `notes`; and, for the rows that the run scored itself, `in_training` with what it said of them.
+    the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `task`, as the
+    result has it; `precision` of the weights; `engine`, what answered, where there was a choice; `left_out`, the rows
+    that were not scored, as {name, reason}; `notes`; and, for the rows that the run scored itself, `in_training` with
+    what it said of them.
     Raises DataError where the labels are not the result's, or more rows than `data.max_bad_share` cannot be scored.
     """
     from hf_finetune.data.index.scan import scan_split
@@ -69,7 +70,12 @@ def evaluate(
     score = target.score(answers, rows.labels, full=True)
     left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
     by = [choice.text] if choice is not None and choice.sample is not None else []
-    score |= {"precision": "fp32", "left_out": left_out, "notes": [*chosen.notes, *clipped, *by]}
+    score |= {
+        "task": dict(manifest.task),
+        "precision": "fp32",
+        "left_out": left_out,
+        "notes": [*chosen.notes, *clipped, *by],
+    }
     if choice is not None:
         score["engine"] = choice.figures
     if chosen.same and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
@@ -152,7 +158,7 @@ def _in_training(folder: Path, recipe: Recipe, manifest: Manifest, split: Split,
     try:
         metrics: Mapping[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         told = metrics.get(split) or {}
-        found = {key: told[key] for key in ("rows", "accuracy", "loss")}
+        found = {key: told[key] for key in ("rows", "loss", manifest.target.chosen_by[0])}
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     if found["rows"] != rows:

@@ -25,6 +25,7 @@ from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.load import base_of, find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
+from hf_finetune.result.save import say_task
 from hf_finetune.units import format_bytes
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ def _merge(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray, b
     model: Any = load_result(folder, whole, torch.float32, "cpu", base=base)
     expected = logits_of(model, pixels, manifest.preprocess)
     save_merged(model, staged)
+    say_task(staged, manifest)
     with _failed_writes_are_said(staged.parent):
         if (folder / _PROCESSOR).is_file():
             shutil.copyfile(folder / _PROCESSOR, staged / _PROCESSOR)

@@ -39,10 +39,22 @@ def stage(model: PeftModel | PreTrainedModel, staged: Path, manifest: Manifest, 
             shutil.copytree(builtin_path(manifest.base), staged / "base")
     else:
         model.save_pretrained(staged, state_dict=unshared_state(model))
+    say_task(staged, manifest)
     _save_processor(manifest, staged)
     write_manifest(staged, manifest)
     (staged / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
     follow_umask(staged)
+
+
+def say_task(folder: Path, manifest: Manifest) -> None:
+    """Into config.json what pipelines choose their function by (`problem_type`), and what else an answer takes (`task`:
+    thresholds, scales), for the lines of the card."""
+    path = folder / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config["problem_type"] = manifest.target.problem_type
+    if manifest.task != {"kind": "classification"}:
+        config["task"] = dict(manifest.task)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _settle_config(path: Path, manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ Its loss is in `loss.py`, its metrics in `scoring.py`; both are imported by who 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Answers, ClassAnswers, Labels, Reading
 from hf_finetune.section import Section
-from hf_finetune.tasks.target import NO_METRICS, Part
+from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.predictions import Prediction
 
 _LARGEST_BOOST = 10.0
+COVERAGE = 0.9  # share of new images whose class is in the set
 
 
 class Classification(Section):
@@ -72,11 +74,19 @@ class Classification(Section):
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """One class a row: labels int64 [N] are class ids. `weights`: one a class, None where classes count alike."""
+    """One class a row: labels int64 [N] are class ids. `weights`: one a class, None where classes count alike.
+
+    `temperature` divides logits before the softmax (Guo et al. 2017, arXiv 1706.04599); classes of at least the
+    probability `set_threshold` make the set that holds the right one of `COVERAGE` of new images (Sadinle et al. 2019,
+    arXiv 1609.00451, by split conformal prediction); None: too few rows to promise that. `calibrated_from`: on what.
+    """
 
     outputs: Labels
     weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+    temperature: float = 1.0
+    set_threshold: float | None = None
+    calibrated_from: str = ""
 
     @property
     def reading(self) -> Reading:
@@ -85,14 +95,21 @@ class ClassTarget:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Answering takes nothing but the outputs."""
-        return {"kind": "classification"}
+        """Weights and smoothing are training's."""
+        if not self.calibrated_from:
+            return {"kind": "classification"}
+        keys = ("temperature", "set_threshold", "calibrated_from")
+        return {"kind": "classification", **{key: getattr(self, key) for key in keys}}
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> ClassTarget:
-        """From a result; weights and smoothing are training's."""
-        del settings
-        return cls(outputs)
+        """From a result."""
+        return cls(outputs, **{key: value for key, value in settings.items() if key != "kind"})
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """Softmax."""
+        return "single_label_classification"
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -127,7 +144,44 @@ class ClassTarget:
         """The best classes, the confidence and the loss of each row."""
         from hf_finetune.tasks.scoring import answers_of
 
-        return answers_of(logits, labels)
+        return answers_of(logits if self.temperature == 1 else logits / self.temperature, labels)
+
+    def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> ClassTarget:
+        """Of answers with the temperature 1."""
+        from hf_finetune.tasks.measures import TEMPERATURES, best_temperature
+
+        said = _of_classes(answers)
+        at = best_temperature(said.tempered, int((said.predicted != labels).sum()))
+        of_label = np.sort(np.exp(-said.tempered[:, at].astype(np.float64)))
+        rank = int((len(of_label) + 1) * (1 - COVERAGE) + 1e-9)
+        threshold = float(of_label[rank - 1]) if rank else None
+        return replace(self, temperature=TEMPERATURES[at], set_threshold=threshold, calibrated_from=what)
+
+    def again(self, answers: Answers) -> ClassAnswers:
+        """With loss and confidence at its temperature."""
+        from hf_finetune.tasks.measures import TEMPERATURES
+
+        said = _of_classes(answers)
+        if self.temperature == 1:
+            return said
+        loss = said.tempered[:, TEMPERATURES.index(self.temperature)].astype(np.float64)
+        loss[~np.isfinite(said.loss)] = np.nan
+        return replace(said, loss=loss, confidence=np.exp(said.behind / self.temperature - loss))
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """The class, its probability, and the set."""
+        from hf_finetune.tasks.predictions import ClassPrediction
+
+        names, threshold = self.outputs.names, self.set_threshold
+        scaled = logits.astype(np.float64) / self.temperature
+        shares = np.exp(scaled - scaled.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        found: list[Prediction] = []
+        for row in shares:
+            best = int(row.argmax())
+            within = None if threshold is None else tuple(names[at] for at in np.flatnonzero(row >= threshold))
+            found.append(ClassPrediction(names[best], float(row[best]), tuple(row.tolist()), names, within))
+        return found
 
     def score(
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
@@ -135,7 +189,11 @@ class ClassTarget:
         """What `score_answers` says."""
         from hf_finetune.tasks.scoring import score_answers
 
-        return score_answers(_of_classes(answers), labels, self.outputs.names, full=full, metrics=metrics)
+        said, threshold = _of_classes(answers), self.set_threshold if full else None
+        result = score_answers(said, labels, self.outputs.names, full=full, metrics=metrics)
+        if threshold is not None:
+            result["covered"] = float((np.exp(-said.loss) >= threshold).mean())
+        return result
 
     def differences(self, answers: Answers, than: Answers) -> tuple[int, float]:
         """Of predictions and of their probabilities."""

@@ -14,7 +14,10 @@ from hf_finetune.errors import DataError, TrainingError
 from hf_finetune.labels import Answers, ClassAnswers
 
 ECE_BINS = 15
+# Of the softmax, a quarter of an octave apart; the scales, which are one through them, double every fourth.
+TEMPERATURES = tuple(2 ** (-quarter / 4) for quarter in range(-8, 9))
 RESAMPLES = 2_000
+_ENOUGH_WRONG = 10
 _BLOCK = 2**21  # logits held at once as float64 (16 MB), so that 10,000 rows of 20,000 classes need no second copy
 
 
@@ -45,12 +48,14 @@ def reduce_logits(logits: np.ndarray, labels: np.ndarray, k: int) -> ClassAnswer
             "The split must have the same classes as the model was trained on.",
         )
     top = np.empty((rows, min(k, classes)), np.int64)
-    confidence, loss = np.empty(rows), np.empty(rows)
+    confidence, loss, behind = np.empty(rows), np.empty(rows), np.empty(rows)
+    tempered = np.empty((rows, len(TEMPERATURES)), np.float32)
     step = max(1, _BLOCK // classes)
     for start in range(0, rows, step):
         part = slice(start, start + step)
         _reduce_block(logits[part].astype(np.float64), labels[part], top[part], confidence[part], loss[part])
-    return ClassAnswers(loss, top, confidence)
+        _temper_block(logits[part].astype(np.float32), labels[part], behind[part], tempered[part])
+    return ClassAnswers(loss, top, confidence, behind, tempered)
 
 
 def _reduce_block(
@@ -67,6 +72,28 @@ def _reduce_block(
     for column in range(top.shape[1]):
         top[:, column] = block.argmax(axis=1)
         block[every, top[:, column]] = -np.inf
+
+
+def _temper_block(block: np.ndarray, labels: np.ndarray, behind: np.ndarray, tempered: np.ndarray) -> None:
+    """Fill `behind` and `tempered` (views) from `block`, which is used up. Twice a scale is the square of its powers,
+    so that four exponentials do."""
+    block[~np.isfinite(block).all(axis=1)] = 0
+    block -= block.max(axis=1, keepdims=True)
+    behind[:] = -block[np.arange(len(block)), labels]
+    powers: dict[int, np.ndarray] = {}
+    for place, temperature in enumerate(TEMPERATURES):
+        half = powers.pop(place - 4, None)
+        powers[place] = np.exp(block / temperature) if half is None else np.square(half, out=half)
+        tempered[:, place] = np.log(powers[place].sum(axis=1)) + behind / temperature
+
+
+def best_temperature(tempered: np.ndarray, wrong: int) -> int:
+    """Which of TEMPERATURES has the least mean loss on rows that nothing was fitted on, `tempered` [N, T]. None below 1
+    where fewer than ten rows are wrong: nothing then says how sure is too sure."""
+    losses = tempered.mean(axis=0, dtype=np.float64)
+    if wrong < _ENOUGH_WRONG:
+        losses = np.where(np.array(TEMPERATURES) < 1, np.inf, losses)
+    return int(losses.argmin())
 
 
 def check_finite(answers: Answers) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
-from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
+from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.predictions import Prediction
 
 LossName = Literal["bce", "asymmetric"]
 # Ben-Baruch et al. 2020, arXiv 2009.14119, section 3: negatives are discounted by their own probability to this power,
@@ -103,6 +104,11 @@ class LabelsTarget:
         return cls(outputs, **known)
 
     @property
+    def problem_type(self) -> ProblemType:
+        """A sigmoid a label."""
+        return "multi_label_classification"
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """All labels in one solve, on the rows where each is known."""
 
@@ -149,6 +155,21 @@ class LabelsTarget:
         known = ~np.isnan(truth)
         found = [best_threshold(scores[there, at], truth[there, at]) for at, there in enumerate(known.T)]
         return replace(self, thresholds=tuple(found), thresholds_from=what)
+
+    def again(self, answers: Answers) -> Answers:
+        """Probabilities stay; thresholds come when they are scored."""
+        return answers
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """The labels whose probability reaches their threshold."""
+        from hf_finetune.tasks.predictions import LabelsPrediction
+
+        names, cuts = self.outputs.names, np.asarray(self.cuts)
+        shares = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return [
+            LabelsPrediction(tuple(names[at] for at in np.flatnonzero(row >= cuts)), tuple(row.tolist()), names)
+            for row in shares
+        ]
 
     def score(
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
-from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
+from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.predictions import Prediction
 
 
 class Ordinal(Section):
@@ -71,6 +72,11 @@ class GradeTarget:
         """From a result."""
         del outputs
         return cls(Labels(tuple(settings["grades"])))
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """A sigmoid a question, which is what its outputs are."""
+        return "multi_label_classification"
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -122,6 +128,24 @@ class GradeTarget:
         """float64 [N, K] of each grade."""
         edges = np.concatenate([np.ones((len(values), 1)), values, np.zeros((len(values), 1))], 1)
         return edges[:, :-1] - edges[:, 1:]
+
+    def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> GradeTarget:
+        """The median needs no threshold."""
+        del answers, labels, what
+        return self
+
+    def again(self, answers: Answers) -> Answers:
+        """As they are."""
+        return answers
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """The median grade, and the probability of each."""
+        from hf_finetune.tasks.predictions import ClassPrediction
+
+        names = self.grades.names
+        values = np.minimum.accumulate(1 / (1 + np.exp(-logits.astype(np.float64))), axis=1)
+        rows = zip(self.predicted(values).tolist(), self.probabilities(values), strict=True)
+        return [ClassPrediction(names[best], float(row[best]), tuple(row.tolist()), names) for best, row in rows]
 
     def score(
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS

@@ -16,7 +16,7 @@ from pydantic import Field
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
-from hf_finetune.tasks.target import NO_METRICS, Part, said_of, values_of
+from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.predictions import Prediction
 
 LossName = Literal["mse", "l1", "huber"]
 INTERVAL = 0.9  # share of new images that prediction intervals are made to cover
@@ -101,6 +102,11 @@ class NumberTarget:
         return cls(outputs, **known)
 
     @property
+    def problem_type(self) -> ProblemType:
+        """Bare outputs."""
+        return "regression"
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """Each number by itself, with a penalty of its own, on the rows that have it."""
         return tuple(Part(1, "identity", _column(self, place)) for place in range(len(self.mean)))
@@ -157,6 +163,25 @@ class NumberTarget:
         widths = [half_width(each[np.isfinite(each)], INTERVAL) for each in residuals.T]
         known = tuple(widths) if np.isfinite(widths).all() else None
         return replace(self, half_widths=known, interval_from=what if known else "")
+
+    def again(self, answers: Answers) -> Answers:
+        """Numbers stay; intervals come when they are scored."""
+        return answers
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """The numbers in their unit, and their intervals."""
+        from hf_finetune.tasks.predictions import NumberPrediction
+
+        values, names = self.in_unit(logits.astype(np.float64)), self.outputs.names
+        between = self.intervals(values)
+
+        def named(numbers: np.ndarray) -> dict[str, float]:
+            return dict(zip(names, numbers.tolist(), strict=True))
+
+        if between is None:
+            return [NumberPrediction(named(row), unit=self.unit) for row in values]
+        rows = zip(values, *between, strict=True)
+        return [NumberPrediction(named(row), named(low), named(high), self.unit) for row, low, high in rows]
 
     def score(
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS

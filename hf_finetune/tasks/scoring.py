@@ -18,7 +18,7 @@ from hf_finetune.tasks.measures import reduce_logits
 from hf_finetune.tasks.target import NO_METRICS
 
 # What a split's result holds; a metric of the caller's may have none of these names.
-_NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5")
+_NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5", "covered")
 OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion"))
 TOP_K = 5
 LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable

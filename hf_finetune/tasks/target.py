@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from hf_finetune.tasks.custom_metrics import Metric
     from hf_finetune.tasks.loss import RowLoss
+    from hf_finetune.tasks.predictions import Prediction
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
@@ -54,6 +56,11 @@ class Target(Protocol):
         ...
 
     @property
+    def problem_type(self) -> ProblemType | None:
+        """What transformers calls it; None: it has no name for it, and pipelines show bare outputs or worse."""
+        ...
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """All outputs in their order, as they are fitted in closed form."""
         ...
@@ -78,6 +85,19 @@ class Target(Protocol):
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> Answers:
         """What is kept of logits float [N, C] with their labels; of any number of rows, so that a split's logits need
         never be whole. Raises DataError (no rows, a label that the model cannot have)."""
+        ...
+
+    def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> Target:
+        """With thresholds, intervals or a temperature from answers to rows that nothing was fitted on; `what` says
+        which rows those are."""
+        ...
+
+    def again(self, answers: Answers) -> Answers:
+        """Answers from before it was calibrated, as it says them since."""
+        ...
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """What it says of each image, logits float [N, C]."""
         ...
 
     def score(

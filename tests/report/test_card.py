@@ -64,7 +64,7 @@ def test_the_front_matter_of_a_hub_base_and_dataset_holds_what_the_hub_reads() -
 def test_huggingface_hub_reads_the_card_back_without_a_remark(labels: list[str], test: bool) -> None:
     card = ModelCard(model_card(example(labels, **HUB, test=test)))
     assert card.data.base_model == "timm/vit_tiny"
-    assert [result.metric_name for result in card.data.eval_results] == ["Accuracy", "Macro F1", "Top-5 accuracy"]
+    assert [result.metric_name for result in card.data.eval_results] == ["Accuracy", "Top-5 accuracy", "Macro F1"]
     assert {result.dataset_split for result in card.data.eval_results} == {"test" if test else "validation"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from hf_finetune.report.side_by_side import Finished, Pair, in_order, pair, render_runs
+from hf_finetune.report.wording.classes import ClassWords
 from tests.report.example import example
 
 
@@ -35,11 +36,12 @@ def test_chance_is_the_exact_sign_test(first: int, second: int) -> None:
 
 
 def test_rows_are_paired_by_name_and_label() -> None:
-    found = pair(rows("++-+"), list(reversed(rows("+-+-"))))
+    words = ClassWords({"kind": "classification"}, ("a", "b"))
+    found = pair(rows("++-+"), list(reversed(rows("+-+-"))), words)
     assert found == Pair(2, 1, 4)
-    assert pair(rows("++"), rows("++", names="s")) is None
-    assert pair(rows("++"), rows("+++")) is None
-    assert pair([], []) is None
+    assert pair(rows("++"), rows("++", names="s"), words) is None
+    assert pair(rows("++"), rows("+++"), words) is None
+    assert pair([], [], words) is None
 
 
 def test_the_table_has_the_best_first_and_says_what_differs() -> None:
@@ -55,5 +57,5 @@ def test_the_table_has_the_best_first_and_says_what_differs() -> None:
     words = " ".join(text.split())
     assert "Recipe: adapter.rank 8 against 16." in words
     assert "runs/b alone is right on 12 of 100 rows, runs/a alone on 0: a difference (p = 0.00049)." in words
-    assert "runs/c scored on other rows: their accuracies do not say which is better. Same recipe." in words
+    assert "runs/c scored on other rows: their scores do not say which is better. Same recipe." in words
     assert render_runs(runs[:1], width=120).count("\n") == 2

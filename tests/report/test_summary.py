@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hf_finetune.report.run_json import read_report, write_report
-from hf_finetune.report.summary import accuracy_text, precision_text, render_plan, render_summary, show
+from hf_finetune.report.summary import precision_text, render_plan, render_summary, show
 from hf_finetune.report.tables import columns_of, plain_table, terminal_width
+from hf_finetune.report.wording import words_for
 from hf_finetune.types import Decision
 from tests.report.example import example, plan
 
@@ -53,7 +54,7 @@ def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> No
     report = example()
     text = render_summary(report, RUN, width=100)
     assert text.splitlines()[0] == "LoRA (rank 8): vit_tiny_timm on trashnet, 6 classes"
-    assert f"test accuracy  {accuracy_text(report.test)}\n" in text
+    assert f"test accuracy  {words_for(report.task, report.data['labels']).first.said(report.test)}\n" in text
     assert "it chose the result" in text
     assert "left out       1 unreadable row, named in run.json\n" in text
     assert "2 min 47 s (scan and imports 9.8 s, images 6.2 s, model 1.9 s, training 2 min 21 s" in text
@@ -112,7 +113,7 @@ def test_an_accuracy_comes_with_its_uncertainty_also_where_resampling_shows_none
     share: float, rows: int, expected: str
 ) -> None:
     score = {"accuracy": share, "accuracy_low": 0.469, "accuracy_high": 0.531, "rows": rows}
-    assert accuracy_text(score) == expected
+    assert words_for({"kind": "classification"}, "ab").first.said(score) == expected
 
 
 def test_wide_characters_keep_the_columns_aligned() -> None:

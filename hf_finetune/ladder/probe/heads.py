@@ -19,7 +19,7 @@ from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.links import LINKS, Identity, Link
 from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
 from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
-from hf_finetune.machine.processes import gather
+from hf_finetune.machine.processes import gather, gather_answers
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.tasks import Part, Target
 
@@ -48,6 +48,14 @@ class Head:
         return Answers.joined(found) if found else None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What a head says of rows that it was not fitted on, each left out in turn, and their labels."""
+
+    answers: Answers
+    labels: np.ndarray
+
+
 def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
     part of the outputs by itself.
@@ -55,7 +63,7 @@ def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted
     labels [N, …] of the whole split; the result is the same on every process up to rounding.
     """
     own = torch.from_numpy(labels[kept.rows])
-    return Fitted(kept, tuple(_fit_part(kept, own, part, len(labels)) for part in target.parts))
+    return Fitted(kept, tuple(_fit_part(kept, own, part, len(labels)) for part in target.parts), labels, target)
 
 
 def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> FittedPart:
@@ -69,10 +77,14 @@ def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> Fi
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
-    # Every n-th row, so that all classes are in it.
-    step = max(1, -(-count * part.outputs // MOST_CHOSEN_ON))
-    choice = choose(solution, list(_pieces(kept, y, weights, step)), link, total=sum_over_ranks)
+    every = _every(count, part.outputs)
+    choice = choose(solution, list(_pieces(kept, y, weights, every)), link, total=sum_over_ranks)
     return FittedPart(kept, y, weights, link, solution, choice, count)
+
+
+def _every(count: int, outputs: int) -> int:
+    """Leave-one-out goes over every n-th row, so that all classes are in it."""
+    return max(1, -(-count * outputs // MOST_CHOSEN_ON))
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,16 @@ class FittedPart:
         found = refine(self.solution, self.choice, self.pieces, self.link, kept)
         return None if found is None else Head(*found)
 
+    def left_out(self, start: int, stop: int, every: int) -> Tensor:
+        """Logits float32 [n, C] of every n-th row from `start` to `stop`, each of the head fitted without it."""
+        part = slice(start, stop, every)
+        z = self.solution.project(torch.from_numpy(np.array(self.kept.features[part])))
+        y = self.targets[part]
+        # Ids go as they are: the solution takes them for rows of 0 and 1.
+        wanted = y if y.ndim == 1 else self.link.targets(y)
+        found = self.solution.leave_one_out(z, wanted, self.weights[part], self.choice.penalty)
+        return (found * self.choice.scale).float()
+
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""
         return _pieces(self.kept, self.targets, self.weights)
@@ -111,10 +133,27 @@ class Fitted:
 
     kept: SplitFeatures
     parts: tuple[FittedPart, ...]
+    labels: np.ndarray  # of the whole split
+    target: Target
 
     def closed_form(self) -> Head:
         """The ridge solutions."""
         return _side_by_side([part.closed_form() for part in self.parts])
+
+    def left_out(self) -> LeftOut:
+        """What the ridge solutions say of the training rows, or of a part of them where rows × outputs are many; the
+        same on every process."""
+        outputs = sum(len(part.solution.bias) for part in self.parts)
+        every = _every(len(self.labels), outputs)
+        size = every * max(1, MOST_LOGITS // outputs)
+        found: list[Answers] = []
+        for start in range(0, len(self.kept.rows), size):
+            stop = min(start + size, len(self.kept.rows))
+            logits = torch.cat([part.left_out(start, stop, every) for part in self.parts], 1).numpy()
+            found.append(self.target.answers(logits, self.labels[self.kept.rows[start:stop:every]]))
+        own = np.asarray(self.kept.rows)[::every]
+        answers = gather_answers(own, Answers.joined(found) if found else None)
+        return LeftOut(answers, self.labels[np.sort(np.concatenate(gather(own)))])
 
     def logistic(self) -> Head | None:
         """Logistic regression of the parts that it is for; None where that is none."""

@@ -6,7 +6,7 @@ The pass and its cache are feature_pass.py's and feature_cache.py's, fitting is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from hf_finetune.errors import ModelError
 from hf_finetune.labels import Answers
 from hf_finetune.ladder.forecast import CACHED_NOTE
 from hf_finetune.ladder.probe.feature_pass import PassResult
-from hf_finetune.ladder.probe.heads import Fitted, Head, fit_heads
+from hf_finetune.ladder.probe.heads import Fitted, Head, LeftOut, fit_heads
 from hf_finetune.ladder.probe.logistic import Kept
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Probed:
-    """A head, and what it says of all validation rows."""
+    """A head, and what it says of all validation rows; `left_out`: of the training rows, where that is known."""
 
     head: Head
     answers: Answers
     metrics: dict[str, Any]
     note: str
+    left_out: LeftOut | None = None
 
 
 def run_probe(
@@ -92,7 +93,7 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
         note += f", {CACHED_NOTE}" if passed.found else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
 
-    best = probed(fitted.closed_form(), "")
+    best = closed_form = probed(fitted.closed_form(), "")
     if (refined := fitted.logistic()) is not None:
         further = probed(refined, ", then logistic regression")
         if is_better(further.metrics, best.metrics, context.recipe.train.best_by):
@@ -102,7 +103,7 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
         beside = probed(completed, f"; {count} outputs as in the base's own head, logistic regression for the others")
         if _prefers_kept(beside, best, kept, targets, context):
             best = beside
-    return best
+    return replace(best, left_out=fitted.left_out()) if best is closed_form else best
 
 
 def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, context: RunContext) -> bool:

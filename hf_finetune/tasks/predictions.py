@@ -1,0 +1,110 @@
+"""What a model says of one image, a type for each kind of task. Light: no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_finetune.units import format_quantity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(ABC):
+    """`clipped`: how many values of a high-bit grey image lay beyond the range that the run was trained with."""
+
+    clipped: int = field(default=0, repr=False)
+
+    @abstractmethod
+    def text(self, top: int = 1) -> str:
+        """For a terminal; `top`: how many labels to show where they have an order."""
+
+    @abstractmethod
+    def as_json(self, top: int = 1) -> dict[str, Any]:
+        """As JSON's own types."""
+
+
+@dataclass(frozen=True)
+class ClassPrediction(Prediction):
+    """One of several classes or grades: the one that is said and its probability, and all of them in label order.
+
+    `among`: the classes that together hold the right one of as many images as the run's sets promise (`coverage`, as
+    .9); it may be empty, where none is likely enough. None: the result was not calibrated.
+    """
+
+    label: str
+    probability: float
+    probabilities: tuple[float, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    among: tuple[str, ...] | None = field(default=None, repr=False)
+
+    def text(self, top: int = 1) -> str:
+        return "  ".join(f"{name} {share:.3f}" for name, share in self._ranked(top))
+
+    def as_json(self, top: int = 1) -> dict[str, Any]:
+        ranked = [{"label": name, "probability": round(share, 6)} for name, share in self._ranked(top)]
+        return {"predictions": ranked} | ({} if self.among is None else {"among": list(self.among)})
+
+    def _ranked(self, top: int) -> list[tuple[str, float]]:
+        pairs = sorted(zip(self.names, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        first = [pair for pair in pairs if pair[0] == self.label]  # the median grade need not be the likeliest
+        return (first + [pair for pair in pairs if pair[0] != self.label])[: max(1, top)]
+
+
+@dataclass(frozen=True)
+class LabelsPrediction(Prediction):
+    """Any number of labels: those whose probability reaches their threshold, and all probabilities in label order."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+
+    def text(self, top: int = 1) -> str:
+        return "  ".join(f"{name} {share:.3f}" for name, share in self._shown(top)) or "(no label)"
+
+    def as_json(self, top: int = 1) -> dict[str, Any]:
+        shown = [{"label": name, "probability": round(share, 6)} for name, share in self._shown(top)]
+        return {"labels": list(self.labels), "predictions": shown}
+
+    def _shown(self, top: int) -> list[tuple[str, float]]:
+        """Those that are given, and the likeliest others up to `top`."""
+        pairs = sorted(zip(self.names, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        given = [pair for pair in pairs if pair[0] in self.labels]
+        others = [pair for pair in pairs if pair[0] not in self.labels] if top > 1 else []
+        return given + others[: max(0, top - len(given))]
+
+
+@dataclass(frozen=True)
+class NumberPrediction(Prediction):
+    """Numbers by name, in `unit`; `low` and `high` are the ends of their 90 % intervals, None where there are none."""
+
+    values: Mapping[str, float]
+    low: Mapping[str, float] | None = None
+    high: Mapping[str, float] | None = None
+    unit: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The only number. Raises ValueError where there are several."""
+        (value,) = self.values.values()
+        return value
+
+    def text(self, top: int = 1) -> str:
+        del top
+        several = len(self.values) > 1
+        return "  ".join(f"{name} " * several + self._said(name) for name in self.values)
+
+    def _said(self, name: str) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is None or self.high is None:
+            return f"{format_quantity(self.values[name])}{unit}"
+        low, high = (format_quantity(edge[name]) for edge in (self.low, self.high))
+        return f"{format_quantity(self.values[name])}{unit} (90 %: {low} to {high})"
+
+    def as_json(self, top: int = 1) -> dict[str, Any]:
+        del top
+        said: dict[str, Any] = {"values": dict(self.values)}
+        if self.low is not None and self.high is not None:
+            said |= {"low": dict(self.low), "high": dict(self.high)}
+        return said | ({"unit": self.unit} if self.unit else {})
