@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -70,16 +70,20 @@ class Answers:
         """Its arrays, in the order in which its class takes them."""
         return tuple(getattr(self, each.name) for each in fields(self))
 
+    def with_arrays(self, arrays: Sequence[np.ndarray]) -> Self:
+        """Others of its kind."""
+        return type(self)(*arrays)
+
     def take(self, rows: np.ndarray) -> Self:
         """Those of some rows, in arrays of its own."""
-        return type(self)(*(each[rows] for each in self.arrays()))
+        return self.with_arrays([each[rows] for each in self.arrays()])
 
     @classmethod
     def joined(cls, parts: Sequence[Self], places: Sequence[np.ndarray] | None = None) -> Self:
         """One after another; with `places` int64 [n] of each part, every row at its place."""
         order = np.argsort(np.concatenate(places)) if places is not None else slice(None)
         columns = zip(*(part.arrays() for part in parts), strict=True)
-        return type(parts[0])(*(np.concatenate(column)[order] for column in columns))
+        return parts[0].with_arrays([np.concatenate(column)[order] for column in columns])
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,22 @@ class ValueAnswers(Answers):
     its own terms, a probability or a number in its unit. `loss`: the task's own."""
 
     values: np.ndarray
+
+
+@dataclass(frozen=True)
+class TargetAnswers(Answers):
+    """Of several targets: those of each, for the same rows, in `parts`. `loss`: of all together."""
+
+    parts: tuple[Answers, ...]
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.loss, *(each for part in self.parts for each in part.arrays())
+
+    def with_arrays(self, arrays: Sequence[np.ndarray]) -> Self:
+        loss, *rest = arrays
+        parts: list[Answers] = []
+        for part in self.parts:
+            count = len(part.arrays())
+            parts.append(part.with_arrays(rest[:count]))
+            rest = rest[count:]
+        return replace(self, loss=loss, parts=tuple(parts))

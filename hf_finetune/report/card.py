@@ -75,7 +75,8 @@ def _base_link(report: RunReport) -> str:
 def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
     whole = merged or report.whole
     grey = value_range_of(report)
-    lines = f"{stock_snippet(report, repo=repo, merged=merged)}\n{predict_snippet(words_of(report).answer_lines, grey)}"
+    answer = predict_snippet(words_of(report).answer_lines(), grey)
+    lines = f"{stock_snippet(report, repo=repo, merged=merged)}\n{answer}"
     text = [f"## Use it\n\n```python\n{lines}```"]
     if grey is not None and differs_from_stock(grey):
         text.append(

@@ -5,49 +5,38 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hf_finetune.labels import LabelKind, Labels
+from hf_finetune.labels import Labels
 from hf_finetune.tasks.auto import Auto
-from hf_finetune.tasks.classification import Classification, ClassTarget
-from hf_finetune.tasks.multilabel import LabelsTarget, Multilabel
-from hf_finetune.tasks.ordinal import GradeTarget, Ordinal
-from hf_finetune.tasks.regression import NumberTarget, Regression
+from hf_finetune.tasks.classification import Classification
+from hf_finetune.tasks.kinds import SettledOne, kind_of_one, restore_one, settled_one
+from hf_finetune.tasks.multilabel import Multilabel
+from hf_finetune.tasks.ordinal import Ordinal
+from hf_finetune.tasks.regression import Regression
+from hf_finetune.tasks.several import Several
+from hf_finetune.tasks.several_target import SeveralTarget
 from hf_finetune.tasks.target import Part, Target
 from hf_finetune.types import Index
 
-Settled = Classification | Multilabel | Ordinal | Regression
-Task = Annotated[Auto | Classification | Multilabel | Ordinal | Regression, Field(discriminator="kind")]
-
-_OF_LABELS: dict[LabelKind, type[Settled]] = {
-    "classes": Classification,
-    "labels": Multilabel,
-    "grades": Ordinal,
-    "numbers": Regression,
-}
-_RESTORE = {
-    "classification": ClassTarget.restored,
-    "multilabel": LabelsTarget.restored,
-    "ordinal": GradeTarget.restored,
-    "regression": NumberTarget.restored,
-}
+Settled = SettledOne | Several
+Task = Annotated[
+    Auto | Classification | Multilabel | Ordinal | Regression | Several,
+    Field(discriminator="kind"),
+]
 
 
 def settled(task: Task, index: Index) -> Settled:
     """The task itself, or the one that the labels of the index ask for."""
-    return _OF_LABELS[index.columns[0].kind]() if isinstance(task, Auto) else task
+    return task.settled(index) if isinstance(task, Several) else settled_one(task, index)
 
 
 def kind_with(keys: Collection[str]) -> str:
-    """The kind that a section with these keys means when it names none: the first that knows them all."""
-    for member in (Auto, *_OF_LABELS.values()):
-        if member.model_fields.keys() >= set(keys):
-            return str(member.model_fields["kind"].default)
-    return "classification"
+    """The kind that a section with these keys means when it names none."""
+    return "several" if "targets" in keys else kind_of_one(keys)
 
 
 def restore(settings: Mapping[str, Any], outputs: Labels) -> Target:
-    """The target of a result, from its outputs and from what `Target.settings` wrote of it. Raises KeyError for a task
-    that this version does not know."""
-    return _RESTORE[settings["kind"]](settings, outputs)
+    """As `restore_one`, of any task."""
+    return SeveralTarget.restored(settings) if settings["kind"] == "several" else restore_one(settings, outputs)
 
 
 __all__ = [
@@ -58,6 +47,7 @@ __all__ = [
     "Part",
     "Regression",
     "Settled",
+    "Several",
     "Target",
     "Task",
     "kind_with",

@@ -52,7 +52,7 @@ class Multilabel(Section):
         """Raises DataError where the recipe's weights are of another number than the labels."""
         names, outputs = index.columns[0].names, Labels(index.columns[0].names)
         if self.positive_weights == "none":
-            return LabelsTarget(outputs, loss=self.loss)
+            return LabelsTarget(outputs, loss=self.loss, separator=self.separator)
         if self.positive_weights != "auto":
             if len(self.positive_weights) != len(names):
                 raise DataError(
@@ -61,11 +61,11 @@ class Multilabel(Section):
                     f"List them in the order {', '.join(names[:5])}{', …' if len(names) > 5 else ''}, or use "
                     "task.positive_weights=auto.",
                 )
-            return LabelsTarget(outputs, tuple(self.positive_weights), self.loss)
+            return LabelsTarget(outputs, tuple(self.positive_weights), self.loss, separator=self.separator)
         truth = np.array([row.label for row in index.splits["train"]], np.float64)
         positives, negatives = (truth == 1).sum(0), (truth == 0).sum(0)
         weights = np.clip(negatives / np.maximum(positives, 1), 1 / _LARGEST_BOOST, _LARGEST_BOOST)
-        return LabelsTarget(outputs, tuple(weights.tolist()), self.loss)
+        return LabelsTarget(outputs, tuple(weights.tolist()), self.loss, separator=self.separator)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class LabelsTarget:
     loss: LossName = "bce"
     thresholds: tuple[float, ...] | None = None
     thresholds_from: str = ""
+    separator: str | None = None
 
     @property
     def cuts(self) -> tuple[float, ...]:
@@ -87,7 +88,7 @@ class LabelsTarget:
     @property
     def reading(self) -> Reading:
         """As in training."""
-        return Reading("labels", self.outputs.names)
+        return Reading("labels", self.outputs.names, self.separator)
 
     @property
     def settings(self) -> dict[str, Any]:

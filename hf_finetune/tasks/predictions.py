@@ -108,3 +108,16 @@ class NumberPrediction(Prediction):
         if self.low is not None and self.high is not None:
             said |= {"low": dict(self.low), "high": dict(self.high)}
         return said | ({"unit": self.unit} if self.unit else {})
+
+
+@dataclass(frozen=True)
+class TargetsPrediction(Prediction):
+    """Several targets: what is said of each, by name."""
+
+    targets: Mapping[str, Prediction]
+
+    def text(self, top: int = 1) -> str:
+        return "; ".join(f"{name}: {each.text(top)}" for name, each in self.targets.items())
+
+    def as_json(self, top: int = 1) -> dict[str, Any]:
+        return {"targets": {name: each.as_json(top) for name, each in self.targets.items()}}

@@ -28,7 +28,7 @@ class KeepBest(TrainerCallback):
         self, reduce: Reduce, score: Score, by: str, take: Callable[[], Mapping[str, torch.Tensor]] | None
     ) -> None:
         self._reduce, self._score, self._by, self._take = reduce, score, by, take
-        self._kind = Answers  # what `reduce` gives
+        self._like: Answers | None = None  # what `reduce` gave last
         self._last: tuple[dict[str, Any], Answers] | None = None
         self.step: int | None = None
         self.metrics: dict[str, Any] = {}
@@ -41,13 +41,15 @@ class KeepBest(TrainerCallback):
         The Trainer keeps what this gives of a whole split, where logits of many classes would not fit.
         """
         answers = self._reduce(logits.float().cpu().numpy(), labels.cpu().numpy())
-        self._kind = type(answers)
+        self._like = answers
         device = logits.device if is_distributed() else "cpu"  # NCCL gathers a GPU's only
         return tuple(torch.from_numpy(each).to(device) for each in answers.arrays())
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
         """The score of one evaluation."""
-        answers = self._kind(*(np.asarray(each) for each in prediction.predictions))
+        if self._like is None:
+            raise ValueError("no batch was reduced")
+        answers = self._like.with_arrays([np.asarray(each) for each in prediction.predictions])
         metrics = self._score(answers, np.asarray(prediction.label_ids))
         self._last = (metrics, answers)
         return metrics
@@ -65,7 +67,7 @@ class KeepBest(TrainerCallback):
 
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
     """By the metric `by`; with `ties`, equal ones by the loss: on small validation sets accuracies are often equal."""
-    sign = -1 if by in LESS_IS_BETTER else 1
+    sign = -1 if by.rpartition(".")[2] in LESS_IS_BETTER else 1  # of one of several targets: `price.mae`
     if metrics[by] != than[by]:
         return sign * (metrics[by] - than[by]) > 0
     return ties and metrics["loss"] < than["loss"]

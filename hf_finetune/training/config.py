@@ -9,9 +9,6 @@ from pydantic import Field
 from hf_finetune.section import Bytes, Seconds, Section
 
 Auto = Literal["auto"]
-BestBy = Literal[
-    "auto", "loss", "accuracy", "macro_f1", "map", "micro_f1", "kappa", "grade_error", "r2", "mae", "rmse", "spearman"
-]
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[Bytes, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -36,8 +33,9 @@ class Train(Section):
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
-    best_by: BestBy = Field(
-        default="auto", description="on validation; auto: accuracy of classes, map of labels, kappa of grades, r2"
+    best_by: str = Field(
+        default="auto",
+        description="metric of validation; auto: accuracy of classes, map of labels, kappa of grades, r2 of numbers",
     )
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")

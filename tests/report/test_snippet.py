@@ -110,7 +110,7 @@ def test_a_built_in_base_is_loaded_from_the_adapters_own_folder_and_predicts_for
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     code = stock_snippet(example(LABELS, model="builtin:starter"))
-    names = run(code + predict_snippet(ClassWords({"kind": "classification"}, ()).answer_lines), **{PLACE: adapter})
+    names = run(code + predict_snippet(ClassWords({"kind": "classification"}, ()).answer_lines()), **{PLACE: adapter})
     label, probability = capsys.readouterr().out.strip().rsplit(" ", 1)
     pixels = names["processor"](names["image"], return_tensors="pt")["pixel_values"]
     expected = logits_of(model, pixels).softmax(-1)[0]
@@ -124,7 +124,7 @@ def test_the_photo_follows_the_model_to_its_device(tmp_path: Path, monkeypatch: 
     Image.new("RGB", (40, 50)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     # Not the CPU, and on every machine: meta tensors have shapes and no values, so that only the answer has no label.
-    moved = 'model = model.to("meta")\n' + predict_snippet(ClassWords({"kind": "classification"}, ()).answer_lines)
+    moved = 'model = model.to("meta")\n' + predict_snippet(ClassWords({"kind": "classification"}, ()).answer_lines())
     code = stock_snippet(example(LABELS, model="builtin:starter")) + moved.rsplit("print", 1)[0]
     probabilities = run(code, **{PLACE: adapter})["probabilities"]
     assert (probabilities.device.type, tuple(probabilities.shape)) == ("meta", (len(LABELS),))

@@ -40,6 +40,7 @@ def scan(config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     `seed` decides which rows are cut from train where a split is missing, `reading` how labels are taken. Raises
     DataError.
     """
+    config = _asking(config, reading)
     return build_index(_source(config), config, seed=seed, reading=reading)
 
 
@@ -50,6 +51,7 @@ def index_of(data: Any, config: Data, *, seed: int, reading: Reading = ANY) -> I
     split names to such, a folder or file path, or a list of (path, label) pairs or of paths whose parent folder is the
     class. Raises DataError.
     """
+    config = _asking(config, reading)
     if isinstance(data, str | Path):
         return scan(config.model_copy(update={"name": str(data)}), seed=seed, reading=reading)
     if isinstance(data, list | tuple):
@@ -77,6 +79,7 @@ def scan_split(config: Data, split: Split, classes: Collection[str] = (), readin
     Nothing is cut, and neither a training split nor every class is needed: a folder of one of `classes` does. Raises
     DataError, also where more than `max_bad_share` of the rows cannot be scored.
     """
+    config = _asking(config, reading)
     source = _source_to_score(config, classes)
     own = splits.find(source, config, split)
     return _index_of(source, encode({split: source.splits[own]}, source, config, reading), own, split, config)
@@ -97,6 +100,7 @@ def scan_named(
     that were `others`. Gives the index, the names that are new since, and those left out. Nothing is cut, and what
     another split lacks is of no matter. Raises DataError.
     """
+    config = _asking(config, reading)
     source = _source(config)
     given, _ = splits.assign(source, config)
     own = given["train"] if only else given.get(split, given["train"])
@@ -112,6 +116,12 @@ def scan_named(
     kept_rows = encode({split: kept}, source, config, reading)
     index = _index_of(source, kept_rows, own, split, config, wanted if only else None)
     return replace(index, revision=_revision(source, encoded.found)), new, out
+
+
+def _asking(config: Data, reading: Reading) -> Data:
+    """With the columns of several targets, where the recipe names no others."""
+    wanted = tuple(reading.columns) if reading.columns and config.label_column is None else None
+    return config if wanted is None else config.model_copy(update={"label_column": wanted})
 
 
 def _index_of(

@@ -8,6 +8,7 @@ from hf_finetune.report.wording.classes import ClassWords
 from hf_finetune.report.wording.grades import GradeWords
 from hf_finetune.report.wording.labels import LabelWords
 from hf_finetune.report.wording.numbers import NumberWords
+from hf_finetune.report.wording.several import SeveralWords
 from hf_finetune.report.wording.words import Figure, Words
 
 _WORDS: Mapping[str, type[Words]] = {
@@ -20,6 +21,8 @@ _WORDS: Mapping[str, type[Words]] = {
 
 def words_for(task: Mapping[str, Any], outputs: Sequence[str]) -> Words:
     """Of a task as `Target.settings` has it, and the names of the model's outputs."""
+    if task["kind"] == "several":
+        return SeveralWords(task, tuple(outputs), words_for)
     return _WORDS[task["kind"]](task, tuple(outputs))
 
 

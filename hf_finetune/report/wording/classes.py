@@ -31,12 +31,11 @@ class ClassWords(Words):
     def purpose(self) -> str:
         return f"to tell {len(self.outputs):,} classes of images apart"
 
-    @property
-    def answer_lines(self) -> str:
-        scaled = '(logits / model.config.task["temperature"])' if self.task.get("temperature", 1) != 1 else "logits"
+    def answer_lines(self, task: str = "model.config.task", names: str = "model.config.id2label") -> str:
+        scaled = f"(logits / {task}['temperature'])" if self.task.get("temperature", 1) != 1 else "logits"
         return (
             f"probabilities = {scaled}.softmax(-1)[0]\n"
-            "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))\n"
+            f"print({names}[int(probabilities.argmax())], float(probabilities.max()))\n"
         )
 
     def limit(self) -> str:

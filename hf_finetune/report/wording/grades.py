@@ -33,12 +33,14 @@ class GradeWords(Words):
     def purpose(self) -> str:
         return f"to grade images in {len(self.grades):,} steps from {self.grades[0]} to {self.grades[-1]}"
 
-    @property
-    def answer_lines(self) -> str:
+    def answer_lines(self, task: str = "model.config.task", names: str = "model.config.id2label") -> str:
+        del names  # of questions, not of grades
         return (
-            'grades = model.config.task["grades"]\n'
-            "above = logits.sigmoid()[0].cummin(-1).values  # probabilities of being above each grade but the last\n"
-            "print(grades[int((above > 0.5).sum())])\n"
+            f"grades = {task}['grades']\n"
+            "above = logits.sigmoid()[0].cpu().cummin(-1).values  # P(above) each grade but the last\n"
+            "grade = int((above > 0.5).sum())\n"
+            "edges = torch.cat([torch.ones(1), above, torch.zeros(1)])\n"
+            "print(grades[grade], float(edges[grade] - edges[grade + 1]))\n"
         )
 
     def limit(self) -> str:

@@ -34,18 +34,14 @@ class LabelWords(Words):
     def purpose(self) -> str:
         return f"to say which of {len(self.outputs):,} labels an image has ({listed(self.outputs)})"
 
-    @property
-    def answer_lines(self) -> str:
+    def answer_lines(self, task: str = "model.config.task", names: str = "model.config.id2label") -> str:
+        thresholds = f"torch.tensor({task}['thresholds'])" if self.task.get("thresholds") else "0.5"
         return (
             "probabilities = logits.sigmoid()[0]\n"
-            f"{self._thresholds()}\n"
+            f"thresholds = {thresholds}\n"
             "given = (probabilities.cpu() >= thresholds).nonzero().flatten().tolist()\n"
-            "print([(model.config.id2label[place], float(probabilities[place])) for place in given])\n"
+            f"print([({names}[place], float(probabilities[place])) for place in given])\n"
         )
-
-    def _thresholds(self) -> str:
-        chosen = self.task.get("thresholds")
-        return 'thresholds = torch.tensor(model.config.task["thresholds"])' if chosen else "thresholds = 0.5"
 
     def limit(self) -> str:
         return (

@@ -33,18 +33,17 @@ class NumberWords(Words):
     def purpose(self) -> str:
         return f"to estimate {self.size} from an image"
 
-    @property
-    def answer_lines(self) -> str:
+    def answer_lines(self, task: str = "model.config.task", names: str = "model.config.id2label") -> str:
         found = "logits[0].cpu() * torch.tensor(task['std']) + torch.tensor(task['mean'])"
         exp = ".exp()" * bool(self.task.get("log"))
-        lines = f"task = model.config.task\nstandard = {found}\nnumbers = standard{exp}\n"
+        lines = f"task = {task}\nstandard = {found}\nnumbers = standard{exp}\n"
         if not self.task.get("half_widths"):
-            return f"{lines}print(dict(zip(model.config.id2label.values(), numbers.tolist())))\n"
+            return f"{lines}print(dict(zip({names}.values(), numbers.tolist())))\n"
         return (
             f"{lines}"
             "reach = torch.tensor(task['half_widths']) * torch.tensor(task['std'])  # 90 % lie so near\n"
             f"low, high = (standard - reach){exp}, (standard + reach){exp}\n"
-            "print(*zip(model.config.id2label.values(), numbers.tolist(), low.tolist(), high.tolist()))\n"
+            f"print(*zip({names}.values(), numbers.tolist(), low.tolist(), high.tolist()))\n"
         )
 
     def limit(self) -> str:

@@ -78,10 +78,10 @@ class Words(ABC):
     def purpose(self) -> str:
         """What the model was made to do: `to tell 6 classes of images apart`."""
 
-    @property
     @abstractmethod
-    def answer_lines(self) -> str:
-        """Python that prints what `logits` float [1, C] say, as hf_finetune says it; `model` and `torch` are there."""
+    def answer_lines(self, task: str = "model.config.task", names: str = "model.config.id2label") -> str:
+        """Python that prints what `logits` float [1, C] say, as hf_finetune says it, where `torch` is there; `task` and
+        `names` are the expressions for what the result keeps of it."""
 
     @abstractmethod
     def limit(self) -> str:
