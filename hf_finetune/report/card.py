@@ -25,7 +25,7 @@ from hf_finetune.report.references import (
 )
 from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
 from hf_finetune.report.summary import memory_text, precision_text, show, time_text
-from hf_finetune.report.tables import escape, markdown_table
+from hf_finetune.report.tables import escape, escape_words, markdown_table
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
 from hf_finetune.report.wording import Figure, words_of
 from hf_finetune.types import Note
@@ -55,7 +55,7 @@ def _opening(report: RunReport, merged: bool) -> str:
     lines = [
         f"# {escape(title(report))}",
         f"{method(report)}{', merged,' * merged} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
-        f"`{report.model['architecture']}`), made with hf_finetune {escape(words.purpose)}: "
+        f"`{report.model['architecture']}`), made with hf_finetune {escape_words(words.purpose)}: "
         f"{escape(without_paths(dataset_name(report)))}.",
         f"**{capital(words.first.name)} on {which}: {words.first.said(report.test or report.validation)}**",
     ]
@@ -182,7 +182,7 @@ def _notes(notes: Sequence[Note | str]) -> list[str]:
     Until 2026-11-28 a note was one string, of which nobody can tell what it names: these are only counted.
     """
     texts = dict.fromkeys(note.text for note in notes if isinstance(note, Note))
-    lines = ["".join(escape(word) + " " for word in text.split()).strip() for text in texts]
+    lines = [escape_words(text) for text in texts]
     old = sum(isinstance(note, str) for note in notes)
     return [*lines, f"Notes on the data that may name files and are kept in run.json: {old:,}."] if old else lines
 

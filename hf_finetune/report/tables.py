@@ -68,6 +68,11 @@ def escape(text: str) -> str:
     return _MARKUP.sub(r"\\\1", flat)
 
 
+def escape_words(text: str) -> str:
+    """As `escape`, of a sentence: its words are cut and not it, and it is one line."""
+    return " ".join(map(escape, text.split()))
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """The first `texts` columns are text; the others are numbers, right-aligned. Cells are Markdown already."""
     rule = [":---"] * texts + ["---:"] * (len(header) - texts)

@@ -57,7 +57,8 @@ def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
     except AdapterError as error:
         if not folder.parent.is_dir():
             raise
-        raise AdapterError(error.message, f"{missing_path_hint(folder)} Else {error.hint}") from error
+        close = missing_path_hint(folder)
+        raise AdapterError(error.message, f"{close}{'' if close.endswith('?') else '.'} Else {error.hint}") from error
 
 
 def load_result(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from hf_finetune.data.index.duplicates import equal_rows
 from hf_finetune.data.index.labels import NO_LABEL, text_of
-from hf_finetune.data.sources.source import Cell, Cells, SourceRow, plain
+from hf_finetune.data.sources.source import Cell, Cells, SourceRow, count, plain
 from hf_finetune.labels import Reading
-from hf_finetune.types import Rejected, Split
+from hf_finetune.types import Note, Reader, Rejected, Split
 
 _TRUTH = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 LabelledSet = tuple[SourceRow, tuple[float, ...]]
@@ -59,6 +60,23 @@ def encode_label_sets(
                 truth[places[name]] = 1.0
             rows[split].append((row, tuple(truth)))
     return names, rows, rejected
+
+
+def join_equal(rows: dict[Split, list[LabelledSet]], reader: Reader) -> list[Note]:
+    """In place: an image that lies in several class folders is one row with all of their labels. Rows are the same
+    image where their bytes are equal; the first one's name stays."""
+    joined = 0
+    for split, its in rows.items():
+        gone: set[int] = set()
+        for group in equal_rows([row for row, _ in its], reader):
+            first, *others = group
+            its[first] = (its[first][0], tuple(map(max, *(its[place][1] for place in group))))
+            gone.update(others)
+            joined += 1
+        rows[split] = [each for place, each in enumerate(its) if place not in gone]
+    if not joined:
+        return []
+    return [Note(f"{count(joined, 'image')} found in several class folders, with all of their labels")]
 
 
 def _truth_of(cell: Cell) -> float | str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hf_finetune.data.config import Data
 from hf_finetune.data.index import label_values, labels
 from hf_finetune.data.index.grades import encode_grades
-from hf_finetune.data.index.label_sets import encode_label_sets
+from hf_finetune.data.index.label_sets import encode_label_sets, join_equal
 from hf_finetune.data.index.numbers import encode_numbers, tenths
 from hf_finetune.data.sources.source import Cells, Source, SourceRow, count, listing
 from hf_finetune.errors import DataError
@@ -86,6 +86,8 @@ def encode(found: Found, source: Source, config: Data, reading: Reading) -> Enco
         return Encoded((LabelColumn(column, "numbers", names),), numbered, rejected, notes, found)
     if kind == "labels":
         names, sets, rejected = encode_label_sets(found, source.label_names, source.label_columns, reading)
+        if source.classes_given:
+            notes = [*notes, *join_equal(sets, source.reader)]
         return Encoded((LabelColumn(column, "labels", names),), sets, rejected, notes, found)
     if kind == "grades":
         names, graded, rejected = encode_grades(found, source.label_names, reading.names, "task.order")

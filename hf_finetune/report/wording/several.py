@@ -47,7 +47,8 @@ class SeveralWords(Words):
         for name, its in score["per_target"].items():
             words = self.targets[name]
             rows.append((name, f"{words.first.name} {words.first.said(its)}"))
-            rows += [("", text) for _, text in words.further(its, weakest_shown=weakest_shown)]
+            more = words.further(its, weakest_shown=weakest_shown)
+            rows += [("", text if key in ("", "also") else f"{key}: {text}") for key, text in more]
         return rows
 
     def sections(self, score: Score) -> list[str]:
