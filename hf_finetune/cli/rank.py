@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(each) for each in found], indent=1, ensure_ascii=False))
     else:
-        rows = [("backbone", "accuracy", "loss", "ms/image", "seconds", "MB")]
+        measure = next((each.measure for each in found if each.measure), "score")
+        rows = [("backbone", measure.replace("_", " "), "loss", "ms/image", "seconds", "MB")]
         for each in found:
-            if each.accuracy is None:
+            if each.score is None:
                 rows.append((each.model, "-", "-", "-", "-", each.problem))
             else:
-                figures = (f"{each.accuracy:.3f}", f"{each.loss:.3f}", f"{each.image_ms:.1f}", f"{each.seconds:.1f}")
+                figures = (f"{each.score:.3f}", f"{each.loss:.3f}", f"{each.image_ms:.1f}", f"{each.seconds:.1f}")
                 rows.append((each.model, *figures, f"{each.megabytes:.0f}"))
         print(plain_table(rows, terminal_width()))
         count = max(each.images for each in found)
@@ -46,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
                 f"With its own head, which answers these labels already and does better: {', '.join(own)}. Images that "
                 "it was trained on flatter it."
             )
-        if found[0].accuracy is not None:
+        if found[0].score is not None:
             print(f"\nTrain the first:\n  {train_command(found[0].model, options.data, options.set)}")
-    return 0 if any(each.accuracy is not None for each in found) else 2
+    return 0 if any(each.score is not None for each in found) else 2
 
 
 def train_command(model: str, data: str, overrides: Sequence[str]) -> str:

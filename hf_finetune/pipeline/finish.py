@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
-    from hf_finetune.tasks import Target
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -309,34 +308,6 @@ def _data_fields(context: RunContext, store: Store) -> dict[str, Any]:
         "notes": [*index.notes, *store.notes],
         "value_range": context.facts.preprocess.value_range,
     }
-
-
-def publish(
-    saved: Saved,
-    report: RunReport,
-    folder: RunFolder,
-    results: Mapping[Split, Scored],
-    rows: Mapping[Split, PixelRows],
-    target: Target,
-) -> None:
-    """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
-    import json
-
-    from hf_finetune.report.card import model_card
-    from hf_finetune.report.predictions import write_predictions
-    from hf_finetune.report.run_json import write_report
-    from hf_finetune.result.files import hashes
-    from hf_finetune.result.save import publish_locally
-
-    (saved.staged / "README.md").write_text(model_card(report), encoding="utf-8")
-    metrics = {"validation": dict(report.validation), "test": dict(report.test)}
-    (saved.staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
-    report = replace(report, files=hashes(saved.staged))
-    publish_locally(saved.staged, saved.target)
-    split: Split = "test" if "test" in results else "validation"
-    columns, lines = target.table(results[split].answers, np.asarray(rows[split].labels))
-    write_predictions(folder.predictions, split, rows[split].names, columns, lines)
-    write_report(report, folder.path)
 
 
 class InterruptedRun(KeyboardInterrupt):

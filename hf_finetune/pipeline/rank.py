@@ -30,14 +30,16 @@ IMAGES = 1000
 
 @dataclass(frozen=True)
 class Ranked:
-    """One backbone: accuracy and cross-entropy (nats), what it costs, or why it cannot be used.
+    """One backbone: its score by the task's first metric `measure` (accuracy of classes), its loss, what it costs, or
+    why it cannot be used.
 
     The figures are leave-one-out of a new head, or with `own_head` those of the backbone's own, which answers these
     labels and does better.
     """
 
     model: str
-    accuracy: float | None
+    measure: str
+    score: float | None
     loss: float | None
     images: int
     image_ms: float
@@ -68,8 +70,8 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
         except FinetuneError as error:
             if len(recipes) == 1 or isinstance(error, DataError | RecipeError):  # the same for every backbone
                 raise
-            found.append(Ranked(recipe.model.name, None, None, 0, 0.0, 0.0, 0.0, first_line(error)))
-    return sorted(found, key=lambda each: (each.accuracy is None, -(each.accuracy or 0), each.loss or 0))
+            found.append(Ranked(recipe.model.name, "", None, None, 0, 0.0, 0.0, 0.0, first_line(error)))
+    return sorted(found, key=lambda each: (each.score is None, -(each.score or 0), each.loss or 0))
 
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
@@ -98,16 +100,18 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
         announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
         offer=engine_ahead(model, context, place, ("train",)),
     )
-    choice = fit_on(context, rows, passed).parts[0].choice
-    accuracy, loss, own = choice.figure, choice.loss, _own_figures(model, context, rows, passed)
-    if own is not None and (-own[0], own[1]) < (-accuracy, loss):
-        accuracy, loss = own
+    left_out, measure = fit_on(context, rows, passed).left_out(), context.target.chosen_by[0]
+    metrics = context.score(left_out.answers, left_out.labels, full=False)
+    score, loss, own = metrics[measure], metrics["loss"], _own_figures(model, context, rows, passed)
+    if own is not None and (-own[0], own[1]) < (-score, loss):
+        score, loss = own
     else:
         own = None
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return Ranked(
         model=recipe.model.name,
-        accuracy=accuracy,
+        measure=measure,
+        score=score,
         loss=loss,
         images=len(rows),
         image_ms=1000 * passed.image_s,
@@ -132,7 +136,7 @@ def _own_figures(
     if answers is None:
         return None
     metrics = context.score(answers, labels, full=False)
-    return metrics["accuracy"], metrics["loss"]
+    return metrics[context.target.chosen_by[0]], metrics["loss"]
 
 
 def some_of(index: Index, most: int) -> Index:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.pipeline.climb import climb
-from hf_finetune.pipeline.finish import assemble_report, calibrated, publish, save_best, score_saved
+from hf_finetune.pipeline.finish import assemble_report, calibrated, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe, say_head
@@ -24,6 +24,7 @@ from hf_finetune.pipeline.prepare import (
     refuse_no_validation,
     settle_plan,
 )
+from hf_finetune.pipeline.publish import publish
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe

@@ -56,7 +56,9 @@ def _referred(field: Mapping[str, Any]) -> str | None:
 
 
 def _line(key: str, field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    empty = field.get("type") == "object" and "minProperties" not in field  # its default is made anew each time
     default = f"`{json.dumps(field['default'], ensure_ascii=False)}`" if "default" in field else "needed"
+    default = "`{}`" if empty else default
     takes = _takes(field, definitions)
     what = field.get("description", "")
     return textwrap.fill(
@@ -88,6 +90,10 @@ def _takes(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if kind == "array":
         inner = field.get("items") or {"anyOf": field.get("prefixItems", [{}])}
         return f"a list of {_takes(inner, definitions)}"
+    if kind == "object":
+        return "a mapping of names to " + (
+            "a task" if "oneOf" in (of := field["additionalProperties"]) else _takes(of, definitions)
+        )
     words = {"integer": "a whole number", "number": "a number", "boolean": "`true`, `false`", "null": "`null`"}
     if isinstance(kind, list):
         return "text or a number"

@@ -31,6 +31,8 @@ from hf_finetune.report.wording import Figure, words_of
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
+PICTURE = "predicted.png"  # beside the card, where numbers are predicted
+
 
 def model_card(report: RunReport, *, repo: str | None = None, merged: bool = False) -> str:
     """The whole card: YAML block and Markdown, and a last line by which a card that was edited later is known.
@@ -123,6 +125,8 @@ def _results(report: RunReport) -> str:
                 table.append([f"{name}, 95 % interval (bootstrap)", *intervals])
     text = ["## Results", markdown_table(["", *columns], table)]
     text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
+    if words.plotted():
+        text.append(f"![Predicted against true numbers]({PICTURE})")
     if scored := precision_text(report):
         text.append(f"Scored in: {scored}.")
     return "\n\n".join([*text, *words.sections(report.test or report.validation)])

@@ -6,6 +6,11 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hf_finetune.report.scatter import Scatter, draw
+from hf_finetune.report.wording.words import Plotted
+
+MOST_PANELS = 4
+
 
 def write_predictions(
     path: Path, split: str, names: Sequence[str], columns: Sequence[str], lines: Iterable[Sequence[str]]
@@ -18,6 +23,18 @@ def write_predictions(
         for name, line in zip(names, lines, strict=True):
             writer.writerow((split, name, *line))
     partial.replace(path)
+
+
+def scatter_of(plotted: Sequence[Plotted], columns: Sequence[str], lines: Sequence[Sequence[str]]) -> bytes | None:
+    """A picture of the numbers that are drawn; None where there are none."""
+    panels: list[Scatter] = []
+    for each in plotted[:MOST_PANELS]:
+        places = columns.index(each.true), columns.index(each.predicted)
+        pairs = [(float(line[places[0]]), float(line[places[1]])) for line in lines if line[places[0]]]
+        if pairs:
+            true, predicted = zip(*pairs, strict=True)
+            panels.append(Scatter(each.title, true, predicted, each.log))
+    return draw(panels) if panels else None
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:

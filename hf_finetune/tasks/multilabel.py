@@ -34,7 +34,7 @@ class Multilabel(Section):
 
     kind: Literal["multilabel"] = "multilabel"
     loss: LossName = Field(
-        default="bce", description="bce: binary cross-entropy; asymmetric: easy negatives count for little"
+        default="bce", description="binary cross-entropy (bce), or asymmetric, where easy negatives count for little"
     )
     positive_weights: Literal["none", "auto"] | tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default="none", description="none, auto (negatives per positive, at most 10), or one number a label"

@@ -35,7 +35,9 @@ class Regression(Section):
     """Numbers, such as a price or an age."""
 
     kind: Literal["regression"] = "regression"
-    loss: LossName = Field(default="mse", description="mse: squared error, l1: absolute, huber: between the two")
+    loss: LossName = Field(
+        default="mse", description="squared error, absolute error (l1), or huber, which is between the two"
+    )
     unit: str | None = Field(default=None, description="what the numbers count, for people: EUR, years")
     log: bool = Field(default=False, description="learn the logarithm: for prices, areas and counts, all above 0")
 

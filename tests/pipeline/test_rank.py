@@ -38,9 +38,9 @@ def test_backbones_are_ranked_and_those_that_cannot_be_used_come_last(
     assert main(["rank", str(blind), str(tmp_path / "none"), str(good), "--data", str(photos), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [Path(each["model"]).name for each in found] == ["good", "blind", "none"]
-    assert found[0]["accuracy"] > 0.9
-    assert found[1]["accuracy"] < 0.5
-    assert found[2]["accuracy"] is None
+    assert found[0]["score"] > 0.9
+    assert found[1]["score"] < 0.5
+    assert found[2]["score"] is None
     assert "none" in found[2]["problem"]
     assert found[0]["images"] == 60
     assert found[0]["megabytes"] > 0.1

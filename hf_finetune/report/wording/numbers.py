@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_finetune.report.tables import escape, markdown_table
-from hf_finetune.report.wording.words import QUANTITY, Figure, Rows, Score, Words, listed
+from hf_finetune.report.wording.words import QUANTITY, Figure, Plotted, Rows, Score, Words, listed
 
 
 class NumberWords(Words):
@@ -73,6 +73,14 @@ class NumberWords(Words):
             for name, its in score["per_target"].items()
         ]
         return ["### By number", markdown_table(["number", *(each.name for each in shown)], rows)]
+
+    def plotted(self) -> list[Plotted]:
+        unit = f" ({self.task['unit']})" if self.task.get("unit") else ""
+        several, log = len(self.outputs) > 1, bool(self.task.get("log"))
+        columns = [
+            (f"{name} label", f"{name} predicted") if several else ("label", "predicted") for name in self.outputs
+        ]
+        return [Plotted(f"{name}{unit}", *pair, log) for name, pair in zip(self.outputs, columns, strict=True)]
 
     def error(self, row: Mapping[str, str]) -> float:
         pairs = [(row[key], row[f"{key[: -len('label')]}predicted"]) for key in row if key.endswith("label")]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hf_finetune.report.tables import escape, markdown_table
-from hf_finetune.report.wording.words import Figure, Rows, Score, Words, listed
+from hf_finetune.report.wording.words import Figure, Plotted, Rows, Score, Words, listed
 
 WordsFor = Callable[[Mapping[str, Any], tuple[str, ...]], Words]
 
@@ -65,6 +66,13 @@ class SeveralWords(Words):
     def names(self) -> str:
         parts = [words.names().replace("## ", f"## {escape(name)}: ", 1) for name, words in self.targets.items()]
         return "\n\n".join(parts)
+
+    def plotted(self) -> list[Plotted]:
+        return [
+            replace(each, true=f"{name} {each.true}", predicted=f"{name} {each.predicted}")
+            for name, words in self.targets.items()
+            for each in words.plotted()
+        ]
 
     def error(self, row: Mapping[str, str]) -> float:
         """Of the first target."""

@@ -55,6 +55,16 @@ class Figure:
         return f"{100 * value if self.unit == '%' else value:{self.form}}"
 
 
+@dataclass(frozen=True)
+class Plotted:
+    """A number: its title, and the columns of predictions.csv that have it; `log`: its logarithm is learnt."""
+
+    title: str
+    true: str
+    predicted: str
+    log: bool
+
+
 class Words(ABC):
     """`figures`: the metrics in their order, the one that stands for all first; `task` as `Target.settings` has it."""
 
@@ -107,6 +117,10 @@ class Words(ABC):
         """The model card's part on what the model's outputs are called."""
         rows = [[str(number), escape(name)] for number, name in enumerate(self.outputs)]
         return f"## Labels\n\n{markdown_table(['id', 'name'], rows, texts=2)}"
+
+    def plotted(self) -> list[Plotted]:
+        """The numbers whose predictions are drawn against the truth, if any."""
+        return []
 
     def error(self, row: Mapping[str, str]) -> float:
         """How far a row of predictions.csv is from right: 0 is right."""

@@ -1,0 +1,48 @@
+"""The very end of a run: card, metrics and picture into the result, the result into place, and run.json last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_finetune.pipeline.finish import Saved, Scored
+from hf_finetune.report.fields import RunReport
+from hf_finetune.run.folder import RunFolder
+from hf_finetune.types import PixelRows, Split
+
+if TYPE_CHECKING:
+    from hf_finetune.tasks import Target
+
+
+def publish(
+    saved: Saved,
+    report: RunReport,
+    folder: RunFolder,
+    results: Mapping[Split, Scored],
+    rows: Mapping[Split, PixelRows],
+    target: Target,
+) -> None:
+    """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""
+    from hf_finetune.report.card import PICTURE, model_card
+    from hf_finetune.report.predictions import scatter_of, write_predictions
+    from hf_finetune.report.run_json import write_report
+    from hf_finetune.report.wording import words_of
+    from hf_finetune.result.files import hashes
+    from hf_finetune.result.save import publish_locally
+
+    split: Split = "test" if "test" in results else "validation"
+    columns, found = target.table(results[split].answers, np.asarray(rows[split].labels))
+    lines = list(found)
+    if (picture := scatter_of(words_of(report).plotted(), columns, lines)) is not None:
+        (saved.staged / PICTURE).write_bytes(picture)
+    (saved.staged / "README.md").write_text(model_card(report), encoding="utf-8")
+    metrics = {"validation": dict(report.validation), "test": dict(report.test)}
+    (saved.staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
+    report = replace(report, files=hashes(saved.staged))
+    publish_locally(saved.staged, saved.target)
+    write_predictions(folder.predictions, split, rows[split].names, columns, lines)
+    write_report(report, folder.path)
