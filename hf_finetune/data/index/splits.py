@@ -163,7 +163,7 @@ def cut(
             continue
         free = [unit for unit in units if unit[0] not in side]
         spare = _spare(free, class_of, left)
-        quota = _quotas(sizes, spare, share, [_key(seed, f"{split}\0{name}") for name in names])
+        quota = _quotas(sizes, spare, share, [drawn(seed, f"{split}\0{name}") for name in names])
         taken = _take(free, class_of, quota, left)
         if not taken:
             what = f"{count(len(rows), 'row')} of {count(len(sizes), 'class', 'classes')}"
@@ -198,13 +198,14 @@ def _shortfalls(
     return notes
 
 
-def _key(seed: int, text: str) -> bytes:
+def drawn(seed: int, text: str) -> bytes:
+    """A place in an order that the seed draws: 8 bytes."""
     return blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()
 
 
 def _units(rows: Sequence[Labelled], together: Sequence[Sequence[int]], seed: int) -> list[tuple[int, ...]]:
     """Rows, or rows that belong together, in an order drawn from the seed and the row names."""
-    keys = [_key(seed, row.name) for row, _ in rows]
+    keys = [drawn(seed, row.name) for row, _ in rows]
     grouped = {number for unit in together for number in unit}
     units = [tuple(unit) for unit in together]
     units += [(number,) for number in range(len(rows)) if number not in grouped]

@@ -13,21 +13,27 @@ from itertools import combinations
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index import duplicates
-from hf_finetune.data.index.targets import Encoded
+from hf_finetune.data.index.targets import Encoded, Labelled
 from hf_finetune.data.sources.source import Source, SourceRow, count, listing
 from hf_finetune.errors import DataError
-from hf_finetune.types import Note
+from hf_finetune.types import Note, Row
 
 
 @dataclass(frozen=True)
 class Together:
     """`units`: positions (over all splits in order) of rows that belong together, two or more each, no row in two.
-    `key`: of the recipe, where it asks for groups. `leaks`: notes on given splits that have torn some apart."""
+    `key`: of the recipe, where it asks for groups. `leaks`: notes on given splits that have torn some apart. `unit_of`:
+    which of the units a row is in."""
 
     units: list[list[int]]
     key: str | None
     notes: list[Note]
     leaks: list[Note]
+    unit_of: dict[SourceRow, int]
+
+    def rows(self, labelled: Iterable[Labelled]) -> tuple[Row, ...]:
+        """As they stand in the index."""
+        return tuple(Row(row.name, label, row.locator, self.unit_of.get(row, -1)) for row, label in labelled)
 
 
 def find_together(source: Source, encoded: Encoded, config: Data) -> Together:
@@ -39,16 +45,18 @@ def find_together(source: Source, encoded: Encoded, config: Data) -> Together:
         for positions in equal
     ]
     leaks = duplicates.describe(described)
-    if (key := config.group_key) is None:
-        return Together(equal, None, [], leaks)
     groups, notes = _groups([row for _, row, _ in everything], config, source.name)
-    return Together(
-        join([*equal, *groups.values()]), key, notes, leaks + _torn(groups, [split for split, _, _ in everything])
-    )
+    units = join([*equal, *groups.values()])
+    unit_of = {everything[position][1]: number for number, unit in enumerate(units) for position in unit}
+    torn = _torn(groups, [split for split, _, _ in everything])
+    return Together(units, config.group_key, notes, leaks + torn, unit_of)
 
 
 def _groups(rows: Sequence[SourceRow], config: Data, source: str) -> tuple[dict[str, list[int]], list[Note]]:
-    """The positions of each group's rows, and notes. Raises DataError where there is none."""
+    """The positions of each group's rows, if the recipe asks for groups, and notes. Raises DataError where there is
+    none."""
+    if config.group_key is None:
+        return {}, []
     groups: defaultdict[str, list[int]] = defaultdict(list)
     alone: list[str] = []
     of_name = None if config.group_pattern is None else re.compile(config.group_pattern)
