@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hf_finetune.tasks.loss import RowLoss
 
 __version__ = "0.1.0"
-__all__ = ["load", "train"]
+__all__ = ["cross_validate", "load", "train"]
 
 
 def train(
@@ -81,3 +81,17 @@ def load(path: str | Path, *, base: str | None = None, device: str | None = None
     from hf_finetune.result.classifier import load as load_folder
 
     return load_folder(path, base=base, device=device)
+
+
+def cross_validate(
+    recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), folds: int = 5
+) -> dict[str, Any]:
+    """Score a recipe's backbone over `folds` folds of its data, by a closed-form head on frozen features.
+
+    `overrides` are `section.key=value`. Gives `metrics` (name → `mean`, `std`, `each`, `pooled`), `pooled` (the full
+    score of all rows, each answered by the head that did not see it), `sizes`, `seconds`, `left_out` and `notes`.
+    Raises hf_finetune.errors.FinetuneError.
+    """
+    from hf_finetune.pipeline.folds import cross_validate as run_folds
+
+    return run_folds(recipe, overrides, folds)

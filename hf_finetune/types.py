@@ -36,12 +36,14 @@ class Row:
     """One labelled image, not yet decoded.
 
     `name` is what a person finds it by (the path below the dataset's folder, or `train.parquet row 17`); `locator` is
-    what the index's reader finds it by (a file path, or a number).
+    what the index's reader finds it by (a file path, or a number). Rows of one `unit`, by number, belong together
+    (byte-equal, or a group); −1 is alone.
     """
 
     name: str
     label: Label
     locator: str | int
+    unit: int = -1
 
 
 def label_array(rows: Sequence[Row]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Score a finished run or a saved adapter on a dataset's split."""
+"""Score a finished run or a saved adapter on a dataset's split, or a recipe by cross-validation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--json]"""
-    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
+    """RESULT [data.key=value …] [--split S] [--data D] [--json], or RECIPE [section.key=value …] --folds N [--json]"""
+    parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -15,26 +15,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the images are read: data.label_column, data.image_column, data.test_split, data.max_bad_share …; "
         "data.name is where the run's own images are now",
     )
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
+    parser.add_argument("--split", choices=("train", "validation", "test"), help="default: test")
     parser.add_argument("--data", help="another dataset with the same labels; default: the run's own, as it split them")
     parser.add_argument("--base", help="the base model, where it has moved")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validate a recipe instead: a closed-form head on frozen features, N times on all but one fold",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the metrics."""
+    if options.folds is not None:
+        return _run_folds(options)
     import json
 
     from hf_finetune.result.evaluate import evaluate
 
-    metrics = evaluate(
-        options.result, split=options.split, data=options.data, base=options.base, overrides=options.overrides
-    )
+    split = options.split or "test"
+    metrics = evaluate(options.result, split=split, data=options.data, base=options.base, overrides=options.overrides)
     if options.json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
         return 0
     from hf_finetune.report.summary import render_metrics
     from hf_finetune.report.wording import words_for
 
-    print(render_metrics(metrics, options.split, words_for(metrics["task"], ())))
+    print(render_metrics(metrics, split, words_for(metrics["task"], ())))
+    return 0
+
+
+def _run_folds(options: argparse.Namespace) -> int:
+    import json
+
+    from hf_finetune.cli.recipe import recipe_of
+    from hf_finetune.errors import RecipeError
+    from hf_finetune.pipeline.folds import cross_validate
+    from hf_finetune.report.folds import render_folds
+
+    if unused := [name for name in ("split", "data", "base") if getattr(options, name) is not None]:
+        raise RecipeError(
+            f"--{unused[0]}: with --folds a recipe says what is read, found --{unused[0]}.",
+            "Leave it out; data.name and model.name of the recipe are set as section.key=value.",
+        )
+    recipe = recipe_of(argparse.Namespace(recipe=options.result, overrides=options.overrides))
+    found = cross_validate(recipe, folds=options.folds)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else render_folds(found))
     return 0

@@ -55,5 +55,6 @@ def meant_option(rest: Sequence[str], options: argparse.Namespace) -> str:
     key = option_as_key(written, Recipe)
     value = written.partition("=")[2]
     after = rest[rest.index(written) + 1 :]
-    value = value or next((each for each in [*after, options.recipe or ""] if each and not each.startswith("-")), "…")
+    words = [*after, getattr(options, "recipe", None) or ""]
+    value = value or next((each for each in words if each and not each.startswith("-")), "…")
     return f"; did you mean {key}={value}, without --?" if key else ""

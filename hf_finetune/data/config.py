@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -34,6 +35,17 @@ def _check_range(value: tuple[float, float]) -> tuple[float, float]:
 ValueRange = Annotated[tuple[Finite, Finite], AfterValidator(_check_range)]
 
 
+def _check_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression, found {value!r}: {error}") from error
+    return value
+
+
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_check_pattern)]
+
+
 class Data(Section):
     """Where the images are, how they are split, and what may be skipped."""
 
@@ -52,6 +64,15 @@ class Data(Section):
     )
     split_column: OwnName | None = Field(
         default=None, description="column that says each row's split; null: found by its name and values"
+    )
+    group_column: OwnName | None = Field(
+        default=None,
+        description="column of what rows belong to (a patient, a house, a video): no cut parts rows of one value",
+    )
+    group_pattern: Pattern | None = Field(
+        default=None,
+        description="the same out of each row's name (the path below the folder), as the first group of a regular "
+        "expression: (patient_[0-9]+)_",
     )
     image_folder: str | None = Field(default=None, description="where the files of a table are; null: beside the table")
     class_level: int | None = Field(
@@ -76,6 +97,7 @@ class Data(Section):
         default=0.15, description="share of train to cut where no validation split is given"
     )
     test_share: Share = Field(default=0.15, description="share of train to cut where no test split is given; 0: none")
+    split_seed: int | None = Field(default=None, ge=0, description="draws which rows are cut; null: train.seed")
     max_bad_share: Share = Field(default=0.01, description="share of unreadable rows that is skipped; above it, stop")
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")
     value_range: ValueRange | None = Field(
@@ -86,6 +108,12 @@ class Data(Section):
     cache_dir: str | None = Field(
         default=None, description="where decoded images and features are kept; null: the user's cache folder"
     )
+
+    @property
+    def group_key(self) -> str | None:
+        """The key that says what rows belong together; None where none does."""
+        named = {"data.group_column": self.group_column, "data.group_pattern": self.group_pattern}
+        return next((key for key, value in named.items() if value is not None), None)
 
     @property
     def label_columns(self) -> tuple[str, ...]:

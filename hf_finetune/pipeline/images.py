@@ -14,13 +14,14 @@ from hf_finetune.plan.context import RunContext
 from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
-from hf_finetune.types import PixelRows, Split
+from hf_finetune.types import PixelRows, Rejected, Split
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.backbones.engines.choose import Offer
     from hf_finetune.backbones.own_head import OwnHead
+    from hf_finetune.data.store.open_views import View
     from hf_finetune.data.store.pool import WorkerPool
     from hf_finetune.data.store.store import Store
     from hf_finetune.data.store.views import Geometry
@@ -85,28 +86,40 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
 
 def open_probe_rows(context: RunContext, pool: WorkerPool | None = None) -> PixelRows | None:
     """The training rows as the checkpoint itself sees them, for the probe; None where no rung needs them."""
-    from hf_finetune.data.store.store import evaluation_geometry
-
     if "probe" not in context.plan.rungs.value:
         return None
-    return _open_train(
-        context, evaluation_geometry(context.facts.preprocess, (context.recipe.model.name, context.facts.commit)), pool
-    )
+    return _open_train(context, _as_evaluated(context), pool).rows
+
+
+def open_readable_rows(context: RunContext) -> tuple[PixelRows, tuple[Rejected, ...]]:
+    """The training rows as the checkpoint itself sees them, and those that cannot be read. Raises DataError where they
+    are more than `data.max_bad_share`."""
+    from hf_finetune.data.store.rejects import check_rejected
+
+    view = _open_train(context, _as_evaluated(context))
+    check_rejected(context.index, view.rejected, {"train": view.rows}, context.recipe.data.max_bad_share)
+    return view.rows, view.rejected
+
+
+def _as_evaluated(context: RunContext) -> Geometry:
+    from hf_finetune.data.store.store import evaluation_geometry
+
+    return evaluation_geometry(context.facts.preprocess, (context.recipe.model.name, context.facts.commit))
 
 
 def _open_training_rows(context: RunContext) -> PixelRows:
     from hf_finetune.data.store.store import squashed
 
-    return _open_train(context, squashed(context.plan.train_side.value, context.facts.preprocess))
+    return _open_train(context, squashed(context.plan.train_side.value, context.facts.preprocess)).rows
 
 
-def _open_train(context: RunContext, geometry: Geometry, pool: WorkerPool | None = None) -> PixelRows:
+def _open_train(context: RunContext, geometry: Geometry, pool: WorkerPool | None = None) -> View:
     from hf_finetune.data.store.open_views import Options, open_views
 
     data = context.recipe.data
     options = Options(context.plan.decode_workers.value, _cache_dir(context), data.store_limit, data.max_pixels)
     (view,) = open_views(context.index, [("train", geometry)], options, pool=pool)
-    return view.rows
+    return view
 
 
 def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:

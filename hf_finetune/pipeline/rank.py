@@ -6,7 +6,6 @@ are the ladder's.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from hf_finetune.ladder.probe.feature_pass import PassResult
     from hf_finetune.plan.context import RunContext
 
-logger = logging.getLogger(__name__)
 IMAGES = 1000
 
 
@@ -75,31 +73,14 @@ def rank(models: Sequence[str], data: str, *, images: int = IMAGES, overrides: S
 
 
 def _measure(recipe: Recipe, images: int) -> Ranked:
-    from hf_finetune.ladder.probe.engine_ahead import engine_ahead
-    from hf_finetune.ladder.probe.feature_pass import extract_features
     from hf_finetune.ladder.probe.rung import fit_on
-    from hf_finetune.pipeline.images import features_place, open_probe_rows
-    from hf_finetune.pipeline.model import build_with_head, describe
+    from hf_finetune.pipeline.frozen import pass_over_train
     from hf_finetune.pipeline.prepare import prepare_run
 
     started = time.monotonic()
     context = prepare_run(recipe)
-    context = replace(context, index=some_of(context.index, images))
-    rows = open_probe_rows(context)
-    if rows is None:
-        raise ValueError("the plan has a probe")
-    model, head = build_with_head(context)
-    context = replace(context, head=head)
-    place = features_place(context, describe(context))
-    passed = extract_features(
-        model,
-        context,
-        {"train": rows},
-        place,
-        None,
-        announce=lambda image_s, count: logger.debug("%.1f ms an image, %d images", 1000 * image_s, count),
-        offer=engine_ahead(model, context, place, ("train",)),
-    )
+    frozen = pass_over_train(replace(context, index=some_of(context.index, images)))
+    context, model, rows, passed = frozen.context, frozen.model, frozen.rows, frozen.passed
     left_out, measure = fit_on(context, rows, passed).left_out(), context.target.chosen_by[0]
     metrics = context.score(left_out.answers, left_out.labels, full=False)
     score, loss, own = metrics[measure], metrics["loss"], _own_figures(model, context, rows, passed)

@@ -76,6 +76,8 @@ class Recipe(Section):
         problems = []
         if self.budget.time == 0 and self.ladder != "auto" and "probe" not in self.ladder:
             problems.append("budget.time: 0 means the probe alone, but ladder does not name it; add probe to ladder")
+        if self.data.group_column is not None and self.data.group_pattern is not None:
+            problems.append("data.group_pattern: groups are told by a column or by names, found both; leave one out")
         if self.model.engine == "int8" and self.quantization.kind != "int8":
             problems.append(
                 f"model.engine: int8 runs the layers of quantization.kind int8, found {self.quantization.kind}; leave "

@@ -44,6 +44,8 @@ _ELSEWHERE = {
     "data.test_share": "test_size test_ratio",
     "data.validation_split": "val_split val valid validation",
     "data.label_column": "label target target_column label_col labels",
+    "data.group_column": "group groups patient subject patient_id subject_id group_by",
+    "data.split_seed": "cut_seed",
     "data.image_column": "image image_col path_column",
     "output.dir": "output_dir out save_dir outdir run_dir logging_dir",
     "budget.time": "timeout max_time time_limit minutes seconds limit duration",

@@ -97,7 +97,8 @@ def _extended(recipe: Recipe, folder: RunFolder, processes: int) -> tuple[Recipe
         return extended, "resume"
     different = different_from(extended, folder)
     # Another seed cuts other rows for the test, of which this adapter has seen some.
-    fixed = [each for each in different if not each.startswith(_MAY_DIFFER) or each.startswith("train.seed ")]
+    cuts = "train.seed " if recipe.data.split_seed is None else ()
+    fixed = [each for each in different if not each.startswith(_MAY_DIFFER) or each.startswith(cuts)]
     if fixed:
         raise RunFolderError(
             f"output.dir: the run in {folder.path} cannot be extended by another; different there: {', '.join(fixed)}.",

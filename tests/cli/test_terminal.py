@@ -38,6 +38,10 @@ def test_what_a_run_writes_into_a_file_is_whole_lines(recipe: Path, cli: Cli) ->
         (["plan", "r.yaml", "--jsno"], "unrecognized arguments: --jsno; did you mean --json?"),
         (["train", "r.yaml", "--lr", "0.003"], "did you mean train.learning_rate=0.003, without --?"),
         (["train", "r.yaml", "--epochs=3"], "did you mean train.epochs=3, without --?"),
+        (
+            ["evaluate", "r.yaml", "--folds", "5", "--lr", "0.003"],
+            "did you mean train.learning_rate=0.003, without --?",
+        ),
         (["train", "r.yaml", "--train.batch_size=3"], "unrecognized arguments: --train.batch_size=3"),
     ],
 )

@@ -162,3 +162,20 @@ def test_evaluate_says_why_the_run_reported_another_loss(own: Path, cli: Cli) ->
     assert "loss 0.561 for these rows: it scored them in bf16, in which it trained, and here weights" in words
     summary = render_summary(read_report(own / "run" / "run.json"), own / "run")
     assert "scored in validation in bf16, in which it trained; test in fp32" in " ".join(summary.split())
+
+
+def test_a_run_that_kept_groups_together_is_scored_on_its_own_cut(trained: Path, tmp_path: Path, cli: Cli) -> None:
+    run = tmp_path / "run"
+    grouped = (f"data.name={trained / 'photos'}", r"data.group_pattern=(\d)\.", "data.split_seed=7", "train.seed=3")
+    settings = (f"model.name={trained / 'tiny'}", f"output.dir={run}", "ladder=[probe]", "train.decode_workers=1")
+    code, _, err = cli("train", "quickstart", *settings, *grouped)
+    assert code == 0
+    names = record(tmp_path)
+    last_digits = {split: {name.rpartition(".")[0][-1] for name in its} for split, its in names.items()}
+    assert not last_digits["train"] & last_digits["test"]
+    assert "kept together: 10 groups" in err
+    assert scored(tmp_path) == set(names["test"])
+    (run / "splits.json").unlink()  # an adapter by itself is cut anew, as the recipe says
+    assert scored(tmp_path) == set(names["test"])
+    code, _, err = cli("evaluate", run, "data.split_seed=1")
+    assert code == 2 and "data.split_seed: to score a result" in err

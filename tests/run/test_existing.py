@@ -54,6 +54,7 @@ def test_the_next_free_number_is_taken_and_an_unfinished_one_goes_on(tmp_path: P
     [
         (["data.validation_share=0.3"], "different there: data.validation_share"),
         (["train.seed=4"], "different there: train.seed (0, now 4)."),
+        (["data.split_seed=1"], "different there: data.split_seed"),
         (["model.name=other/base"], "different there: model.name"),
         (["adapter.rank=4"], "different there: adapter.rank"),
         (["adapter.kind=full"], "goes on from the adapter of a run; adapter.kind is full, which has none."),
@@ -104,3 +105,9 @@ def test_a_run_is_extended_and_then_overwritten(small_recipe: Path, tmp_path: Pa
     assert not (run / "before").exists() and not (run / "checkpoints").exists()
     assert (run / "mine.txt").read_text() == "a person's own"
     assert yaml.safe_load((run / "recipe.yaml").read_text())["output"]["existing"] == "resume"
+
+
+def test_another_seed_of_training_may_extend_a_run_whose_cut_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    finished(tmp_path / "run", "data.split_seed=1")
+    recipe = recipe_in(tmp_path / "run", "extend", "data.split_seed=1", "train.seed=4")
+    assert settle_existing(recipe, 1)[1] == "extend"

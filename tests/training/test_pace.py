@@ -264,7 +264,8 @@ def test_one_image_more_of_a_few_is_luck() -> None:
 
     def answers(right: int, loss: float = 1.0) -> ClassAnswers:
         top = np.array([[0, 1]] * right + [[1, 0]] * (8 - right))
-        return ClassAnswers(np.full(8, loss) + np.arange(8) / 10, top, np.full(8, 0.9))
+        losses = np.full(8, loss) + np.arange(8) / 10
+        return ClassAnswers(losses, top, np.full(8, 0.9), np.zeros(8), np.zeros((8, 1), np.float32))
 
     def clearly_better(one: ClassAnswers, than: ClassAnswers, by: str) -> bool:
         return is_more_than_luck(ClassTarget(Labels(("a", "b"))).gains(one, than, labels, by))

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index import duplicates, splits, targets
+from hf_finetune.data.index import splits, targets
 from hf_finetune.data.index.targets import Encoded, Labelled, encode
+from hf_finetune.data.index.together import Together, find_together
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
@@ -37,8 +38,8 @@ ANY, CLASSES = Reading(), Reading("classes")
 def scan(config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """The index of `config.name`: a folder, a table file, a Hub id or `builtin:digits`.
 
-    `seed` decides which rows are cut from train where a split is missing, `reading` how labels are taken. Raises
-    DataError.
+    `seed`, or `config.split_seed`, decides which rows are cut from train where a split is missing, `reading` how labels
+    are taken. Raises DataError.
     """
     config = _asking(config, reading)
     return build_index(_source(config), config, seed=seed, reading=reading)
@@ -187,18 +188,18 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
     _refuse_bad_share(source, encoded.rows, rejected, config)
     notes += targets.check(encoded, source.name)
 
-    groups, leaks = _duplicates(source, encoded)
-    final, cut_names, cut_notes = _cut_missing(encoded, groups, config, seed)
+    together = find_together(source, encoded, config)
+    final, cut_names, cut_notes = _cut_missing(encoded, together, config, seed)
     return Index(
         source=source.name,
         revision=_revision(source, encoded.found),
         commit=source.commit,
         licence=source.licence,
         labels=encoded.labels,
-        splits={s: tuple(Row(row.name, label, row.locator) for row, label in final.get(s, ())) for s in SPLITS},
+        splits={split: together.rows(final.get(split, ())) for split in SPLITS},
         cut=cut_names,
         rejected=tuple(rejected),
-        notes=(*notes, *leaks, *cut_notes),
+        notes=(*notes, *together.notes, *together.leaks, *cut_notes),
         reader=source.reader,
         layout=source.layout,
         own_names={split: given[split] for split in found} if source.has_splits else {},
@@ -209,27 +210,18 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
 Rows = Mapping[Split, Sequence[Labelled]]
 
 
-def _duplicates(source: Source, encoded: Encoded) -> tuple[list[list[int]], list[Note]]:
-    """Positions (over all splits in order) of byte-equal rows, and notes on those that do harm."""
-    everything = [(split, row, label) for split, part in encoded.rows.items() for row, label in part]
-    groups = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
-    described = [
-        [(everything[n][0], encoded.said(everything[n][2]), everything[n][1].name) for n in group] for group in groups
-    ]
-    return groups, duplicates.describe(described)
-
-
 def _cut_missing(
-    encoded: Encoded, groups: list[list[int]], config: Data, seed: int
+    encoded: Encoded, together: Together, config: Data, seed: int
 ) -> tuple[Rows, tuple[Split, ...], list[Note]]:
     """All splits, the names of those that were cut from train, and notes."""
     rows = encoded.rows
     shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
     shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
     in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
-    equal = [[number for number in group if number < in_train] for group in groups]
+    units = [[number for number in unit if number < in_train] for unit in together.units]
     strata = encoded.strata(rows["train"])
-    parts, notes = splits.cut(rows["train"], strata, shares, [group for group in equal if len(group) > 1], seed)
+    seed = seed if config.split_seed is None else config.split_seed
+    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], seed, together.key)
     return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 

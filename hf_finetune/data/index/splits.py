@@ -1,7 +1,7 @@
 """Splits: which of the dataset's own splits is which, and cutting from train those that it does not give.
 
 A cut depends on the row names and the seed only, never on the order in which files were found; it is stratified by
-class, and byte-equal rows stay on one side. Given splits are never altered.
+class, and rows that belong together (byte-equal, or a group) stay on one side. Given splits are never altered.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from hf_finetune.data.config import Data
@@ -17,6 +18,8 @@ from hf_finetune.data.sources.source import Source, count, listing
 from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_in, split_of
 from hf_finetune.errors import DataError
 from hf_finetune.types import SPLITS, Note, Split
+
+_FAR = 0.1  # a cut whose size is off by more than this share of it is noted
 
 
 def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
@@ -127,15 +130,16 @@ def cut(
     rows: Sequence[Labelled],
     strata: tuple[Sequence[int], Sequence[str]],
     shares: Mapping[Split, float],
-    equal: Sequence[Sequence[int]],
+    together: Sequence[Sequence[int]],
     seed: int,
+    group_key: str | None = None,
 ) -> tuple[dict[Split, list[Labelled]], list[Note]]:
     """Cuts `shares` (of the rows given) out of train; returns train and each cut split, in the order given, and notes.
 
-    `strata`: each row's class, or what stands for one, and their names. Every class with two rows or more keeps one in
-    train; a class's share is its largest-remainder part of round(share · rows). `equal` holds positions of byte-equal
-    rows, which go together.
-    Raises DataError where no row can be spared.
+    `strata`: each row's class, or what stands for one, and their names. Every class keeps a row in train, so that one
+    whose rows all belong together stays there; a class's share is its largest-remainder part of round(share · rows), or
+    what comes nearest to it. `together` holds positions of rows that go together, no row twice; `group_key`: of the
+    recipe, where it asks for groups. Raises DataError where nothing can be spared.
     """
     if sum(shares.values()) >= 1:
         raise DataError(
@@ -147,85 +151,133 @@ def cut(
     left = Counter(sizes)
     side: dict[int, Split] = {}
     notes: list[Note] = []
-    units = _units(rows, equal, seed)
+    units = _units(rows, together, seed)
+    if group_key is not None and len(units) < 2 and any(shares.values()):
+        raise DataError(
+            f"{group_key}: a cut needs two groups, found one with all of {count(len(rows), 'row')} of train",
+            f"leave {group_key} out, or name given splits in data.validation_split and data.test_split",
+        )
     for split in reversed(SPLITS[1:]):  # test first: it then stays the same whatever the validation share is
         share = shares.get(split, 0.0)
         if not share:
             continue
-        quota = _quotas(sizes, left, share, [_key(seed, f"{split}\0{name}") for name in names])
-        taken = _take(units, side, class_of, quota, left)
+        free = [unit for unit in units if unit[0] not in side]
+        spare = _spare(free, class_of, left)
+        quota = _quotas(sizes, spare, share, [drawn(seed, f"{split}\0{name}") for name in names])
+        taken = _take(free, class_of, quota, left)
         if not taken:
+            what = f"{count(len(rows), 'row')} of {count(len(sizes), 'class', 'classes')}"
+            grouped = f" in {count(len(units), 'group')}" if group_key is not None else ""
             raise DataError(
                 f"data.{split}_share: {split} must be cut from train, found no class that can spare a row "
-                f"({count(len(rows), 'row')} of {count(len(sizes), 'class', 'classes')})",
+                f"({what}{grouped})",
                 f"add images, or name a given split in data.{split}_split"
-                + (", or set data.test_share to 0" if split == "test" else ""),
+                + (", or set data.test_share to 0" if shares.get("test") else ""),
             )
         side.update(dict.fromkeys(taken, split))
-        reached = {class_of[number] for number in taken}
-        if absent := [names[label] for label in sorted(sizes) if label not in reached]:
-            few = f"{count(len(absent), 'class', 'classes')} with few rows: {listing(absent)}"
-            notes.append(Note(f"{split} was cut without a row of {few}"))
+        notes += _shortfalls(split, share, taken, class_of, names, grouped=group_key is not None)
     parts: dict[Split, list[Labelled]] = {"train": [], **{split: [] for split in shares}}
     for number, row in enumerate(rows):
         parts[side.get(number, "train")].append(row)
     return parts, notes
 
 
-def _key(seed: int, text: str) -> bytes:
+def _shortfalls(
+    split: Split, share: float, taken: Sequence[int], class_of: Sequence[int], names: Sequence[str], *, grouped: bool
+) -> list[Note]:
+    """Notes on what a cut could not give: a class, or its share of the rows where groups are large."""
+    notes = []
+    reached = {class_of[number] for number in taken}
+    if absent := [names[label] for label in sorted(set(class_of)) if label not in reached]:
+        few = f"{count(len(absent), 'class', 'classes')} with few {'groups' if grouped else 'rows'}: {listing(absent)}"
+        notes.append(Note(f"{split} was cut without a row of {few}"))
+    wanted = max(1, round(share * len(class_of)))
+    if grouped and abs(len(taken) - wanted) > _FAR * wanted:
+        asked = f"where data.{split}_share={share:g} asks for {wanted:,}"
+        notes.append(Note(f"{split} was cut with {count(len(taken), 'row')} {asked}, since groups stay whole"))
+    return notes
+
+
+def drawn(seed: int, text: str) -> bytes:
+    """A place in an order that the seed draws: 8 bytes."""
     return blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()
 
 
-def _units(rows: Sequence[Labelled], equal: Sequence[Sequence[int]], seed: int) -> list[tuple[int, ...]]:
-    """Rows, or groups of byte-equal rows, in an order drawn from the seed and the row names."""
-    keys = [_key(seed, row.name) for row, _ in rows]
-    grouped = {number for group in equal for number in group}
-    units = [tuple(group) for group in equal]
+def _units(rows: Sequence[Labelled], together: Sequence[Sequence[int]], seed: int) -> list[tuple[int, ...]]:
+    """Rows, or rows that belong together, in an order drawn from the seed and the row names."""
+    keys = [drawn(seed, row.name) for row, _ in rows]
+    grouped = {number for unit in together for number in unit}
+    units = [tuple(unit) for unit in together]
     units += [(number,) for number in range(len(rows)) if number not in grouped]
     order = [(min((keys[number], str(rows[number][0].locator)) for number in unit), unit) for unit in units]
     return [unit for _, unit in sorted(order)]
 
 
-def _quotas(sizes: Counter[int], left: Counter[int], share: float, ties: Sequence[bytes]) -> Counter[int]:
-    """Rows to take of each class: largest remainders of round(share · rows), at most what leaves one in train."""
+def _spare(units: Sequence[tuple[int, ...]], class_of: Sequence[int], left: Counter[int]) -> Counter[int]:
+    """At most how many rows of each class can go, so that train keeps one: all but those of its smallest unit."""
+    smallest: dict[int, int] = {}
+    for unit in units:
+        for label, size in Counter(class_of[number] for number in unit).items():
+            smallest[label] = min(size, smallest.get(label, size))
+    return Counter({label: left[label] - size for label, size in smallest.items()})
+
+
+def _quotas(sizes: Counter[int], spare: Counter[int], share: float, ties: Sequence[bytes]) -> Counter[int]:
+    """Rows to take of each class: largest remainders of round(share · rows), at most what it can spare."""
     total = max(1, round(share * sizes.total()))
     ideal = {label: share * size for label, size in sizes.items()}
-    quota = Counter({label: min(int(part), max(0, left[label] - 1)) for label, part in ideal.items()})
+    quota = Counter({label: min(int(part), spare[label]) for label, part in ideal.items()})
     by_remainder = sorted(ideal, key=lambda label: (quota[label] - ideal[label], ties[label]))
     missing = total - quota.total()
     while missing > 0:
-        spare = [label for label in by_remainder if quota[label] < left[label] - 1][:missing]
-        if not spare:
+        able = [label for label in by_remainder if quota[label] < spare[label]][:missing]
+        if not able:
             break
-        quota.update(spare)
-        missing -= len(spare)
+        quota.update(able)
+        missing -= len(able)
     return quota
 
 
 def _take(
-    units: Sequence[tuple[int, ...]],
-    side: Mapping[int, Split],
-    class_of: Sequence[int],
-    quota: Counter[int],
-    left: Counter[int],
+    units: Sequence[tuple[int, ...]], class_of: Sequence[int], quota: Counter[int], left: Counter[int]
 ) -> list[int]:
-    """Positions of the rows to cut, lowering `left`. First what fits every class's quota, then what comes nearest."""
+    """Positions of the rows to cut, lowering `left`: in order what fits every class's quota, then the unit that brings
+    classes and the whole nearest to their quotas, as long as one does; the least harm where that were nothing."""
     taken: list[int] = []
-    used: set[int] = set()
-    open_quota = Counter(quota)
-    total = quota.total()
-    for exact in (True, False):
-        for place, unit in enumerate(units):
-            missing = total - len(taken)
-            if missing <= 0:
-                return taken
-            if place in used or len(unit) > missing or unit[0] in side:
-                continue
-            wants = Counter(class_of[number] for number in unit)
-            fits = all(open_quota[label] >= (size if exact else 1) for label, size in wants.items())
-            if fits and all(left[label] > size for label, size in wants.items()):
-                used.add(place)
-                taken += unit
-                open_quota.subtract(wants)
-                left.subtract(wants)
+    open_quota, total = Counter(quota), quota.total()
+
+    def wants(place: int) -> Counter[int]:
+        return Counter(class_of[number] for number in units[place])
+
+    def further(place: int) -> int:
+        missing, size = total - len(taken), len(units[place])
+        of_classes = sum(abs(open_quota[label] - n) - abs(open_quota[label]) for label, n in wants(place).items())
+        return of_classes + abs(missing - size) - abs(missing)
+
+    def can_go(place: int) -> bool:
+        return all(left[label] > size for label, size in wants(place).items())
+
+    def take(place: int) -> None:
+        taken.extend(units[place])
+        open_quota.subtract(wants(place))
+        left.subtract(wants(place))
+
+    rest: list[int] = []
+    for place in range(len(units)):
+        if len(taken) == total:
+            return taken
+        if all(open_quota[label] >= size for label, size in wants(place).items()) and can_go(place):
+            take(place)
+        else:
+            rest.append(place)
+    queue = [(further(place), place) for place in rest]
+    heapify(queue)
+    while queue:
+        before, place = heappop(queue)
+        if before < (now := further(place)):  # it never falls as more is taken, so that the first is the best
+            heappush(queue, (now, place))
+        elif taken and now >= 0:
+            break
+        elif can_go(place):
+            take(place)
     return taken

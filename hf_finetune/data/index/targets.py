@@ -57,21 +57,25 @@ class Encoded:
         return "; ".join(parts)
 
     def strata(self, rows: Sequence[Labelled]) -> tuple[list[int], tuple[str, ...]]:
-        """By what a cut of these rows is balanced, of the first target: a number a row, and the numbers' names."""
-        column = self.columns[0]
-        if column.kind in ("classes", "grades"):
-            own = [label if isinstance(label, int) else label[0] for _, label in rows]
-            return [len(column.names) if math.isnan(each) else int(each) for each in own], (*column.names, "none")
-        of_all = [label[: column.width] for _, label in rows if not isinstance(label, int)]
-        if column.kind == "numbers":
-            return tenths(each[0] for each in of_all), tuple(f"tenth {number}" for number in range(1, 11))
-        sizes = Counter(place for each in of_all for place, truth in enumerate(each) if truth == 1)
-        rarest = [
-            min((place for place, truth in enumerate(each) if truth == 1), key=lambda place: (sizes[place], place),
-                default=column.width)
-            for each in of_all
-        ]  # fmt: skip
-        return rarest, (*column.names, "none")
+        """By what a cut of these rows is balanced."""
+        return strata(self.columns[0], [label for _, label in rows])
+
+
+def strata(column: LabelColumn, labels: Sequence[Label]) -> tuple[list[int], tuple[str, ...]]:
+    """By what rows with these labels are balanced, of the first target: a number a row, and the numbers' names."""
+    if column.kind in ("classes", "grades"):
+        own = [label if isinstance(label, int) else label[0] for label in labels]
+        return [len(column.names) if math.isnan(each) else int(each) for each in own], (*column.names, "none")
+    of_all = [label[: column.width] for label in labels if not isinstance(label, int)]
+    if column.kind == "numbers":
+        return tenths(each[0] for each in of_all), tuple(f"tenth {number}" for number in range(1, 11))
+    sizes = Counter(place for each in of_all for place, truth in enumerate(each) if truth == 1)
+    rarest = [
+        min((place for place, truth in enumerate(each) if truth == 1), key=lambda place: (sizes[place], place),
+            default=column.width)
+        for each in of_all
+    ]  # fmt: skip
+    return rarest, (*column.names, "none")
 
 
 def encode(found: Found, source: Source, config: Data, reading: Reading) -> Encoded:

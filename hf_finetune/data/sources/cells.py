@@ -55,6 +55,13 @@ def raw_label(value: Any) -> Cell:
     return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def group_id(value: Any) -> str | None:
+    """What a cell says that its row belongs to, as text: 7 and 7.0 are one group, and "007" another. None where it is
+    blank or missing."""
+    cell = raw_label(value)
+    return None if cell is None else str(cell).strip() or None
+
+
 def is_missing(label: RawLabel) -> bool:
     """None, blank text, and -1, by which Hub datasets mark an unlabelled row; of several columns, where all are."""
     if isinstance(label, Cells):

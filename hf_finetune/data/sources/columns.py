@@ -45,25 +45,28 @@ Values = Callable[[str], Iterable[object]]
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns to use; no `labels` where a table that is not for training has none."""
+    """The names of the columns to use; a table that is not for training may lack `labels` and the `group`."""
 
     image: str
     labels: tuple[str, ...]
     split: str | None
     notes: tuple[Note, ...] = ()
+    group: str | None = None
 
     def described(self) -> str:
         """`images from path, labels from class, splits from set`."""
         labels = f"labels from {', '.join(map(repr, self.labels))}" if self.labels else "no labels"
         texts = [f"images from {self.image!r}", labels]
-        return ", ".join([*texts, f"splits from {self.split!r}"] if self.split else texts)
+        texts += [f"splits from {self.split!r}"] if self.split else []
+        return ", ".join([*texts, f"groups from {self.group!r}"] if self.group else texts)
 
 
 def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *, needs_label: bool = True) -> Columns:
     """Chooses columns by `kinds`: image (encoded bytes), path (text that names image files), class (a ClassLabel).
 
     `values` gives the distinct values of a column of text or whole numbers. Raises DataError where a named column is
-    missing, or where none or several could be meant; with `needs_label=False` a table may have no label at all.
+    missing, or where none or several could be meant; with `needs_label=False` a table may have no label at all, and no
+    groups.
     """
     split, notes = _split(kinds, config, source, values)
     image = _named("image_column", config.image_column, kinds, source) or _image(kinds, source)
@@ -73,9 +76,10 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
             f"{_described(kinds)}",
             "set data.image_column to the column that holds them",
         )
-    free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split)}
+    group = _group(kinds, config, source, needed=needs_label)
+    free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split, group)}
     if not needs_label and not any(kind in LABELS for kind in free.values()):
-        return Columns(image, (), split, notes)
+        return Columns(image, (), split, notes, group)
     named = [_named("label_column", name, kinds, source) for name in config.label_columns]
     labels = tuple(name for name in named if name is not None) or (_label(kinds, free, source),)
     for label in labels:
@@ -85,7 +89,7 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
                 f"{_described(kinds)}",
                 "set data.label_column to the column that holds them",
             )
-    return Columns(image, labels, split, notes)
+    return Columns(image, labels, split, notes, group)
 
 
 def is_usual_label(name: str) -> bool:
@@ -107,11 +111,27 @@ def _named(field: str, wanted: str | None, kinds: Mapping[str, Kind], source: st
     return found
 
 
+def _group(kinds: Mapping[str, Kind], config: Data, source: str, *, needed: bool) -> str | None:
+    """The column of what rows belong to. Raises DataError."""
+    try:
+        group = _named("group_column", config.group_column, kinds, source)
+    except DataError:
+        if needed:
+            raise
+        return None
+    if group is not None and kinds[group] == "image":
+        raise DataError(
+            f"data.group_column: names or numbers are expected in column {group!r} of {source}, found images",
+            f"set data.group_column to another of {listing((name for name in kinds if name != group), 20)}",
+        )
+    return group
+
+
 def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values) -> tuple[str | None, tuple[Note, ...]]:
     """The column that names each row's split, and a note on one that may be meant and does not read so."""
     if (named := _named("split_column", config.split_column, kinds, source)) is not None:
         return named, ()
-    taken = (*config.label_columns, config.image_column)
+    taken = (*config.label_columns, config.image_column, config.group_column)
     usual = [name for name, kind in kinds.items() if _plain(name) in SPLIT_NAMES and name not in taken]
     usual = [name for name in usual if kinds[name] in ("text", "whole", "class")]
     if own := next((name for name in usual if _plain(name) == "split"), None):

@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
-from hf_finetune.data.sources.cells import raw_labels
+from hf_finetune.data.sources.cells import group_id, raw_labels
 from hf_finetune.data.sources.in_memory import keep
 from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
@@ -212,11 +212,12 @@ def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tupl
     sizes = _sizes(part.column)
     rows = part.dataset.with_format(None)
     labels = list(zip(*(rows[name][:] for name in part.columns.labels), strict=True)) or [()] * len(part.numbers)
+    cells = rows[part.columns.group][:] if part.columns.group else [None] * len(part.numbers)
     for place, number in enumerate(part.numbers.tolist()):
-        name = f"{part.split} row {place}"
+        name, group = f"{part.split} row {place}", group_id(cells[place])
         locator = offset + (number if physical else place)
         if sizes[number]:
-            yield SourceRow(name, raw_labels(labels[place]), locator, int(sizes[number]))
+            yield SourceRow(name, raw_labels(labels[place]), locator, int(sizes[number]), group=group)
             continue
         path = (part.column[number].as_py() or {}).get("path")
         if not path:
@@ -227,7 +228,8 @@ def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tupl
         except (OSError, ValueError):
             yield f"{name} ({path})", "file not found"
             continue
-        yield SourceRow(f"{name} ({Path(path).name})", raw_labels(labels[place]), path, stat.st_size, stat.st_mtime_ns)
+        shown, label = f"{name} ({Path(path).name})", raw_labels(labels[place])
+        yield SourceRow(shown, label, path, stat.st_size, stat.st_mtime_ns, group=group)
 
 
 def _sizes(column: Any) -> np.ndarray:

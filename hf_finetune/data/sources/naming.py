@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(
         ".heif",
     )
 )
-TABLE_FIELDS = ("image_column", "label_column", "split_column", "image_folder")  # of the section `data`
+TABLE_FIELDS = ("image_column", "label_column", "split_column", "group_column", "image_folder")  # of the section `data`
 IN_MEMORY = "a dataset in memory"  # as a source's name; LIST_IN_MEMORY likewise
 LIST_IN_MEMORY = "a list of {:,} images"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -75,5 +75,7 @@ def refuse_unused(config: Data, source: str, *fields: str) -> None:
     if unused := [field for field in fields if getattr(config, field) not in (None, ())]:
         raise DataError(
             f"data.{unused[0]}: {source} has no {unused[0].replace('_', ' ')}, found {getattr(config, unused[0])!r}",
-            f"leave data.{unused[0]} out, or set it to null",
+            "data.group_pattern tells groups by the rows' names"
+            if unused[0] == "group_column"
+            else f"leave data.{unused[0]} out, or set it to null",
         )

@@ -9,13 +9,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.card_facts import card_classes
-from hf_finetune.data.sources.cells import locate, name_below, raw_labels
+from hf_finetune.data.sources.cells import group_id, locate, name_below, raw_labels
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
 from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of, split_of_blanks
@@ -237,7 +238,8 @@ def _rows(
     table: Any, path: Path, root: Path, found: columns.Columns, first: int
 ) -> Iterator[tuple[str | None, SourceRow | tuple[str, str]]]:
     """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
-    wanted = [name for name in (found.image, *found.labels, found.split) if name is not None]
+    columns_used = dict.fromkeys((found.image, *found.labels, found.split, found.group))
+    wanted = [name for name in columns_used if name is not None]
     file_name = name_below(str(root), str(path))
     blank = split_of_blanks(_distinct(table)(found.split)) if found.split else ""
     number = 0
@@ -247,13 +249,18 @@ def _rows(
             columns_read = [batch.column(name).to_pylist() for name in found.labels]
             labels = list(zip(*columns_read, strict=True)) if columns_read else [()] * batch.num_rows
             own = batch.column(found.split).to_pylist() if found.split else [None] * len(labels)
-            for image, label, split in zip(batch.column(found.image), labels, own, strict=True):
+            groups = batch.column(found.group).to_pylist() if found.group else [None] * len(labels)
+            for image, label, split, group in zip(batch.column(found.image), labels, own, groups, strict=True):
                 name = f"{file_name} row {number}"
                 where = None if found.split is None else ("" if split is None else str(split).strip()) or blank
                 if where == "":
                     yield "train", (name, "no split")
                 else:
-                    yield where, _row(image.as_py(), raw_labels(label), name, path, root, first + number)
+                    row = _row(image.as_py(), raw_labels(label), name, path, root, first + number)
+                    yield (
+                        where,
+                        replace(row, group=group_id(group)) if isinstance(row, SourceRow) and found.group else row,
+                    )
                 number += 1
 
 

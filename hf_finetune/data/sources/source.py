@@ -31,7 +31,8 @@ class SourceRow:
 
     `label` is None where none is given, `Cells` where there are several label columns. `size` is the encoded image's
     length in bytes, 0 where unknown or empty (such rows are never taken for duplicates); `mtime_ns` is 0 where there is
-    no file. `tail` is the `tail_digest` of the bytes where the source had them at hand.
+    no file. `tail` is the `tail_digest` of the bytes where the source had them at hand. `group` is what the row belongs
+    to by `data.group_column`, as text.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SourceRow:
     size: int = 0
     mtime_ns: int = 0
     tail: bytes = b""
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def read_torch(data: Any, config: Data) -> Source:
 
     Raises DataError for items that are no image with a label.
     """
-    refuse_unused(config, IN_MEMORY, "revision", "config", "class_level", "split_column", "image_folder")
+    unused = ("revision", "config", "class_level", "split_column", "group_column", "image_folder")
+    refuse_unused(config, IN_MEMORY, *unused)
     has_splits = isinstance(data, Mapping)
     parts = dict(data) if has_splits else {"train": data}
     splits: dict[str, list[SourceRow]] = {split: [] for split in parts}

@@ -56,19 +56,23 @@ class LeftOut:
     labels: np.ndarray
 
 
-def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted:
+def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target, held_out: np.ndarray | None = None) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
     part of the outputs by itself.
 
-    labels [N, …] of the whole split; the result is the same on every process up to rounding.
+    labels [N, …] of the whole split; the result is the same on every process up to rounding. Rows `held_out` (bool [N])
+    count for nothing: not for the standardisation, nor for the choice of the penalty.
     """
     own = torch.from_numpy(labels[kept.rows])
-    return Fitted(kept, tuple(_fit_part(kept, own, part, len(labels)) for part in target.parts), labels, target)
+    counts = torch.ones(len(own)) if held_out is None else torch.from_numpy(~held_out[kept.rows]).float()
+    return Fitted(kept, tuple(_fit_part(kept, own, counts, part, len(labels)) for part in target.parts), labels, target)
 
 
-def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> FittedPart:
-    """The part's own solution: its rows are those in which its target is known. `count`: rows of the split."""
+def _fit_part(kept: SplitFeatures, labels: Tensor, counts: Tensor, part: Part, count: int) -> FittedPart:
+    """The part's own solution: its rows are those that count, and in which its target is known. `count`: rows of the
+    split."""
     link, (y, weights) = LINKS[part.link], part.encode(labels)
+    weights = weights * counts
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, part.outputs)
     for x, targets, counted in _pieces(kept, y, weights):

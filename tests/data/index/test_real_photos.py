@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index.scan import scan
+from hf_finetune.labels import Reading
 
 pytestmark = pytest.mark.real
 
@@ -42,3 +44,19 @@ def test_houses_are_indexed_by_a_column_of_their_table(shared_data: Path) -> Non
     assert found.labels.names == ("1", "2", "3", "4", "5", "6", "7", "8", "10")
     assert len(found.splits["train"]) == 535
     assert found.splits["train"][0].name == "frontal/1_frontal.jpg"
+
+
+def test_houses_of_one_zip_code_stay_on_one_side_with_their_twins(shared_data: Path) -> None:
+    table = shared_data / "datasets/houses/houses.csv"
+    config = Data(name=str(table), label_column="price_usd", group_column="zipcode")
+    found = scan(config, seed=0, reading=Reading("numbers", log=True))
+    assert "kept together: 49 groups of zipcode" in map(str, found.notes)
+    zip_code = {row["image"]: row["zipcode"] for row in csv.DictReader(table.read_text("utf-8").splitlines())}
+    there = {split: {zip_code[row.name] for row in rows} for split, rows in found.splits.items()}
+    assert (
+        not there["train"] & there["test"] | there["train"] & there["validation"] | there["test"] & there["validation"]
+    )
+    assert all(abs(len(found.splits[split]) - 0.15 * 535) < 5 for split in ("validation", "test"))
+    train = {row.name for row in found.splits["train"]}
+    for one, other in ((59, 72), (199, 214)):
+        assert (f"frontal/{one}_frontal.jpg" in train) == (f"frontal/{other}_frontal.jpg" in train)

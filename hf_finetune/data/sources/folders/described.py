@@ -21,6 +21,7 @@ from hf_finetune.data.sources.tables.rows import Opened, open_table, read_tables
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 
+_COLUMNS = ("label_column", "image_column", "split_column", "group_column")  # keys that only a table can serve
 _METADATA = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
 Tables = list[tuple[Opened, str | None]]
 
@@ -94,7 +95,7 @@ def _tables_at_top(root: Path, files: Files, config: Data) -> Tables:
 
 def _gives_labels(root: Path, files: Files, tables: Tables, config: Data, *, sure: bool) -> bool:
     """Whether the tables, rather than the folders, tell the classes."""
-    if any(getattr(config, field) is not None for field in ("label_column", "image_column", "split_column")):
+    if any(getattr(config, field) is not None for field in _COLUMNS):
         return True
     usual = [any(map(columns.is_usual_label, opened.kinds)) for opened, _ in tables]
     folders = _classes(root, files, config)

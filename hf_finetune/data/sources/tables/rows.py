@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources import columns
-from hf_finetune.data.sources.cells import locate, name_below, raw_labels
+from hf_finetune.data.sources.cells import group_id, locate, name_below, raw_labels
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
@@ -181,7 +181,8 @@ def _row(
         reason = "file not found" if isinstance(error, FileNotFoundError) else f"file cannot be read: {error}"
         return _name(file, root, files), reason
     label = raw_labels([record.get(name) for name in found.labels])
-    return SourceRow(_name(file, root, files), label, file, stat.st_size, stat.st_mtime_ns)
+    group = group_id(record.get(found.group)) if found.group else None
+    return SourceRow(_name(file, root, files), label, file, stat.st_size, stat.st_mtime_ns, group=group)
 
 
 def _name(file: str, root: Path, files: TableFiles) -> str:

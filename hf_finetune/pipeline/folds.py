@@ -1,0 +1,161 @@
+"""Cross-validation of a closed-form head on frozen features: what can be said of a hundred images.
+
+The backbone passes over every labelled row once; each fold's head, its standardisation, the statistics of its targets
+and its penalty come from the other folds' rows alone. Rungs that train are not folded: that is a run for each fold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_finetune.data.index.folds import cut_folds
+from hf_finetune.data.index.targets import strata
+from hf_finetune.data.sources.source import count, listing
+from hf_finetune.errors import RecipeError
+from hf_finetune.labels import Answers
+from hf_finetune.plan.context import RunContext
+from hf_finetune.recipe.recipe import Recipe, load_recipe
+from hf_finetune.types import Index, Note, Row, label_array
+
+if TYPE_CHECKING:
+    from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+
+_FEW = 10  # rows of a fold, below which its own score is mostly chance
+
+
+def cross_validate(
+    recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), folds: int = 5
+) -> dict[str, Any]:
+    """The task's metrics over `folds` folds of all labelled rows but those of a given test split.
+
+    Rows that belong together (data.group_column, data.group_pattern, byte-equal ones) are in one fold; data.split_seed,
+    else train.seed, draws the folds. The head is the probe's ridge regression, its penalty by leave-one-out within each
+    fold's training rows. Gives `metrics`: name → `mean`, `std` (n − 1) and `each` of the folds, and `pooled`, of all
+    rows' out-of-fold answers together; `pooled`: the full score of those; `folds`, `rows`, `sizes` (rows of each fold),
+    `task`, `model`, `seconds`, `left_out` (rows that could not be used, {name, reason}) and `notes`.
+    Raises DataError where folds are more than groups of rows, RecipeError, and what preparing a run raises.
+    """
+    from hf_finetune.pipeline.frozen import pass_over_train
+    from hf_finetune.pipeline.images import open_readable_rows
+    from hf_finetune.pipeline.prepare import prepare_run, settle_plan
+
+    started = time.monotonic()
+    recipe = _probe_alone(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), overrides)
+    context = prepare_run(recipe)
+    index, notes = pooled(context.index)
+    seed = recipe.train.seed if recipe.data.split_seed is None else recipe.data.split_seed
+    _fold_of(index, folds, seed)  # too many folds are told before the pass, which takes minutes
+    context = replace(context, index=index)
+    rows, unreadable = open_readable_rows(context)
+    context = settle_plan(context, unreadable)
+    frozen = pass_over_train(context, rows)
+    index = context.index
+    fold_of = _fold_of(index, folds, seed)
+    kept = frozen.passed.own["train"]
+    scores, answers = _answer_folds(context, kept, fold_of)
+    everybody = Answers.joined(answers, [np.flatnonzero(fold_of == fold) for fold in range(folds)])
+    whole = context.score(everybody, label_array(index.splits["train"]), full=True)
+    sizes = np.bincount(fold_of, minlength=folds).tolist()
+    notes += _thin(index, folds, min(sizes))
+    metrics = {name: _over_folds([score[name] for score in scores], whole[name]) for name in _order(context, whole)}
+    return {
+        "folds": folds,
+        "rows": len(fold_of),
+        "sizes": sizes,
+        "task": context.recipe.task.kind,
+        "model": recipe.model.name,
+        "metrics": metrics,
+        "pooled": whole,
+        "seconds": time.monotonic() - started,
+        "left_out": [{"name": row.name, "reason": row.reason} for row in (*index.rejected, *unreadable)],
+        "notes": list(map(str, notes)),
+    }
+
+
+def _probe_alone(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with nothing cut and nothing trained. Raises RecipeError."""
+    content = recipe.model_dump(mode="json")
+    recipe = load_recipe(content, overrides) if overrides else recipe
+    if recipe.adapter.kind == "lora" and recipe.adapter.start is not None:
+        raise RecipeError(
+            "adapter.from: folds begin at the base itself, since an adapter may have seen their rows, found "
+            f"{recipe.adapter.start}.",
+            "Leave it out.",
+        )
+    content = recipe.model_dump(mode="json")
+    content["data"] |= {"validation_share": 0, "test_share": 0}
+    return Recipe.model_validate(content | {"adapter": {"kind": "head_only"}, "ladder": ["probe"]})
+
+
+def pooled(index: Index) -> tuple[Index, list[Note]]:
+    """The index with all labelled rows in train, but for those of a given test split; its notes, and one on that."""
+    rows = (*index.splits["train"], *index.splits.get("validation", ()))
+    notes = list(index.notes)
+    if test := index.splits.get("test"):
+        notes.append(Note(f"the given test split ({count(len(test), 'row')}) is in no fold"))
+    rejected = tuple(each for each in index.rejected if each.split != "test")
+    return replace(index, splits={"train": rows}, rejected=rejected), notes
+
+
+def _fold_of(index: Index, folds: int, seed: int) -> np.ndarray:
+    rows = index.splits["train"]
+    return cut_folds(rows, strata(index.columns[0], [row.label for row in rows])[0], folds, seed)
+
+
+def _answer_folds(
+    context: RunContext, kept: SplitFeatures, fold_of: np.ndarray
+) -> tuple[list[dict[str, Any]], list[Answers]]:
+    """Each fold's score and answers, by a head that saw nothing of it."""
+    from hf_finetune.ladder.probe.heads import fit_heads
+
+    rows = context.index.splits["train"]
+    labels = label_array(rows)
+    scores, answers = [], []
+    for fold in range(fold_of.max() + 1):
+        held = fold_of == fold
+        seen: tuple[Row, ...] = tuple(row for row, out in zip(rows, held, strict=True) if not out)
+        # A context of its own, whose target is settled on these rows.
+        own = replace(context, index=replace(context.index, splits={"train": seen}))
+        head = fit_heads(kept, labels, own.target, held).closed_form()
+        found = head.answers(kept.features[held], labels[held], own.target)
+        if found is None:
+            raise ValueError("a fold has rows")
+        answers.append(found)
+        scores.append(own.score(found, labels[held], full=False))
+    return scores, answers
+
+
+def _over_folds(each: Sequence[float], whole: float) -> dict[str, Any]:
+    values = np.array(each, np.float64)
+    return {"mean": float(values.mean()), "std": float(values.std(ddof=1)), "each": values.tolist(), "pooled": whole}
+
+
+def _order(context: RunContext, score: Mapping[str, Any]) -> list[str]:
+    """The names of the metrics, those that may choose a run's weights first."""
+    edges = ("_low", "_high")
+    numbers = [name for name, value in score.items() if isinstance(value, float) and not name.endswith(edges)]
+    first = [name for name in context.target.chosen_by if name in numbers]
+    return first + [name for name in numbers if name not in first]
+
+
+def _thin(index: Index, folds: int, smallest: int) -> list[Note]:
+    """Notes on classes that some fold lacks, and on folds whose own scores say little."""
+    notes, column, rows = [], index.columns[0], index.splits["train"]
+    if column.kind in ("classes", "grades"):
+        places, names = strata(column, [row.label for row in rows])
+        units: defaultdict[int, set[int]] = defaultdict(set)
+        for position, (place, row) in enumerate(zip(places, rows, strict=True)):
+            units[place].add(row.unit if row.unit >= 0 else -1 - position)
+        if few := [names[place] for place in sorted(units) if len(units[place]) < folds]:
+            what = f"{count(len(few), 'class', 'classes')} with fewer rows or groups than folds"
+            notes.append(Note(f"{what}, which some folds lack: {listing(few)}"))
+    if smallest < _FEW:
+        notes.append(Note(f"a fold has only {count(smallest, 'row')}: read the pooled scores, not those of a fold"))
+    return notes
