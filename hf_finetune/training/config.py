@@ -10,8 +10,9 @@ from hf_finetune.section import Bytes, Seconds, Section
 
 Auto = Literal["auto"]
 BestBy = Literal[
-    "auto", "loss", "accuracy", "macro_f1", "map", "micro_f1", "kappa", "grade_error", "r2", "mae", "rmse", "spearman"
-]
+    "auto", "loss", "accuracy", "balanced_accuracy", "macro_f1", "map", "micro_f1", "kappa", "grade_error", "r2", "mae",
+    "rmse", "spearman",
+]  # fmt: skip
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[Bytes, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -30,6 +31,11 @@ class Train(Section):
     learning_rate: Auto | Rate = Field(default="auto", description="the highest of the schedule; lr-find measures one")
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to biases and norms")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd only")
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="shuffle: every row once an epoch; balanced: as many of each class, rare ones repeated (the probe "
+        "weighs rows instead)",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="how the learning rate falls after the warmup"
     )
@@ -37,7 +43,9 @@ class Train(Section):
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: BestBy = Field(
-        default="auto", description="on validation; auto: accuracy of classes, map of labels, kappa of grades, r2"
+        default="auto",
+        description="on validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map of "
+        "labels, kappa of grades, r2",
     )
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")
