@@ -48,19 +48,25 @@ class Head:
         return Answers.joined(found) if found else None
 
 
-def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target) -> Fitted:
+def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target, classes: np.ndarray | None = None) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
     part of the outputs by itself.
 
-    labels [N, …] of the whole split; the result is the same on every process up to rounding.
+    labels [N, …] of the whole split; the result is the same on every process up to rounding. `classes` int64 [N]: each
+    class weighs as much as every other in all, as if rows were drawn by a balanced sampler.
     """
-    own = torch.from_numpy(labels[kept.rows])
-    return Fitted(kept, tuple(_fit_part(kept, own, part, len(labels)) for part in target.parts))
+    own, share = torch.from_numpy(labels[kept.rows]), torch.ones(len(kept.rows))
+    if classes is not None:
+        _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+        share = torch.from_numpy((len(classes) / (len(sizes) * sizes))[place][kept.rows]).float()
+    return Fitted(kept, tuple(_fit_part(kept, own, share, part, len(labels)) for part in target.parts))
 
 
-def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> FittedPart:
-    """The part's own solution: its rows are those in which its target is known. `count`: rows of the split."""
+def _fit_part(kept: SplitFeatures, labels: Tensor, share: Tensor, part: Part, count: int) -> FittedPart:
+    """The part's own solution: its rows are those in which its target is known. `share` float32 [n] multiplies their
+    weights; `count`: rows of the split."""
     link, (y, weights) = LINKS[part.link], part.encode(labels)
+    weights = weights * share
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, part.outputs)
     for x, targets, counted in _pieces(kept, y, weights):
@@ -69,16 +75,20 @@ def _fit_part(kept: SplitFeatures, labels: Tensor, part: Part, count: int) -> Fi
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
+    offsets = torch.tensor(part.offsets or (0.0,), dtype=torch.float32)
     # Every n-th row, so that all classes are in it.
     step = max(1, -(-count * part.outputs // MOST_CHOSEN_ON))
     choice = choose(solution, list(_pieces(kept, y, weights, step)), link, total=sum_over_ranks)
-    return FittedPart(kept, y, weights, link, solution, choice, count)
+    return FittedPart(kept, y, weights, link, solution, choice, count, offsets)
 
 
 @dataclass(frozen=True)
 class FittedPart:
     """The solution on this process's rows `kept`, with what their targets are encoded as and weights [n]; `count`: rows
-    of the split."""
+    of the split; `offsets` [C] or [1]: the part's.
+
+    Biases are not penalised, so that the best head of a loss with offsets is the best without them, less the offsets.
+    """
 
     kept: SplitFeatures
     targets: Tensor
@@ -87,18 +97,20 @@ class FittedPart:
     solution: Solution
     choice: Choice
     count: int
+    offsets: Tensor
 
     def closed_form(self) -> Head:
         """The ridge solution, its outputs scaled to be logits."""
-        return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
+        weight, bias = self.solution.folded(self.choice.penalty, self.choice.scale)
+        return Head(weight, bias - self.offsets)
 
     def logistic(self, kept: Kept | None = None) -> Head | None:
-        """Logistic regression from there on, beside the outputs that are kept; None where it would take long, or
-        nothing is left to do."""
+        """Logistic regression from there on, beside the outputs that are kept (without the offsets); None where it
+        would take long, or nothing is left to do."""
         if self.count * self.solution.projected.numel() > MOST_WORK or isinstance(self.link, Identity):
             return None
         found = refine(self.solution, self.choice, self.pieces, self.link, kept)
-        return None if found is None else Head(*found)
+        return None if found is None else Head(found[0], found[1] - self.offsets)
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""
@@ -129,7 +141,8 @@ class Fitted:
         found = part.logistic(kept)
         if found is not None:
             # To the last digit, also for features that happen to be constant in these rows.
-            found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], kept.bias[kept.which]
+            bias = kept.bias - part.offsets
+            found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], bias[kept.which]
         return found
 
     @property

@@ -59,7 +59,8 @@ def run_probe(
 
 def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
     """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
-    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target)
+    classes = context.classes_to_balance(rows)
+    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target, classes)
 
 
 def own_outputs(model: nn.Module, context: RunContext) -> Kept | None:
