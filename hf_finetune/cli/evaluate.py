@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--json]"""
+    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
     parser.add_argument(
         "overrides",
@@ -18,6 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
     parser.add_argument("--data", help="another dataset with the same labels; default: the run's own, as it split them")
     parser.add_argument("--base", help="the base model, where it has moved")
+    parser.add_argument(
+        "--logit-adjustment",
+        type=float,
+        default=0.0,
+        metavar="TAU",
+        help="take TAU times the logarithm of class shares from the logits first, without training; 1: as if classes "
+        "were equally frequent",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
@@ -28,7 +36,12 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.result.evaluate import evaluate
 
     metrics = evaluate(
-        options.result, split=options.split, data=options.data, base=options.base, overrides=options.overrides
+        options.result,
+        split=options.split,
+        data=options.data,
+        base=options.base,
+        overrides=options.overrides,
+        logit_adjustment=options.logit_adjustment,
     )
     if options.json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
