@@ -162,3 +162,19 @@ def test_evaluate_says_why_the_run_reported_another_loss(own: Path, cli: Cli) ->
     assert "loss 0.561 for these rows: it scored them in bf16, in which it trained, and here weights" in words
     summary = render_summary(read_report(own / "run" / "run.json"), own / "run")
     assert "scored in validation in bf16, in which it trained; test in fp32" in " ".join(summary.split())
+
+
+def test_rows_that_shots_left_out_are_neither_scored_as_train_nor_called_new(
+    trained: Path, tmp_path: Path, cli: Cli
+) -> None:
+    recipe = trained / "run" / "recipe.yaml"
+    code, _, err = cli("train", recipe, "data.shots=4", f"output.dir={tmp_path / 'few'}")
+    assert code == 0, err
+    for split, rows in (("train", 12), ("test", 9)):
+        code, out, err = cli("evaluate", tmp_path / "few", "--split", split, "--json")
+        assert code == 0, err
+        score = json.loads(out)
+        assert (score["rows"], score["notes"]) == (rows, [])
+    code, _, err = cli("evaluate", tmp_path / "few", "data.shots=2")
+    assert code == 2
+    assert "data.shots" in err

@@ -220,6 +220,9 @@ def _cut_missing(
     equal = [[number for number in group if number < in_train] for group in groups]
     strata = encoded.strata(rows["train"])
     parts, notes = splits.cut(rows["train"], strata, shares, [group for group in equal if len(group) > 1], seed)
+    if config.shots is not None:  # after the cut, which is then the same for any number of them
+        parts["train"], few = splits.few_of_each(parts["train"], encoded, config.shots, seed)
+        notes += few
     return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 
