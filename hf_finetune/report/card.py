@@ -117,6 +117,7 @@ def _results(report: RunReport) -> str:
         ("Accuracy", "accuracy", percent),
         ("Accuracy, 95 % interval (bootstrap)", "interval", str),
         ("Top-5 accuracy", "top5", percent),
+        ("Balanced accuracy (mean recall)", "balanced_accuracy", percent),
         ("Macro F1", "macro_f1", "{:.3f}".format),
         ("Cross-entropy (nats)", "loss", "{:.3f}".format),
         ("Expected calibration error (15 bins)", "ece", "{:.3f}".format),

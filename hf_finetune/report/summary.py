@@ -166,7 +166,8 @@ def precision_text(report: RunReport) -> str:
 
 def _further_rows(score: Mapping[str, Any], *, weakest_shown: int, own: Iterable[str] = ()) -> list[tuple[str, str]]:
     """`own`: the names of the metrics that the program brought."""
-    more = [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}", f"calibration error {score['ece']:.3f}"]
+    more = [f"balanced accuracy {percent(score['balanced_accuracy'])}"] if "balanced_accuracy" in score else []
+    more += [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}", f"calibration error {score['ece']:.3f}"]
     top5 = [f"top-5 {percent(score['top5'])}"] if "top5" in score else []  # only above 5 classes
     rows = [("also", ", ".join(top5 + more))]
     if brought := [f"{name} {score[name]:.3f}" for name in own if name in score]:
