@@ -6,7 +6,8 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--json], or RECIPE [section.key=value …] --folds N [--json]"""
+    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--json],
+    or RECIPE [section.key=value …] --folds N [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
         "overrides",
@@ -24,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cross-validate a recipe instead: a closed-form head on frozen features, N times on all but one fold",
     )
+    parser.add_argument(
+        "--logit-adjustment",
+        type=float,
+        default=0.0,
+        metavar="TAU",
+        help="take TAU times the logarithm of class shares from the logits first, without training; 1: as if classes "
+        "were equally frequent",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
@@ -36,7 +45,14 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.result.evaluate import evaluate
 
     split = options.split or "test"
-    metrics = evaluate(options.result, split=split, data=options.data, base=options.base, overrides=options.overrides)
+    metrics = evaluate(
+        options.result,
+        split=split,
+        data=options.data,
+        base=options.base,
+        overrides=options.overrides,
+        logit_adjustment=options.logit_adjustment,
+    )
     if options.json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
         return 0

@@ -7,10 +7,17 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT FOLDER [--base MODEL]"""
+    """RESULT FOLDER [--base MODEL] [--logit-adjustment TAU]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder")
     parser.add_argument("folder", help="where the model goes: a folder that is empty or does not exist")
     parser.add_argument("--base", help="the base model, where it has moved")
+    parser.add_argument(
+        "--logit-adjustment",
+        type=float,
+        default=0.0,
+        metavar="TAU",
+        help="take TAU times the logarithm of class shares from its logits; 1: as if classes were equally frequent",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,13 +25,15 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.result.merge import write_merged
     from hf_finetune.units import format_bytes
 
-    merged = write_merged(options.result, Path(options.folder), base=options.base)
+    adjustment = options.logit_adjustment
+    merged = write_merged(options.result, Path(options.folder), base=options.base, logit_adjustment=adjustment)
     print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
     if merged.difference is None:
         print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")
     else:
+        whose = f"the adjusted result's ({adjustment:g})" if adjustment else "the result's"
         scale = f"of a range of {merged.logits_range:.3g}"
-        print(f"Logits differ from the result's by at most {merged.difference:.2g}, {scale}, on the same pixels.")
+        print(f"Logits differ from {whose} by at most {merged.difference:.2g}, {scale}, on the same pixels.")
     if merged.quantization != "none":
         print(
             f"It trained on a base in {merged.quantization}, and this model has that base's own weights: it answers "

@@ -98,6 +98,12 @@ class Data(Section):
     )
     test_share: Share = Field(default=0.15, description="share of train to cut where no test split is given; 0: none")
     split_seed: int | None = Field(default=None, ge=0, description="draws which rows are cut; null: train.seed")
+    shots: int | None = Field(
+        default=None,
+        ge=1,
+        description="training rows to keep of each class, drawn by train.seed once validation and test are cut; "
+        "null: all",
+    )
     max_bad_share: Share = Field(default=0.01, description="share of unreadable rows that is skipped; above it, stop")
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")
     value_range: ValueRange | None = Field(

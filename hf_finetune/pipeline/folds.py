@@ -123,7 +123,7 @@ def _answer_folds(
         seen: tuple[Row, ...] = tuple(row for row, out in zip(rows, held, strict=True) if not out)
         # A context of its own, whose target is settled on these rows.
         own = replace(context, index=replace(context.index, splits={"train": seen}))
-        head = fit_heads(kept, labels, own.target, held).closed_form()
+        head = fit_heads(kept, labels, own.target, (~held).astype(np.float64)).closed_form()
         found = head.answers(kept.features[held], labels[held], own.target)
         if found is None:
             raise ValueError("a fold has rows")

@@ -84,7 +84,15 @@ def settle_task(recipe: Recipe, index: Index) -> tuple[Recipe, Index]:
             f"train.best_by: for task.kind={task.kind} one of {', '.join(target.chosen_by)} is expected, found {by}.",
             "Leave it out, and the first of these chooses.",
         )
-    train = recipe.train.model_copy(update={"best_by": target.chosen_by[0] if by == "auto" else by})
+    if recipe.train.sampler == "balanced" and [each.kind for each in index.columns] not in (["classes"], ["grades"]):
+        raise RecipeError(
+            f"train.sampler: classes or grades to balance are expected, found task.kind={task.kind}.",
+            "Leave it out (shuffle)"
+            + ("; task.positive_weights=auto is for rare labels." if task.kind == "multilabel" else "."),
+        )
+    if by == "auto":
+        by = "balanced_accuracy" if recipe.balances and task.kind == "classification" else target.chosen_by[0]
+    train = recipe.train.model_copy(update={"best_by": by})
     return recipe.model_copy(update={"task": task, "train": train}), replace(index, labels=target.outputs)
 
 

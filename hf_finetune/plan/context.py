@@ -13,7 +13,7 @@ from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.tasks import Target, settled
-from hf_finetune.types import BackboneFacts, Index, Machine, Plan
+from hf_finetune.types import BackboneFacts, Index, Machine, PixelRows, Plan
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -49,6 +49,11 @@ class RunContext:
     def score(self, answers: Answers, labels: np.ndarray, *, full: bool) -> dict[str, Any]:
         """The metrics of a split: its answers against its labels [N, …]; with `full` tables too."""
         return self.target.score(answers, np.asarray(labels), full=full, metrics=self.extensions.metrics)
+
+    def classes_to_balance(self, train: PixelRows) -> np.ndarray | None:
+        """The class of each training row, int64 [N], where `train.sampler` balances them; None where rows count
+        alike."""
+        return np.asarray(train.labels, np.int64) if self.recipe.train.sampler == "balanced" else None
 
     @property
     def base_head(self) -> OwnHead | None:

@@ -71,6 +71,17 @@ class Recipe(Section):
         asked = self.quantization.compute
         return "integer" if self.model.engine == "int8" and asked == "auto" else asked
 
+    @property
+    def balances(self) -> tuple[str, ...]:
+        """What makes rare classes count as much as frequent ones, as `key=value`."""
+        weights, adjustment = getattr(self.task, "class_weights", "none"), getattr(self.task, "logit_adjustment", 0)
+        asked = {
+            "task.class_weights=auto": weights == "auto",
+            f"task.logit_adjustment={adjustment:g}": adjustment > 0,
+            "train.sampler=balanced": self.train.sampler == "balanced",
+        }
+        return tuple(text for text, on in asked.items() if on)
+
     @model_validator(mode="after")
     def _refuse_what_cannot_be_had(self) -> Recipe:
         problems = []
@@ -97,6 +108,12 @@ class Recipe(Section):
             problems.append(
                 f"quantization.kind: {self.quantization.kind} keeps the backbone frozen, but adapter.kind is "
                 f"{self.adapter.kind}; use adapter.kind lora or head_only, or quantization.kind none"
+            )
+        if len(self.balances) > 1:
+            first, *others = self.balances
+            problems.append(
+                f"{first.partition('=')[0]}: one of the ways to balance classes is expected, found {first} and "
+                f"{' and '.join(others)}; rare classes would be favoured twice, so leave all but one out"
             )
         if problems:
             raise ValueError("\n".join(problems))

@@ -13,6 +13,7 @@ from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError, RecipeError
 from hf_finetune.labels import Labels
 from hf_finetune.recipe.recipe import Recipe, load_recipe
+from hf_finetune.result.adjust import adjust
 from hf_finetune.result.classifier import Classifier, load
 from hf_finetune.result.load import find_result
 from hf_finetune.result.manifest import Manifest, read_manifest
@@ -24,7 +25,7 @@ BATCH = 64
 # What the run's own recipe says of reading images holds for another dataset too; column and split names do not.
 KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
 # Keys of `data` that would cut the rows anew, which scoring never does.
-_CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern")
+_CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern", "shots")
 
 
 def evaluate(
@@ -34,11 +35,13 @@ def evaluate(
     data: str | None = None,
     base: str | None = None,
     overrides: Sequence[str] = (),
+    logit_adjustment: float = 0.0,
 ) -> dict[str, Any]:
     """The task's metrics for a split of the result's own dataset as the run split it, or of `data`.
 
     A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
-    the run's own images are now (`data.name`), how many unusable rows to accept. Beside the metrics: `task`, as the
+    the run's own images are now (`data.name`), how many unusable rows to accept. `logit_adjustment`: as if
+    that had been done to the result (`adjust.py`). Beside the metrics: `task`, as the
     result has it; `precision` of the weights; `engine`, what answered, where there was a choice; `left_out`, the rows
     that were not scored, as {name, reason}; `notes`; and, for the rows that the run scored itself, `in_training` with
     what it said of them.
@@ -59,6 +62,10 @@ def evaluate(
         index = scan_split(options, split, manifest.labels, manifest.target.reading)
         chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
+    adjusted = []
+    if logit_adjustment:
+        adjust(classifier.model, folder, manifest, logit_adjustment)
+        adjusted.append(f"logits adjusted after training, by {logit_adjustment:g} times the logarithm of class shares")
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.scoring_engine import scoring_engine
@@ -74,11 +81,11 @@ def evaluate(
         "task": dict(manifest.task),
         "precision": "fp32",
         "left_out": left_out,
-        "notes": [*chosen.notes, *clipped, *by],
+        "notes": [*chosen.notes, *clipped, *by, *adjusted],
     }
     if choice is not None:
         score["engine"] = choice.figures
-    if chosen.same and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
+    if chosen.same and not adjusted and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
         score["in_training"] = before
     return score
 

@@ -21,6 +21,7 @@ import numpy as np
 from hf_finetune.errors import AdapterError, MachineError, ModelError
 from hf_finetune.machine.disk import failed_writes_are_said, follow_umask
 from hf_finetune.report.value_range import convert_lines, differs_from_stock, range_text
+from hf_finetune.result.adjust import adjust
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import check_preprocessing, compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.load import base_of, find_result, load_result
@@ -64,6 +65,7 @@ def write_merged(
     base: str | None = None,
     pixels: np.ndarray | None = None,
     stock: Callable[[Path], np.ndarray] | None = None,
+    logit_adjustment: float = 0.0,
 ) -> Merged:
     """Write the result (a run folder, or its adapter/ or model/ folder) as a whole model into `target`.
 
@@ -75,7 +77,8 @@ def write_merged(
     Before the folder gets its name, stock code loads it, and its logits for `pixels` (uint8 [N, 3, H, W] at the
     checkpoint's input size; default: generated) and its preprocessing are compared with the result's. `stock` gives
     those logits, [N, C], for a folder; default: transformers in this process. `base` names the base model where it has
-    moved. Work is done on the CPU with one copy of the weights in memory at a time.
+    moved; `logit_adjustment` is done to the result first (`adjust.py`). Work is done on the CPU with one copy of the
+    weights in memory at a time.
 
     Raises AdapterError where `target` is not empty, a weight cannot be merged, or the comparison fails; MachineError
     where the disk is full; and what `load_result` raises.
@@ -87,15 +90,15 @@ def write_merged(
         pixels = generated_pixels(manifest.preprocess)
     with _staged(target) as staged:
         if manifest.whole:
-            expected = _copy_whole(folder, staged, manifest, pixels)
+            expected = _copy_whole(folder, staged, manifest, pixels, logit_adjustment)
         else:
-            expected = _merge(folder, staged, manifest, pixels, base)
+            expected = _merge(folder, staged, manifest, pixels, base, logit_adjustment)
         gc.collect()  # modules of PEFT refer to one another; the next copy of the weights is about to be read
         found = stock(staged) if stock else stock_logits(staged, manifest.labels, pixels, manifest.preprocess)
         difference: float | None = compare_whole(expected, found)
         check_preprocessing(folder, staged, manifest.preprocess)
         if manifest.quantization != "none":
-            difference = _quantized_difference(folder, manifest, base, pixels, found)
+            difference = _quantized_difference(folder, manifest, base, pixels, found, logit_adjustment)
         told = _tell_how_to_convert(staged, manifest)
         sizes = {path.name: path.stat().st_size for path in sorted(staged.iterdir())}
         with _failed_writes_are_said(target.parent):
@@ -153,16 +156,27 @@ def _failed_writes_are_said(folder: Path) -> AbstractContextManager[None]:
     return failed_writes_are_said(folder, "Free some space, or give another folder; nothing half-written was left.")
 
 
-def _copy_whole(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray) -> np.ndarray:
-    """Copy the files of a whole model by name; gives the logits of the original."""
+def _copy_whole(
+    folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray, logit_adjustment: float
+) -> np.ndarray:
+    """Copy the files of a whole model by name, or write it anew where its head is adjusted; gives its logits."""
     import torch
+
+    from hf_finetune.training.whole_weights import unshared_state
 
     index = folder / f"{_WEIGHTS}.index.json"
     names = ["config.json", _PROCESSOR, _WEIGHTS, index.name]
     if index.is_file():
         names += sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    expected = logits_of(load_result(folder, manifest, torch.float32, "cpu"), pixels, manifest.preprocess)
+    model: Any = load_result(folder, manifest, torch.float32, "cpu")
+    if logit_adjustment:
+        adjust(model, folder, manifest, logit_adjustment)
+        names = [_PROCESSOR]
+    expected = logits_of(model, pixels, manifest.preprocess)
     with _failed_writes_are_said(staged.parent):
+        if logit_adjustment:
+            model.save_pretrained(staged, state_dict=unshared_state(model))
+            follow_umask(staged)
         for name in names:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, staged / name)
@@ -172,12 +186,16 @@ def _copy_whole(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarr
 # --------------------------------------------------------------------------------------------------------------- merge
 
 
-def _merge(folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray, base: str | None) -> np.ndarray:
+def _merge(
+    folder: Path, staged: Path, manifest: Manifest, pixels: np.ndarray, base: str | None, logit_adjustment: float
+) -> np.ndarray:
     """Write the merged model; gives the logits of the unmerged one."""
     import torch
 
     whole = replace(manifest, quantization="none", stream="off")
     model: Any = load_result(folder, whole, torch.float32, "cpu", base=base)
+    if logit_adjustment:
+        adjust(model, folder, manifest, logit_adjustment)
     expected = logits_of(model, pixels, manifest.preprocess)
     save_merged(model, staged)
     say_task(staged, manifest)
@@ -231,7 +249,12 @@ def _refuse_grouped(model: PeftModel) -> None:
 
 
 def _quantized_difference(
-    folder: Path, manifest: Manifest, base: str | None, pixels: np.ndarray, found: np.ndarray
+    folder: Path,
+    manifest: Manifest,
+    base: str | None,
+    pixels: np.ndarray,
+    found: np.ndarray,
+    logit_adjustment: float,
 ) -> float | None:
     """The largest logit difference from the result on its quantized base; None where this machine cannot run that."""
     import torch
@@ -253,4 +276,6 @@ def _quantized_difference(
     if machine.device == "cpu" and not set(here) <= set(manifest.unquantized):
         return None  # from a GPU and before 2026-11-28: layers are in nf4 whose widths a CPU does not take
     trained = load_result(folder, manifest, torch.float32, machine.device, base=base)
+    if logit_adjustment:
+        adjust(trained, folder, manifest, logit_adjustment)
     return float(np.abs(found - logits_of(trained, pixels, manifest.preprocess)).max())

@@ -66,7 +66,8 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     if not wanted:
         there = ", ".join(name for name, rows in record.names.items() if rows)
         raise DataError(f"The run has no {split} split; it has {there}.", "Choose one with `--split`.")
-    was_cut = split in record.cut or (split == "train" and bool(record.cut))
+    few = data.shots is not None  # the others of train lie where the run's rows do, and are not new
+    was_cut = split in record.cut or (split == "train" and (few or bool(record.cut)))
     ours = set(wanted)
     others = {name for names in record.names.values() for name in names} - ours
     index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
@@ -95,9 +96,9 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     notes = []
     if gone:
         notes.append(f"no longer there: {len(gone):,} of the {len(wanted):,} images that the run had ({_some(gone)})")
-    if new and was_cut:
+    if new and was_cut and not few:
         notes.append(f"{count(len(new), 'image')} added since the run, and not scored: {split} was cut before")
-    elif new:
+    elif new and not was_cut:
         notes.append(f"{count(len(new), 'image')} added since the run")
     if out:
         notes.append(f"{count(len(out), 'image')} not scored, since in another split of the run: {_some(out)}")

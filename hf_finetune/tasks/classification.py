@@ -39,6 +39,13 @@ class Classification(Section):
         default="none",
         description="none, auto (inverse class frequency, mean 1), or one weight per class in label order",
     )
+    logit_adjustment: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="what the loss adds to logits, times the logarithm of each class's share of train; 1: the model "
+        "answers as if classes were equally frequent",
+    )
 
     def weights_for(self, label_counts: Sequence[int]) -> list[float] | None:
         """One weight per class, from the number of training rows of each; None where classes count alike.
@@ -68,13 +75,21 @@ class Classification(Section):
         """Raises DataError as `weights_for` does."""
         names = index.columns[0].names
         ids = [row.label for row in index.splits["train"] if isinstance(row.label, int)]
-        weights = self.weights_for(np.bincount(ids, minlength=len(names)).tolist())
-        return ClassTarget(Labels(names), None if weights is None else tuple(weights), self.label_smoothing)
+        counts = np.bincount(ids, minlength=len(names)).tolist()
+        weights = self.weights_for(counts)
+        return ClassTarget(
+            Labels(names),
+            None if weights is None else tuple(weights),
+            self.label_smoothing,
+            tuple(counts),
+            self.logit_adjustment,
+        )
 
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """One class a row: labels int64 [N] are class ids. `weights`: one a class, None where classes count alike.
+    """One class a row: labels int64 [N] are class ids. `weights`: one a class, None where classes count alike;
+    `counts`: training rows of each class, empty where they are not known; `logit_adjustment`: as the recipe has it.
 
     `temperature` divides logits before the softmax (Guo et al. 2017, arXiv 1706.04599); classes of at least the
     probability `set_threshold` make the set that holds the right one of `COVERAGE` of new images (Sadinle et al. 2019,
@@ -84,6 +99,8 @@ class ClassTarget:
     outputs: Labels
     weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+    counts: tuple[int, ...] = ()
+    logit_adjustment: float = 0.0
     temperature: float = 1.0
     set_threshold: float | None = None
     calibrated_from: str = ""
@@ -95,16 +112,19 @@ class ClassTarget:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Weights and smoothing are training's."""
-        if not self.calibrated_from:
-            return {"kind": "classification"}
-        keys = ("temperature", "set_threshold", "calibrated_from")
-        return {"kind": "classification", **{key: getattr(self, key) for key in keys}}
+        """Weights and smoothing are training's; the counts are for an adjustment after it."""
+        settings: dict[str, Any] = {"kind": "classification"}
+        if self.counts:
+            settings["class_counts"] = list(self.counts)
+        if self.calibrated_from:
+            settings |= {key: getattr(self, key) for key in ("temperature", "set_threshold", "calibrated_from")}
+        return settings
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> ClassTarget:
         """From a result."""
-        return cls(outputs, **{key: value for key, value in settings.items() if key != "kind"})
+        known = {key: value for key, value in settings.items() if key not in ("kind", "class_counts")}
+        return cls(outputs, counts=tuple(settings.get("class_counts", ())), **known)
 
     @property
     def problem_type(self) -> ProblemType:
@@ -112,23 +132,36 @@ class ClassTarget:
         return "single_label_classification"
 
     @property
+    def offsets(self) -> tuple[float, ...]:
+        """What the loss adds to the logits; empty where nothing is."""
+        return log_prior(self.counts, self.logit_adjustment) if self.logit_adjustment else ()
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """One, of all classes."""
-        return (Part(len(self.outputs.names), "softmax", lambda labels: (labels, self.row_weights(labels))),)
+
+        def encode(labels: Tensor) -> tuple[Tensor, Tensor]:
+            return labels, self.row_weights(labels)
+
+        return (Part(len(self.outputs.names), "softmax", encode, self.offsets),)
 
     @property
     def chosen_by(self) -> tuple[str, ...]:
         """The usual one first."""
-        return ("accuracy", "macro_f1", "loss")
+        return ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
-        """Cross-entropy, or `own`; either weighted by class."""
-        from hf_finetune.tasks.loss import CrossEntropy, Weighted
+        """Cross-entropy, or `own`; either weighted by class, and of adjusted logits."""
+        import torch
 
-        if own is None:
-            return CrossEntropy(self.label_smoothing, self._class_weights())
+        from hf_finetune.tasks.loss import Adjusted, CrossEntropy, Weighted
+
         weights = self._class_weights()
-        return own if weights is None else Weighted(own, weights)
+        if own is None:
+            loss: RowLoss = CrossEntropy(self.label_smoothing, weights)
+        else:
+            loss = own if weights is None else Weighted(own, weights)
+        return Adjusted(loss, torch.tensor(self.offsets)) if self.offsets else loss
 
     def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
         """The weight of each row's class."""
@@ -208,11 +241,16 @@ class ClassTarget:
         return ("label", "predicted", "probability"), lines
 
     def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
-        """By loss its fall, by any other metric 1 where only `answers` is right and −1 where only `than` is."""
+        """By loss its fall, else 1 where only `answers` is right and −1 where only `than` is; for balanced
+        accuracy rows are weighted so that classes count alike."""
         if by == "loss":
             return than.loss - answers.loss
         right, before = (_of_classes(each).predicted == labels for each in (answers, than))
-        return right.astype(float) - before
+        gains = right.astype(float) - before
+        if by == "balanced_accuracy":
+            _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+            gains *= (len(labels) / (len(sizes) * sizes))[place]
+        return gains
 
     def _class_weights(self, device: Any = "cpu") -> Tensor | None:
         return None if self.weights is None else _on_device(self.weights, str(device))
@@ -230,6 +268,13 @@ def _of_classes(answers: Answers) -> ClassAnswers:
     if not isinstance(answers, ClassAnswers):
         raise TypeError(f"ClassAnswers are expected, got {type(answers).__name__}")
     return answers
+
+
+def log_prior(counts: Sequence[int], strength: float = 1.0) -> tuple[float, ...]:
+    """`strength` times the natural logarithm of each class's share of the training rows (Menon et al. 2021, arXiv
+    2007.07314). A class without rows counts as one row."""
+    shares = np.maximum(np.asarray(counts, np.float64), 1)
+    return tuple((strength * np.log(shares / shares.sum())).tolist())
 
 
 def auto_class_weights(label_counts: Sequence[int]) -> list[float]:

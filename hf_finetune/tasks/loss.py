@@ -43,6 +43,18 @@ class Weighted:
         return self._weights[labels] * self._loss(logits, labels)
 
 
+class Adjusted:
+    """Another loss of each row, of logits plus `offsets` float [C] (logit adjustment, Menon et al. 2021,
+    arXiv 2007.07314)."""
+
+    def __init__(self, loss: RowLoss, offsets: Tensor) -> None:
+        self._loss, self._offsets = loss, offsets
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self._offsets = self._offsets.to(logits.device, torch.float32)  # once, as above
+        return self._loss(logits + self._offsets, labels)
+
+
 def row_weights(
     labels: Tensor, partner_labels: Tensor | None, mix: Tensor | None, class_weights: Tensor | None
 ) -> Tensor:

@@ -140,6 +140,14 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     return float(per_class(packed[: len(predicted)], packed[len(predicted) :], classes)["f1"].mean())
 
 
+def balanced_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean recall over the classes that occur among the labels, as scikit-learn's `balanced_accuracy_score`
+    (Brodersen et al. 2010, The Balanced Accuracy and Its Posterior Distribution)."""
+    _, packed, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    hits = np.bincount(packed[predicted == labels], minlength=len(sizes))
+    return float((hits / sizes).mean())
+
+
 def calibration_error(confidence: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error with 15 equal-width bins (Guo et al. 2017, arXiv 1706.04599, equation 3).
 

@@ -18,7 +18,8 @@ from hf_finetune.tasks.measures import reduce_logits
 from hf_finetune.tasks.target import NO_METRICS
 
 # What a split's result holds; a metric of the caller's may have none of these names.
-_NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece", "top5", "covered")
+_NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1", "ece", "top5",
+            "covered")  # fmt: skip
 OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion"))
 TOP_K = 5
 LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable
@@ -44,9 +45,9 @@ def score_answers(
     """Answers and labels int64 [N], names of the C classes → the metrics, all plain Python values.
 
     Always: `rows`, `loss` (mean cross-entropy, nats), `accuracy`, `accuracy_low`, `accuracy_high` (95 % bootstrap
-    interval), `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name → precision, recall, f1,
-    support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes, `confusion` [C][C]
-    (rows labels, columns predictions). `metrics` are the caller's own, by name.
+    interval), `balanced_accuracy`, `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name →
+    precision, recall, f1, support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes,
+    `confusion` [C][C] (rows labels, columns predictions). `metrics` are the caller's own, by name.
     Raises DataError (no rows), TrainingError (a logit was not finite, or one of `metrics` failed).
     """
     if not len(reduced):
@@ -61,6 +62,7 @@ def score_answers(
         "accuracy": shares["accuracy"],
         "accuracy_low": low,
         "accuracy_high": high,
+        "balanced_accuracy": shares["balanced_accuracy"],
         "macro_f1": shares["macro_f1"],
         "ece": shares["calibration_error"],
     }
@@ -76,6 +78,7 @@ def _directly(reduced: ClassAnswers, labels: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": measures.accuracy(reduced.predicted, labels),
         "top_k": measures.top_k_accuracy(reduced.top, labels),
+        "balanced_accuracy": measures.balanced_accuracy(reduced.predicted, labels),
         "macro_f1": measures.macro_f1(reduced.predicted, labels),
         "calibration_error": measures.calibration_error(reduced.confidence, reduced.predicted, labels),
     }
@@ -87,6 +90,7 @@ def _by_evaluate(reduced: ClassAnswers, labels: np.ndarray) -> dict[str, float]:
     rows = {"predictions": reduced.predicted, "references": labels}
     results = (
         load("accuracy").compute(**rows),
+        load("balanced_accuracy").compute(**rows),
         load("macro_f1").compute(**rows),
         load("calibration_error").compute(**rows, confidences=reduced.confidence),
         load("top_k").compute(predictions=reduced.top, references=labels, k=reduced.top.shape[1]),

@@ -30,11 +30,13 @@ NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 class Part:
     """Some outputs that stand side by side and are fitted together in closed form: how many, by which link
     (ladder/probe/links.py), and `encode`, which makes of labels what that link compares with, int64 [n] or float
-    [n, outputs], and the rows' weights float32 [n], 0 where the target is missing."""
+    [n, outputs], and the rows' weights float32 [n], 0 where the target is missing. `offsets`: what the task's loss adds
+    to the outputs, and the model does not say (none where empty)."""
 
     outputs: int
     link: Literal["softmax", "sigmoid", "identity"]
     encode: Callable[[Tensor], tuple[Tensor, Tensor]]
+    offsets: tuple[float, ...] = ()
 
 
 class Target(Protocol):

@@ -27,6 +27,11 @@ class Train(Section):
     learning_rate: Auto | Rate = Field(default="auto", description="the highest of the schedule; lr-find measures one")
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to biases and norms")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd only")
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="shuffle: every row once an epoch; balanced: as many of each class, rare ones repeated (the probe "
+        "weighs rows instead)",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="how the learning rate falls after the warmup"
     )
@@ -35,7 +40,8 @@ class Train(Section):
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: str = Field(
         default="auto",
-        description="metric of validation; auto: accuracy of classes, map of labels, kappa of grades, r2 of numbers",
+        description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map of "
+        "labels, kappa of grades, r2 of numbers",
     )
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
@@ -23,7 +24,7 @@ from hf_finetune.training.cuda_graph.captured import may_capture
 from hf_finetune.training.cuda_graph.module_walks import listed_weights
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
-from hf_finetune.training.order import BatchRows, ShuffledUpdates, as_batch
+from hf_finetune.training.order import BatchRows, DrawnUpdates, as_batch
 from hf_finetune.training.pace import KeepPace, Pace
 from hf_finetune.training.trainer import UpdateTrainer
 from hf_finetune.types import Plan
@@ -64,11 +65,13 @@ class Trainable:
 
 @dataclass(frozen=True)
 class FitRows:
-    """The rows of a fit; `names` gives those of training rows by number, for messages."""
+    """The rows of a fit; `names` gives those of training rows by number, for messages. `classes`: those of the training
+    rows int64 [N], where an epoch takes as many of each (None: every row once)."""
 
     train: BatchRows
     validation: Any
     names: Callable[[Sequence[int]], list[str]]
+    classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def fit(
     """
     started = time.monotonic()
     model, pace = trainable.model, by_clock.pace if by_clock else None
-    dataset = ShuffledUpdates(rows.train, plan.effective_batch.value, train.seed)
+    dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
     best = KeepBest(judge.reduce, judge.score, train.best_by, by_clock.take if by_clock else None)
     bar = ProgressBar(train.best_by, pace)
     trainer = UpdateTrainer(
@@ -176,7 +179,7 @@ def _train(
 
 
 def _callbacks(
-    train: Train, folders: FitFolders, dataset: ShuffledUpdates, best: KeepBest, pace: Pace | None
+    train: Train, folders: FitFolders, dataset: DrawnUpdates, best: KeepBest, pace: Pace | None
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [
         EpochToDataset(dataset.set_epoch),

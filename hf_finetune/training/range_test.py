@@ -15,7 +15,7 @@ from hf_finetune.training.config import Train
 from hf_finetune.training.fit import FitRows, Trainable
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.optimizers import optimizer_of
-from hf_finetune.training.order import ShuffledUpdates, as_batch
+from hf_finetune.training.order import DrawnUpdates, as_batch
 from hf_finetune.training.trainer import UpdateTrainer
 from hf_finetune.types import Decision, Plan
 
@@ -60,7 +60,7 @@ def sweep(
     arguments.eval_strategy, arguments.save_strategy = "no", "no"  # pyright: ignore[reportAttributeAccessIssue]
     arguments.load_best_model_at_end = False
     arguments.logging_steps = 1
-    dataset = ShuffledUpdates(rows.train, plan.effective_batch.value, train.seed)
+    dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,

@@ -67,7 +67,7 @@ def test_a_head_knows_nothing_of_the_rows_that_are_held_out(target: Target) -> N
     spoilt[held] = 1e3 * random.normal(size=(12, 8))
     wrong[held] = labels[held][::-1]
     for one, its in ((kept, labels), (SplitFeatures(np.arange(60), spoilt, None, None), wrong)):
-        fitted = fit_heads(one, its, target, held)
+        fitted = fit_heads(one, its, target, (~held).astype(np.float64))
         assert fitted.parts[0].choice.penalty == alone.parts[0].choice.penalty
         assert fitted.parts[0].choice.loss == pytest.approx(alone.parts[0].choice.loss, rel=1e-9)
         np.testing.assert_allclose(fitted.closed_form().weight, alone.closed_form().weight, rtol=1e-4, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,26 @@ def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path,
     # Weights that differ by 1e-4 may answer otherwise where two classes are that close.
     answers = [[line.split(",")[-2] for line in file] for file in files]
     assert sum(one != two for one, two in zip(*answers, strict=True)) <= 1
+
+
+def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """Of one class four photos, so that an epoch repeats them."""
+    photos = tmp_path / "photos"
+    shutil.copytree(recipe.parent / "photos", photos)
+    rare = min(each for each in (photos / "train").iterdir() if each.is_dir())
+    for photo in sorted(rare.iterdir())[4:]:
+        photo.unlink()
+    balanced = (
+        f"data.name={photos}",
+        "task.class_weights=none",
+        "train.sampler=balanced",
+        f"data.cache_dir={tmp_path}",
+    )
+    reports = [train(recipe, tmp_path / str(count), count, *balanced) for count in (1, 2)]
+    assert [each["machine"]["world_size"] for each in reports] == [1, 2]
+    assert reports[0]["recipe"]["train"]["best_by"] == "balanced_accuracy"
+    for name, value in trained(tmp_path / "1").items():
+        torch.testing.assert_close(value, trained(tmp_path / "2")[name], atol=1e-4, rtol=1e-4)
 
 
 def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:

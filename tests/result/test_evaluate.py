@@ -179,3 +179,19 @@ def test_a_run_that_kept_groups_together_is_scored_on_its_own_cut(trained: Path,
     assert scored(tmp_path) == set(names["test"])
     code, _, err = cli("evaluate", run, "data.split_seed=1")
     assert code == 2 and "data.split_seed: to score a result" in err
+
+
+def test_rows_that_shots_left_out_are_neither_scored_as_train_nor_called_new(
+    trained: Path, tmp_path: Path, cli: Cli
+) -> None:
+    recipe = trained / "run" / "recipe.yaml"
+    code, _, err = cli("train", recipe, "data.shots=4", f"output.dir={tmp_path / 'few'}")
+    assert code == 0, err
+    for split, rows in (("train", 12), ("test", 9)):
+        code, out, err = cli("evaluate", tmp_path / "few", "--split", split, "--json")
+        assert code == 0, err
+        score = json.loads(out)
+        assert (score["rows"], score["notes"]) == (rows, [])
+    code, _, err = cli("evaluate", tmp_path / "few", "data.shots=2")
+    assert code == 2
+    assert "data.shots" in err

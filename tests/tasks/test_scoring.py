@@ -42,6 +42,8 @@ def test_every_metric_equals_scikit_learns(rows: int, classes: int, full: bool) 
     assert result["rows"] == rows
     assert result["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted))
     assert result["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, average="macro", zero_division=0))
+    recall = reference.recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert result["balanced_accuracy"] == pytest.approx(recall)
     assert result["loss"] == pytest.approx(-np.log(probabilities[np.arange(rows), labels]).mean())
     if classes > 5:
         top = reference.top_k_accuracy_score(labels, wide, k=5, labels=every)

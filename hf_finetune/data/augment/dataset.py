@@ -49,24 +49,28 @@ class TrainRows(Dataset[Batch]):
         self.epoch = epoch
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of these rows, gathered at once; torch's loader calls it where it exists."""
+        """The batch of these rows, gathered at once; torch's loader calls it where it exists.
+
+        Index r + k · N of N rows is row r with other draws, for samplers that take it more than once in an epoch.
+        """
         config, augmenter = self.augmenter.config, self.augmenter
-        epoch, rows = self.epoch, np.asarray(indices, dtype=np.int64)
-        batch = self._side(rows, epoch, stream=0)
+        epoch, keys = self.epoch, np.asarray(indices, dtype=np.int64)
+        rows = keys % len(self.rows)
+        batch = self._side(rows, epoch, stream=0, keys=keys)
         batch["rows"] = rows
         batch["sizes"] = np.asarray(self.rows.sizes, dtype=np.int64)[rows]
         if config.mixup > 0 or config.cutmix > 0:
             shape = (augmenter.height, augmenter.width)
-            partner, share, box = draw_mix(self.seed, epoch, rows, len(self.rows), config.mixup, config.cutmix, *shape)
-            other = self._side(partner, epoch, stream=PARTNER_STREAM, keys=rows)
+            partner, share, box = draw_mix(self.seed, epoch, keys, len(self.rows), config.mixup, config.cutmix, *shape)
+            other = self._side(partner, epoch, stream=PARTNER_STREAM, keys=keys)
             batch |= {_PARTNER + name: values for name, values in other.items()}
             batch["mix"], batch["box"] = share, box
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
-    def _side(self, rows: np.ndarray, epoch: int, stream: int, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Pixels, labels and draws of `rows`; a partner's draws belong to the row that it is a partner of."""
+    def _side(self, rows: np.ndarray, epoch: int, stream: int, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """Pixels and labels of `rows`, and the draws of `keys`: a partner's belong to the row that it is with."""
         sizes = np.asarray(self.rows.sizes)[rows]
-        draws = self.augmenter.draw(rows if keys is None else keys, sizes, epoch, self.seed, stream)
+        draws = self.augmenter.draw(keys, sizes, epoch, self.seed, stream)
         return {
             "pixel_values": self.rows.gather(rows),
             "labels": np.asarray(self.rows.labels)[rows],

@@ -220,8 +220,11 @@ def _cut_missing(
     in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
     units = [[number for number in unit if number < in_train] for unit in together.units]
     strata = encoded.strata(rows["train"])
-    seed = seed if config.split_seed is None else config.split_seed
-    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], seed, together.key)
+    cut_seed = seed if config.split_seed is None else config.split_seed
+    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], cut_seed, together.key)
+    if config.shots is not None:  # after the cut, which is then the same for any number of them
+        parts["train"], few = splits.few_of_each(parts["train"], encoded, config.shots, seed)
+        notes += few
     return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 

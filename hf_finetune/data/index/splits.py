@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index.targets import Labelled
+from hf_finetune.data.index.targets import Encoded, Labelled
 from hf_finetune.data.sources.source import Source, count, listing
 from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits, split_in, split_of
 from hf_finetune.errors import DataError
@@ -196,6 +196,31 @@ def _shortfalls(
         asked = f"where data.{split}_share={share:g} asks for {wanted:,}"
         notes.append(Note(f"{split} was cut with {count(len(taken), 'row')} {asked}, since groups stay whole"))
     return notes
+
+
+def few_of_each(rows: Sequence[Labelled], encoded: Encoded, shots: int, seed: int) -> tuple[list[Labelled], list[Note]]:
+    """`shots` of the training rows of each class or grade (all where there are fewer), in the order given, and notes.
+
+    Like a cut they depend on names and seed only, and fewer shots of the same seed are some of more. Raises DataError
+    for labels of another kind.
+    """
+    kinds = [column.kind for column in encoded.columns]
+    if kinds not in (["classes"], ["grades"]):
+        raise DataError(
+            f"data.shots: one class or grade an image is expected, found {listing(kinds)}", "leave data.shots out"
+        )
+    class_of, names = encoded.strata(rows)
+    order = sorted(range(len(rows)), key=lambda number: (drawn(seed, f"shots\0{rows[number][0].name}"), number))
+    taken: Counter[int] = Counter()
+    kept: set[int] = set()
+    for number in order:
+        if taken[class_of[number]] < shots:
+            taken[class_of[number]] += 1
+            kept.add(number)
+    notes = [Note(f"train keeps {shots} of each class by data.shots: {count(len(rows) - len(kept), 'row')} not used")]
+    if short := [f"{names[label]} ({size})" for label, size in sorted(taken.items()) if size < shots]:
+        notes.append(Note(f"train has fewer than data.shots={shots} rows of", listing(short)))
+    return [row for number, row in enumerate(rows) if number in kept], notes
 
 
 def drawn(seed: int, text: str) -> bytes:

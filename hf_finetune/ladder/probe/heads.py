@@ -56,23 +56,24 @@ class LeftOut:
     labels: np.ndarray
 
 
-def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target, held_out: np.ndarray | None = None) -> Fitted:
+def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target, counts: np.ndarray | None = None) -> Fitted:
     """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
     part of the outputs by itself.
 
-    labels [N, …] of the whole split; the result is the same on every process up to rounding. Rows `held_out` (bool [N])
-    count for nothing: not for the standardisation, nor for the choice of the penalty.
+    labels [N, …] of the whole split; the result is the same on every process up to rounding. `counts` float [N]: what
+    each row weighs beside the others (None: alike), on top of the target's own weights; one of 0 counts for nothing,
+    neither for the standardisation nor for the choice of the penalty.
     """
     own = torch.from_numpy(labels[kept.rows])
-    counts = torch.ones(len(own)) if held_out is None else torch.from_numpy(~held_out[kept.rows]).float()
-    return Fitted(kept, tuple(_fit_part(kept, own, counts, part, len(labels)) for part in target.parts), labels, target)
+    share = torch.ones(len(own)) if counts is None else torch.from_numpy(counts[kept.rows]).float()
+    return Fitted(kept, tuple(_fit_part(kept, own, share, part, len(labels)) for part in target.parts), labels, target)
 
 
-def _fit_part(kept: SplitFeatures, labels: Tensor, counts: Tensor, part: Part, count: int) -> FittedPart:
-    """The part's own solution: its rows are those that count, and in which its target is known. `count`: rows of the
-    split."""
+def _fit_part(kept: SplitFeatures, labels: Tensor, share: Tensor, part: Part, count: int) -> FittedPart:
+    """The part's own solution: its rows are those in which its target is known. `share` float32 [n] multiplies their
+    weights; `count`: rows of the split."""
     link, (y, weights) = LINKS[part.link], part.encode(labels)
-    weights = weights * counts
+    weights = weights * share
     width = max(gather(kept.features.shape[1]))
     moments = Moments(width, part.outputs)
     for x, targets, counted in _pieces(kept, y, weights):
@@ -83,7 +84,8 @@ def _fit_part(kept: SplitFeatures, labels: Tensor, counts: Tensor, part: Part, c
     solution = solve(moments)
     every = _every(count, part.outputs)
     choice = choose(solution, list(_pieces(kept, y, weights, every)), link, total=sum_over_ranks)
-    return FittedPart(kept, y, weights, link, solution, choice, count)
+    offsets = torch.tensor(part.offsets or (0.0,), dtype=torch.float32)
+    return FittedPart(kept, y, weights, link, solution, choice, count, offsets)
 
 
 def _every(count: int, outputs: int) -> int:
@@ -94,7 +96,10 @@ def _every(count: int, outputs: int) -> int:
 @dataclass(frozen=True)
 class FittedPart:
     """The solution on this process's rows `kept`, with what their targets are encoded as and weights [n]; `count`: rows
-    of the split."""
+    of the split; `offsets` [C] or [1]: the part's.
+
+    Biases are not penalised, so that the best head of a loss with offsets is the best without them, less the offsets.
+    """
 
     kept: SplitFeatures
     targets: Tensor
@@ -103,18 +108,20 @@ class FittedPart:
     solution: Solution
     choice: Choice
     count: int
+    offsets: Tensor
 
     def closed_form(self) -> Head:
         """The ridge solution, its outputs scaled to be logits."""
-        return Head(*self.solution.folded(self.choice.penalty, self.choice.scale))
+        weight, bias = self.solution.folded(self.choice.penalty, self.choice.scale)
+        return Head(weight, bias - self.offsets)
 
     def logistic(self, kept: Kept | None = None) -> Head | None:
-        """Logistic regression from there on, beside the outputs that are kept; None where it would take long, or
-        nothing is left to do."""
+        """Logistic regression from there on, beside the outputs that are kept (without the offsets); None where it
+        would take long, or nothing is left to do."""
         if self.count * self.solution.projected.numel() > MOST_WORK or isinstance(self.link, Identity):
             return None
         found = refine(self.solution, self.choice, self.pieces, self.link, kept)
-        return None if found is None else Head(*found)
+        return None if found is None else Head(found[0], found[1] - self.offsets)
 
     def left_out(self, start: int, stop: int, every: int) -> Tensor:
         """Logits float32 [n, C] of every n-th row from `start` to `stop`, each of the head fitted without it."""
@@ -124,7 +131,7 @@ class FittedPart:
         # Ids go as they are: the solution takes them for rows of 0 and 1.
         wanted = y if y.ndim == 1 else self.link.targets(y)
         found = self.solution.leave_one_out(z, wanted, self.weights[part], self.choice.penalty)
-        return (found * self.choice.scale).float()
+        return (found * self.choice.scale).float() - self.offsets
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""
@@ -172,7 +179,8 @@ class Fitted:
         found = part.logistic(kept)
         if found is not None:
             # To the last digit, also for features that happen to be constant in these rows.
-            found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], kept.bias[kept.which]
+            bias = kept.bias - part.offsets
+            found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], bias[kept.which]
         return found
 
     @property

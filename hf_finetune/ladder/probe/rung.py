@@ -60,7 +60,16 @@ def run_probe(
 
 def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
     """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
-    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target)
+    classes = context.classes_to_balance(rows)
+    counts = None if classes is None else balanced(classes)
+    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target, counts)
+
+
+def balanced(classes: np.ndarray) -> np.ndarray:
+    """What rows of classes int64 [N] weigh where each class counts as much as every other, as if rows were drawn by a
+    balanced sampler: float64 [N] of mean 1."""
+    _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return (len(classes) / (len(sizes) * sizes))[place]
 
 
 def own_outputs(model: nn.Module, context: RunContext) -> Kept | None:

@@ -142,7 +142,7 @@ class HiddenRows(Dataset[Batch]):
         """Nothing is drawn here."""
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        rows = np.asarray(indices, dtype=np.int64)
+        rows = np.asarray(indices, dtype=np.int64) % len(self)
         world = len(self._parts)
         first = self._parts[0]
         if first is None:

@@ -66,7 +66,7 @@ class TaskObjective(Objective):
 
 
 class WithTokenOrder:
-    """Rows with a random order of patches drawn for each, by row and epoch, so that every split of an update agrees."""
+    """Rows with a random order of patches drawn for each, by index and epoch: every split of an update agrees."""
 
     def __init__(self, rows: BatchRows, patches: int, seed: int) -> None:
         self._rows, self._patches, self._seed = rows, patches, seed
@@ -82,7 +82,7 @@ class WithTokenOrder:
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         batch = self._rows.__getitems__(indices)
-        numbers = uniform(self._seed, self._epoch, batch["rows"].numpy(), TOKEN_STREAM, self._patches)
+        numbers = uniform(self._seed, self._epoch, np.asarray(indices), TOKEN_STREAM, self._patches)
         return {**batch, TOKEN_ORDER: torch.from_numpy(numbers.astype(np.float32))}
 
 

@@ -66,6 +66,7 @@ class TrainedRung(ABC):
         `folders` is gone on from.
         """
         context, model, names = self._context, self._model, self._rows["train"].names
+        classes = context.classes_to_balance(self._rows["train"])
         by_clock = None
         if pace is not None:
             folders = replace(folders, resume=None)
@@ -76,7 +77,7 @@ class TrainedRung(ABC):
                 context.recipe.train,
                 context.plan,
                 objective,
-                FitRows(rows, self._validation, lambda numbers: [names[number] for number in numbers]),
+                FitRows(rows, self._validation, lambda numbers: [names[number] for number in numbers], classes),
                 Judge(context.target.answers, partial(context.score, full=False)),
                 folders,
                 learning_rate=self.learning_rate.value,

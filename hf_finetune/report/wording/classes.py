@@ -17,6 +17,7 @@ class ClassWords(Words):
     figures = (
         Figure("accuracy", "accuracy", ".1f", "%", "accuracy"),
         Figure("top5", "top-5 accuracy", ".1f", "%", "accuracy"),
+        Figure("balanced_accuracy", "balanced accuracy (mean recall)", ".1f", "%"),
         Figure("macro_f1", "macro F1", hub="f1"),
         Figure("loss", "cross-entropy (nats)"),
         Figure("ece", "calibration error (15 bins)"),
@@ -46,6 +47,8 @@ class ClassWords(Words):
 
     def further(self, score: Score, *, weakest_shown: int) -> Rows:
         more = [f"macro F1 {score['macro_f1']:.3f}", f"loss {score['loss']:.3f}"]
+        if "balanced_accuracy" in score:
+            more.insert(0, f"balanced accuracy {100 * score['balanced_accuracy']:.1f} %")
         top5 = [f"top-5 {100 * score['top5']:.1f} %"] if "top5" in score else []  # only above 5 classes
         rows = [("also", ", ".join([*top5, *more, f"calibration error {score['ece']:.3f}"]))]
         if "covered" in score:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import evaluate
 
-MetricName = Literal["accuracy", "top_k", "macro_f1", "per_class", "confusion_matrix", "calibration_error"]
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "top_k", "macro_f1", "per_class", "confusion_matrix", "calibration_error"
+]
 METRICS: dict[MetricName, str] = {
     "accuracy": "Accuracy",
+    "balanced_accuracy": "BalancedAccuracy",
     "top_k": "TopK",
     "macro_f1": "MacroF1",
     "per_class": "PerClass",

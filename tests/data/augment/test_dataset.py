@@ -50,6 +50,15 @@ def test_a_batch_has_every_key_with_its_type_and_shape():
     np.testing.assert_array_equal(batch["sizes"], dataset.rows.sizes[[5, 0, 23]])
 
 
+def test_a_repeated_row_is_the_same_image_with_other_draws():
+    dataset = train_rows()
+    once, again = dataset.__getitems__([5, 0]), dataset.__getitems__([5 + 24, 0 + 2 * 24])
+    for name in ("rows", "labels", "pixel_values", "sizes"):
+        assert torch.equal(once[name], again[name])
+    for name in ("draw_grid", "draw_color", "mix"):
+        assert not torch.isclose(once[name], again[name]).flatten(1 if once[name].ndim > 1 else 0).all(-1).any(), name
+
+
 def test_without_augmentation_or_mixing_a_batch_has_no_keys_for_them():
     batch = train_rows(Augment(crop_scale=(1, 1), flip=0)).__getitems__([1, 2])
     assert set(batch) == {"pixel_values", "labels", "rows", "sizes", "draw_grid"}

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index.splits import assign, cut
-from hf_finetune.data.index.targets import Labelled
+from hf_finetune.data.index.splits import assign, cut, few_of_each
+from hf_finetune.data.index.targets import Encoded, Labelled
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import Source, SourceRow
 from hf_finetune.errors import DataError
-from hf_finetune.labels import Label
+from hf_finetune.labels import Label, LabelColumn, LabelKind
 from hf_finetune.types import Note, Split
 
 BOTH: dict[Split, float] = {"validation": 0.15, "test": 0.15}
@@ -170,3 +170,35 @@ def test_splits_that_cannot_be_assigned_are_refused(splits: tuple[str, ...], fie
     with pytest.raises(DataError) as caught:
         assign(source(*splits), Data(name="x", **fields))  # type: ignore[arg-type]
     assert str(caught.value) == text
+
+
+def encoded(made: Sequence[Labelled], labels: tuple[str, ...], kind: LabelKind = "classes") -> Encoded:
+    return Encoded((LabelColumn("label", kind, labels),), {"train": made}, [], [], {})
+
+
+def test_shots_keep_so_many_rows_of_each_class_and_say_what_is_not_used_and_what_is_short() -> None:
+    made, labels = rows(40, 3, 60)
+    few, notes = few_of_each(made, encoded(made, labels), 5, seed=0)
+    assert by_class(few) == {0: 5, 1: 3, 2: 5}
+    assert few == [row for row in made if row[0].name in names(few)]  # in the order of the source
+    assert list(map(str, notes)) == [
+        "train keeps 5 of each class by data.shots: 90 rows not used",
+        "train has fewer than data.shots=5 rows of: c1 (3)",
+    ]
+
+
+def test_shots_depend_on_names_and_seed_alone_and_fewer_are_some_of_more() -> None:
+    made, labels = rows(40, 60)
+    shuffled = random.Random(5).sample(made, len(made))
+    known = encoded(made, labels)
+    ten = names(few_of_each(made, known, 10, seed=1)[0])
+    assert ten == names(few_of_each(shuffled, known, 10, seed=1)[0])
+    assert names(few_of_each(made, known, 3, seed=1)[0]) < ten
+    assert names(few_of_each(made, known, 10, seed=2)[0]) != ten
+
+
+def test_shots_are_refused_where_an_image_has_no_one_class() -> None:
+    made, labels = rows(4, 4)
+    with pytest.raises(DataError) as error:
+        few_of_each(made, encoded(made, labels, "labels"), 1, seed=0)
+    assert error.value.message == "data.shots: one class or grade an image is expected, found labels"
