@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+UNLIKE = "  (unlike the training images)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RESULT IMAGE… [--top K] [--json] [--revision R] [--base MODEL] [--max-pixels N]"""
@@ -39,9 +41,11 @@ def run(options: argparse.Namespace) -> int:
             beyond = f"{prediction.clipped:,} of its values lie beyond the range that the run was trained with"
             print(f"hf-finetune: {file}: {beyond}, and were clipped", file=sys.stderr)
         if options.json:
-            print(json.dumps({"image": str(file), **prediction.as_json(options.top)}, ensure_ascii=False))
+            far = {} if prediction.distance is None else {"distance": round(prediction.distance, 4)}
+            said = {"image": str(file), **prediction.as_json(options.top), **far, "unlike": prediction.unlike}
+            print(json.dumps(said, ensure_ascii=False))
         else:
-            print(f"{file}  {prediction.text(options.top)}")
+            print(f"{file}  {prediction.text(options.top)}{UNLIKE if prediction.unlike else ''}")
     return 2 if failed else 0
 
 

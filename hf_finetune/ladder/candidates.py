@@ -13,11 +13,12 @@ from torch import nn
 
 from hf_finetune.adapters.trained import restore_state, trained_state
 from hf_finetune.labels import Answers
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.fit import Fit
-from hf_finetune.types import Candidate
+from hf_finetune.types import Candidate, Split
 from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Climbed:
 
     `fit` is the last training's, None where no rung trained. `engine`: what ran the probe's pass (`Choice.figures`),
     where there was a choice. `left_out`: what the best head says of training rows that it was not fitted on, where
-    that is known.
+    that is known. `features`: what the best head is given of this process's rows, where the probe's pass shows that.
     """
 
     candidates: tuple[Candidate, ...]
@@ -41,6 +42,7 @@ class Climbed:
     interrupted: bool
     engine: Mapping[str, Any] = field(default_factory=dict)
     left_out: LeftOut | None = None
+    features: Mapping[Split, SplitFeatures] = field(default_factory=dict)
 
     @property
     def best(self) -> Candidate:

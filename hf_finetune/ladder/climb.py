@@ -95,7 +95,10 @@ class Climber:
                     break
         if not len(self._candidates):
             raise self._nothing_taken(rungs)
-        return replace(self._candidates.settled(interrupted=interrupted), engine=self._engine)
+        climbed = replace(self._candidates.settled(interrupted=interrupted), engine=self._engine)
+        if self._passed is None or climbed.best.rung != "probe":
+            return climbed
+        return replace(climbed, features=self._passed.own)
 
     @property
     def passed(self) -> PassResult | None:

@@ -22,6 +22,7 @@ from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.report.fields import RunReport
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
+from hf_finetune.result.typical import Typical, write_typical
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
 from hf_finetune.types import PixelRows, Split
@@ -75,17 +76,22 @@ def save_best(
     model: nn.Module,
     manifest: Manifest,
     rows: Mapping[Split, PixelRows],
+    typical: Typical | None,
 ) -> Saved:
     """The best rung's weights, which `model` holds, written, reloaded and compared by rank 0.
 
     Raises InterruptedRun, the result in place, where the climb was interrupted.
     """
     from hf_finetune.machine import processes
+    from hf_finetune.machine.disk import follow_umask
 
     target = folder.result(whole=context.recipe.adapter.whole)
     saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
     if context.machine.is_first:
         again = save_verified(model, saved.staged, manifest, context.recipe, rows["validation"], folder)
+        if typical is not None:
+            write_typical(saved.staged, typical)
+            follow_umask(saved.staged)
         if context.recipe.budget.time is not None:  # else the test is scored with float32 weights
             saved = replace(saved, model=again)
     if climbed.interrupted:

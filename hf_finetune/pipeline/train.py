@@ -25,6 +25,7 @@ from hf_finetune.pipeline.prepare import (
     settle_plan,
 )
 from hf_finetune.pipeline.publish import publish
+from hf_finetune.pipeline.typical import typical_of
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
@@ -132,8 +133,9 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("training"), full_disk_is_said(folder):
             climbed = climb(context, folder, images, model, manifest, clock, peak, offer)
             manifest = calibrated(manifest, climbed, context, images.rows["validation"])
+            typical = typical_of(context, climbed, model, images)
         with clock.stage("saving"), full_disk_is_said(folder):
-            saved = save_best(context, folder, climbed, model, manifest, images.rows)
+            saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)
             del model  # before a second one is loaded, which the test is scored with
         with clock.stage("test"):
             results = score_saved(context, saved, climbed, manifest, images.rows)

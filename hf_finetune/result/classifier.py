@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, u
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.pictures import Picture, as_pillow, several
+from hf_finetune.result.typical import Typical, read_typical
 from hf_finetune.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Classifier:
     labels: Labels
     manifest: Manifest
     path: Path
+    typical: Typical | None = None  # what its training images are like
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels.names[:3]) + ", …" * (len(self.labels.names) > 3)
@@ -80,15 +82,30 @@ class Classifier:
     def _answer(self, drawn: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
         import torch
 
+        from hf_finetune.backbones.surgery.cut import Watch
         from hf_finetune.preprocess.normalise import Normaliser
 
         device = next(self.model.parameters()).device
         pixels = np.stack([each for each, _ in drawn])
         batch = {"pixel_values": torch.from_numpy(pixels).to(device)}
+        inputs = Normaliser(self.manifest.preprocess)(batch)
+        distances: list[float | None] = [None] * len(drawn)
         with torch.no_grad():
-            logits = self.model(pixel_values=Normaliser(self.manifest.preprocess)(batch)).logits.float()
-        said = self.manifest.target.predictions(logits.cpu().numpy())
-        return [replace(each, clipped=clipped) for each, (_, clipped) in zip(said, drawn, strict=True)]
+            if self.typical is None:
+                logits = self.model(pixel_values=inputs).logits
+            else:
+                with Watch(self._heads(), None) as watch:
+                    logits = self.model(pixel_values=inputs).logits
+                distances = [float(each) for each in self.typical.ratios(watch.features.cpu().numpy())]
+        said = self.manifest.target.predictions(logits.float().cpu().numpy())
+        return [
+            replace(each, clipped=clipped, distance=distance)
+            for each, (_, clipped), distance in zip(said, drawn, distances, strict=True)
+        ]
+
+    def _heads(self) -> list[nn.Module]:
+        backbone: Any = getattr(self.model, "get_base_model", lambda: self.model)()
+        return [backbone.get_submodule(name) for name in self.manifest.head]
 
 
 def _remedy(error: UnreadableImage) -> str:
@@ -129,4 +146,4 @@ def load(
         compute="auto",
         cache_dir=cache_dir,
     )
-    return Classifier(model=model, labels=Labels(manifest.labels), manifest=manifest, path=folder)
+    return Classifier(model, Labels(manifest.labels), manifest, folder, read_typical(folder))

@@ -10,14 +10,16 @@ from pathlib import Path
 CARD = "README.md"
 _WHOLE = r"config\.json|preprocessor_config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 _PUBLISHED = re.compile(
-    r"README\.md|hf_finetune\.json|recipe\.yaml|metrics\.json|predicted\.png|adapter_config\.json|adapter_model\.safetensors"
+    r"README\.md|hf_finetune\.json|recipe\.yaml|metrics\.json|predicted\.png|typical\.safetensors"
+    r"|adapter_config\.json|adapter_model\.safetensors"
     rf"|(base/)?({_WHOLE})"
 )
 # The same list in the shell patterns that huggingface_hub's downloads take.
 _WHOLE_PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json")
 PATTERNS = (
-    *("README.md", "hf_finetune.json", "recipe.yaml", "metrics.json", "predicted.png", "adapter_config.json"),
-    *("adapter_model.safetensors", *_WHOLE_PATTERNS, *(f"base/{pattern}" for pattern in _WHOLE_PATTERNS)),
+    *("README.md", "hf_finetune.json", "recipe.yaml", "metrics.json", "predicted.png", "typical.safetensors"),
+    *("adapter_config.json", "adapter_model.safetensors", *_WHOLE_PATTERNS),
+    *(f"base/{pattern}" for pattern in _WHOLE_PATTERNS),
 )
 
 

@@ -27,6 +27,7 @@ from hf_finetune.result.compare import check_preprocessing, compare_whole, gener
 from hf_finetune.result.load import base_of, find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.save import say_task
+from hf_finetune.result.typical import FILE as TYPICAL
 from hf_finetune.units import format_bytes
 
 if TYPE_CHECKING:
@@ -200,8 +201,9 @@ def _merge(
     save_merged(model, staged)
     say_task(staged, manifest)
     with _failed_writes_are_said(staged.parent):
-        if (folder / _PROCESSOR).is_file():
-            shutil.copyfile(folder / _PROCESSOR, staged / _PROCESSOR)
+        for name in (_PROCESSOR, TYPICAL):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, staged / name)
     return expected
 
 

@@ -12,9 +12,17 @@ from hf_finetune.units import format_quantity
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction(ABC):
-    """`clipped`: how many values of a high-bit grey image lay beyond the range that the run was trained with."""
+    """`clipped`: how many values of a high-bit grey image lay beyond the range that the run was trained with.
+    `distance`: how far the image is from those of training, 1 being what 19 of 20 like them do not exceed; None: not
+    known."""
 
     clipped: int = field(default=0, repr=False)
+    distance: float | None = field(default=None, repr=False)
+
+    @property
+    def unlike(self) -> bool:
+        """Whether the image is further from those of training than 19 of 20 like them are."""
+        return self.distance is not None and self.distance > 1
 
     @abstractmethod
     def text(self, top: int = 1) -> str:

@@ -40,8 +40,8 @@ class Train(Section):
     early_stopping: int = Field(default=0, ge=0, description="evaluations without improvement until it stops; 0: never")
     best_by: str = Field(
         default="auto",
-        description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map of "
-        "labels, kappa of grades, r2 of numbers",
+        description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map "
+        "of labels, kappa of grades, r2 of numbers",
     )
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")

@@ -122,7 +122,12 @@ def seed_recipe_repos(root: Path) -> None:
 
 
 def seed_recipe_folders(folder: Path) -> None:
-    """Create below `folder` the local data that two recipes name, as their downloads unpack: run from `folder`."""
+    """Create below `folder` the local data that three recipes name, as their downloads unpack: run from `folder`."""
+    houses = folder / "Houses-dataset"
+    class_folders(houses, ("Houses Dataset",), per_class=20)
+    names = sorted(path.name for path in (houses / "Houses Dataset").iterdir())
+    lines = ["image,price", *(f"{name},{150_000 + 12_345 * number}" for number, name in enumerate(names))]
+    (houses / "houses.csv").write_text("\n".join(lines), encoding="utf-8")
     class_folders(folder / "trashnet" / "dataset-resized", TRASH, per_class=10)
     for split, per_class in (("train", 10), ("val", 5)):
         class_folders(folder / "hymenoptera_data" / split, ("ants", "bees"), per_class, first=100 * len(split))

@@ -187,13 +187,14 @@ def test_nothing_outside_the_folder_is_served(hub: Hub, path: str) -> None:
 def test_every_model_and_dataset_that_a_recipe_names_is_served(hub: Hub) -> None:
     seed_recipe_repos(hub.folder)
     recipes = [load_recipe(path) for path in sorted((REPO / "recipes").rglob("*.yaml"))]
-    assert len(recipes) == 12
+    assert len(recipes) == 14
     named = {f"models/{recipe.model.name}" for recipe in recipes} | {
         f"datasets/{recipe.data.name}" for recipe in recipes
     }
     named -= {"models/builtin:starter", "datasets/builtin:digits"}
     local = {name for name in named if name.startswith("datasets/./")}
-    assert local == {"datasets/./trashnet/dataset-resized", "datasets/./hymenoptera_data"}
+    folders = ("trashnet/dataset-resized", "hymenoptera_data", "Houses-dataset/houses.csv")
+    assert local == {f"datasets/./{folder}" for folder in folders}
     for name in sorted(named - local):
         status, _, body = get(f"{hub.url}/api/{name}")
         assert status == 200, name

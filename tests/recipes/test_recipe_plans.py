@@ -35,7 +35,7 @@ def test_every_shipped_recipe_plans_with_the_facts_that_the_hub_serves(hub: Hub,
     seed_recipe_folders(tmp_path)
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
     recipes = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "recipes").rglob("*.yaml"))
-    assert len(recipes) == 13
+    assert len(recipes) == 14
     environment = hub.env() | {"PYTHONPATH": str(REPO), "HF_FINETUNE_CACHE": str(tmp_path / "cache")}
     process = subprocess.run(
         [sys.executable, "-c", PLAN_ALL, *recipes],

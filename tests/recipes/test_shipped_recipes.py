@@ -37,8 +37,8 @@ def knobs(node: yaml.Node, name: str = "") -> Iterator[tuple[str, int]]:
         yield name, node.start_mark.line
 
 
-def test_thirteen_recipes_are_shipped() -> None:
-    assert len(RECIPES) == 13
+def test_fourteen_recipes_are_shipped() -> None:
+    assert len(RECIPES) == 14
 
 
 def test_the_recipes_cover_every_adapter_and_quantizer_and_both_libraries() -> None:

@@ -15,6 +15,7 @@ from hf_finetune.labels import Labels
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import Kept
+from hf_finetune.ladder.probe.rung import balanced
 from hf_finetune.pipeline.prepare import settle_task
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks import Target
@@ -39,7 +40,8 @@ def features(width: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(target: Target, classes: np.ndarray | None = None) -> Fitted:
     x, labels = features()
-    return fit_heads(SplitFeatures(np.arange(len(labels)), x, None, None), labels, target, classes)
+    counts = None if classes is None else balanced(classes)
+    return fit_heads(SplitFeatures(np.arange(len(labels)), x, None, None), labels, target, counts)
 
 
 def test_the_loss_is_that_of_logits_plus_the_log_prior() -> None:

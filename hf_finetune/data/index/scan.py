@@ -121,8 +121,8 @@ def scan_named(
 
 def _asking(config: Data, reading: Reading) -> Data:
     """With the columns of several targets, where the recipe names no others."""
-    wanted = tuple(reading.columns) if reading.columns and config.label_column is None else None
-    return config if wanted is None else config.model_copy(update={"label_column": wanted})
+    unsaid = reading.columns and config.label_column is None
+    return config.model_copy(update={"label_column": tuple(reading.columns)}) if unsaid else config
 
 
 def _index_of(
@@ -219,9 +219,8 @@ def _cut_missing(
     shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
     in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
     units = [[number for number in unit if number < in_train] for unit in together.units]
-    strata = encoded.strata(rows["train"])
-    cut_seed = seed if config.split_seed is None else config.split_seed
-    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], cut_seed, together.key)
+    strata, own_seed = encoded.strata(rows["train"]), seed if config.split_seed is None else config.split_seed
+    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], own_seed, together.key)
     if config.shots is not None:  # after the cut, which is then the same for any number of them
         parts["train"], few = splits.few_of_each(parts["train"], encoded, config.shots, seed)
         notes += few

@@ -1,0 +1,83 @@
+"""What the images of training are like to the best rung's model, for telling later that one is unlike them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_finetune.errors import ModelError
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+from hf_finetune.machine import processes
+from hf_finetune.plan.context import RunContext
+from hf_finetune.result.typical import FeatureSums, Typical
+from hf_finetune.types import PixelRows, Split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_finetune.ladder.candidates import Climbed
+    from hf_finetune.pipeline.images import Images
+
+logger = logging.getLogger(__name__)
+# Rows that a trained model is run over for this, at most; evenly from the whole split. A covariance of some hundred
+# features, shrunk, wants no more, and under a time budget these seconds are taken from the rungs.
+MOST_TRAIN, MOST_HELD = 1_000, 400
+
+
+def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: Images) -> Typical | None:
+    """From training rows, its threshold from validation. The probe's own pass serves where that rung is the best.
+
+    None where no rung decoded training images as the model sees them, where its head takes no vector an image, or where
+    validation is too small.
+    """
+    if images.probe_rows is None:
+        return None
+    splits: dict[Split, tuple[PixelRows, int]] = {
+        "train": (images.probe_rows, MOST_TRAIN),
+        "validation": (images.rows["validation"], MOST_HELD),
+    }
+    own = climbed.features or None
+    try:
+        kept = own or {split: _passed(context, model, rows, most) for split, (rows, most) in splits.items()}
+    except ModelError as error:
+        logger.info("What training images are like is not kept: %s.", error.message)
+        return None
+    train, held = kept["train"], kept["validation"]
+    widths = [each for each in processes.gather(train.features.shape[1] if len(train.rows) else 0) if each]
+    labels, count = _classes(context, np.asarray(images.probe_rows.labels))
+    sums = FeatureSums(widths[0], count)
+    for start in range(0, len(train.rows), 4096):
+        part = slice(start, start + 4096)
+        sums.add(np.asarray(train.features[part]), labels[train.rows[part]])
+    every = FeatureSums.total(processes.gather(sums))
+    return every.typical(processes.gather(np.asarray(held.features)))
+
+
+def _classes(context: RunContext, labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """The class of each row and how many there are; of other labels one for all."""
+    if labels.ndim == 1:
+        return labels, len(context.index.columns[0].names)
+    return np.zeros(len(labels), np.int64), 1
+
+
+def _passed(context: RunContext, model: nn.Module, rows: PixelRows, most: int) -> SplitFeatures:
+    """This process's share of some rows, as the model sees them now."""
+    from hf_finetune.adapters.low_memory import low_memory_lora
+    from hf_finetune.backbones.engines.eager import Eager
+    from hf_finetune.ladder.probe.extractor import FeatureExtractor
+    from hf_finetune.ladder.probe.feature_pass import watch_of
+    from hf_finetune.preprocess.normalise import Normaliser
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
+    chosen = chosen[context.machine.own_rows(len(chosen))]
+    batch = context.plan.eval_batch.value
+    watch = watch_of(model, context.facts.head, None)
+    extractor = FeatureExtractor(Eager(model, watch), Normaliser(context.facts.preprocess), batch)
+    found: list[Any] = []
+    with low_memory_lora(model):
+        for start in range(0, len(chosen), batch):
+            found.append(extractor(rows.gather(chosen[start : start + batch]))[0].numpy())
+    features = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+    return SplitFeatures(chosen, features, None, None)
