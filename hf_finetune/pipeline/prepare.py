@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError
+from hf_finetune.errors import AdapterError, DataError, FinetuneError, RecipeError, RunFolderError
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.counted import Counter
 from hf_finetune.plan.extensions import Extensions
@@ -21,7 +21,7 @@ from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
 from hf_finetune.tasks import settled
-from hf_finetune.types import BackboneFacts, Index, Machine, Rejected
+from hf_finetune.types import BackboneFacts, Index, Machine, Rejected, label_array
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -57,7 +57,9 @@ def prepare_run(
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     extensions = extensions or Extensions()
-    extensions.check(recipe, facts, classes)
+    target = settled(recipe.task, index).settle(index)
+    some = None if index.of_classes else label_array(index.splits["train"][:4])
+    extensions.check(recipe, facts, classes, some, target.chosen_by)
     recipe.quantization.check(facts, machine)
     note = describe_left_out(recipe.quantization.kind, facts, recipe.quantization.left_out(facts))
     if note is not None:
@@ -172,7 +174,14 @@ def follow_start(recipe: Recipe, facts: BackboneFacts, labels: tuple[str, ...]) 
 
     fetched = fetch_adapter(lora.start)
     ours = (fetched.folder / FILE).is_file()
-    base = read_manifest(fetched.folder).fingerprint if ours else None
+    manifest = read_manifest(fetched.folder) if ours else None
+    if manifest is not None and manifest.task["kind"] != recipe.task.kind:
+        raise AdapterError(
+            f"adapter.from: an adapter for task.kind={recipe.task.kind} is expected, found one for "
+            f"{manifest.task['kind']} in {lora.start}.",
+            "Name another, or leave adapter.from out; task.kind says how these labels are learnt.",
+        )
+    base = None if manifest is None else manifest.fingerprint
     start = read_start(fetched, facts, module_names(recipe.model), labels, base, unquantized_origin)
     return recipe.model_copy(update={"adapter": follow(lora, start, facts)}), start
 

@@ -58,10 +58,20 @@ class Extensions:
         }
         return {kind: value for kind, value in named.items() if value}
 
-    def check(self, recipe: Recipe, facts: BackboneFacts, classes: int) -> None:
-        """Try loss and transform on something small. Raises RecipeError, naming what is wrong."""
+    def check(
+        self,
+        recipe: Recipe,
+        facts: BackboneFacts,
+        outputs: int,
+        labels: np.ndarray | None = None,
+        taken: Sequence[str] = (),
+    ) -> None:
+        """Try loss and transform on something small. `labels` [n, …]: of some rows (None: class ids); `taken`: the
+        names of the task's own metrics. Raises RecipeError, naming what is wrong."""
+        if double := [name for name in self.metrics if name in taken]:
+            raise RecipeError(f"metrics=: {double[0]!r} is the name of a metric of the task's own.", "Rename it.")
         if self.loss is not None:
-            _check_loss(self.loss, recipe, classes)
+            _check_loss(self.loss, recipe, outputs, labels)
         if self.transform is not None:
             _check_transform(self.transform, facts.preprocess.height, facts.preprocess.width)
 
@@ -131,7 +141,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _check_loss(loss: RowLoss, recipe: Recipe, classes: int) -> None:
+def _check_loss(loss: RowLoss, recipe: Recipe, classes: int, given: np.ndarray | None) -> None:
     import torch
 
     if getattr(recipe.task, "label_smoothing", 0):
@@ -145,12 +155,13 @@ def _check_loss(loss: RowLoss, recipe: Recipe, classes: int) -> None:
         )
     rows = 3 if classes != 3 else 4  # another number than of classes, which shows a mean over the wrong dimension
     logits = torch.zeros(rows, classes, requires_grad=True)
-    labels = torch.arange(rows) % classes
+    labels = torch.arange(rows) % classes if given is None else torch.from_numpy(given[np.arange(rows) % len(given)])
     try:
         losses = loss(logits, labels)
     except Exception as error:
+        given_text = f"logits [{rows}, {classes}] and labels {list(labels.shape)}"
         raise RecipeError(
-            f"loss=, given logits [{rows}, {classes}] and labels [{rows}], raised {type(error).__name__}: {error}.",
+            f"loss=, given {given_text}, raised {type(error).__name__}: {error}.",
             "Try it on such input alone.",
         ) from error
     if not isinstance(losses, torch.Tensor) or losses.shape != (rows,) or losses.grad_fn is None:

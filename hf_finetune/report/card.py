@@ -91,7 +91,7 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
         f'These lines need transformers 5 (`backend="pil"`). Older versions than these were not tried:\n\n'
         f"```bash\npip install {packages}\n```"
     )
-    if whole and repo:
+    if whole and repo and report.task["kind"] == "classification":  # of numbers it says the five largest, standardised
         of_8_bit = " (8-bit images)" if differs_from_stock(grey) else ""
         text.append(f'Or in one line{of_8_bit}: `pipeline("image-classification", model="{repo}")("photo.jpg")`.')
     if merged and report.recipe["quantization"]["kind"] != "none":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,7 @@ from hf_finetune.errors import DataError
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
+from hf_finetune.tasks.value_target import NamedTarget, sigmoid
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ class Multilabel(Section):
 
 
 @dataclass(frozen=True)
-class LabelsTarget:
+class LabelsTarget(NamedTarget):
     """Labels float [N, C] of 0 and 1, NaN where it is not known. `thresholds`: the probability from which each label is
     given, chosen on `thresholds_from`; None: .5."""
+
+    kind: ClassVar[str] = "multilabel"
 
     outputs: Labels
     positive_weights: tuple[float, ...] | None = None
@@ -89,20 +92,6 @@ class LabelsTarget:
     def reading(self) -> Reading:
         """As in training."""
         return Reading("labels", self.outputs.names, self.separator)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything but the outputs."""
-        settings = asdict(self)
-        del settings["outputs"]
-        return {"kind": "multilabel", **settings}
-
-    @classmethod
-    def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> LabelsTarget:
-        """From a result."""
-        known: dict[str, Any] = {key: tuple(of) if isinstance(of, list) else of for key, of in settings.items()}
-        del known["kind"]
-        return cls(outputs, **known)
 
     @property
     def problem_type(self) -> ProblemType:
@@ -128,45 +117,25 @@ class LabelsTarget:
         """The mean over a row's labels."""
         return own or _LabelLoss(self)
 
-    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
-        """Rows count alike."""
-        import torch
-
-        del partner_labels, mix
-        return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
-
-    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The likelihood that goes with the loss."""
-        return (-self.row_loss()(logits, labels)).exp()
-
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The probability of each label."""
-        import torch
-
-        given = torch.from_numpy(logits).float()
-        losses = self.row_loss()(given, torch.from_numpy(np.asarray(labels)))
-        loss = np.where(np.isfinite(logits).all(1), losses.double().numpy(), np.nan)
-        return ValueAnswers(loss, given.double().sigmoid().numpy())
+        return ValueAnswers(self.losses(logits, labels), sigmoid(logits))
 
     def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> LabelsTarget:
         """With the thresholds of the largest F1 on rows that nothing was fitted on; `what` says which those are."""
-        from hf_finetune.tasks.label_measures import best_threshold
+        from hf_finetune.tasks.scores.label_measures import best_threshold
 
         truth, scores = np.asarray(labels, np.float64), values_of(answers)
         known = ~np.isnan(truth)
         found = [best_threshold(scores[there, at], truth[there, at]) for at, there in enumerate(known.T)]
         return replace(self, thresholds=tuple(found), thresholds_from=what)
 
-    def again(self, answers: Answers) -> Answers:
-        """Probabilities stay; thresholds come when they are scored."""
-        return answers
-
     def predictions(self, logits: np.ndarray) -> list[Prediction]:
         """The labels whose probability reaches their threshold."""
         from hf_finetune.tasks.predictions import LabelsPrediction
 
         names, cuts = self.outputs.names, np.asarray(self.cuts)
-        shares = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        shares = sigmoid(logits)
         return [
             LabelsPrediction(tuple(names[at] for at in np.flatnonzero(row >= cuts)), tuple(row.tolist()), names)
             for row in shares
@@ -176,7 +145,7 @@ class LabelsTarget:
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
     ) -> dict[str, Any]:
         """What `score_labels` says."""
-        from hf_finetune.tasks.label_scoring import score_labels
+        from hf_finetune.tasks.scores.labels import score_labels
 
         cuts = dict(zip(self.outputs.names, self.cuts, strict=True))
         return score_labels(cuts, said_of(answers), labels, full=full, metrics=metrics)

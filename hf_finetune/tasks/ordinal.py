@@ -18,6 +18,7 @@ from pydantic import Field
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
+from hf_finetune.tasks.value_target import ValueTarget, sigmoid
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Ordinal(Section):
 
 
 @dataclass(frozen=True)
-class GradeTarget:
+class GradeTarget(ValueTarget):
     """Labels int64 [N] are places in `grades`; as float, NaN where it is not known."""
 
     grades: Labels
@@ -100,25 +101,9 @@ class GradeTarget:
         """The mean over the K − 1 questions."""
         return own or _GradeLoss(self)
 
-    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
-        """Rows count alike."""
-        import torch
-
-        del partner_labels, mix
-        return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
-
-    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The likelihood that goes with the loss."""
-        return (-self.row_loss()(logits, labels)).exp()
-
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The probabilities of being above each grade but the last, falling."""
-        import torch
-
-        given = torch.from_numpy(logits).float()
-        losses = self.row_loss()(given, torch.from_numpy(np.asarray(labels)))
-        loss = np.where(np.isfinite(logits).all(1), losses.double().numpy(), np.nan)
-        return ValueAnswers(loss, np.minimum.accumulate(given.double().sigmoid().numpy(), axis=1))
+        return ValueAnswers(self.losses(logits, labels), np.minimum.accumulate(sigmoid(logits), axis=1))
 
     def predicted(self, values: np.ndarray) -> np.ndarray:
         """int64 [N]: the median grade."""
@@ -134,16 +119,12 @@ class GradeTarget:
         del answers, labels, what
         return self
 
-    def again(self, answers: Answers) -> Answers:
-        """As they are."""
-        return answers
-
     def predictions(self, logits: np.ndarray) -> list[Prediction]:
         """The median grade, and the probability of each."""
         from hf_finetune.tasks.predictions import ClassPrediction
 
         names = self.grades.names
-        values = np.minimum.accumulate(1 / (1 + np.exp(-logits.astype(np.float64))), axis=1)
+        values = np.minimum.accumulate(sigmoid(logits), axis=1)
         rows = zip(self.predicted(values).tolist(), self.probabilities(values), strict=True)
         return [ClassPrediction(names[best], float(row[best]), tuple(row.tolist()), names) for best, row in rows]
 
@@ -151,7 +132,7 @@ class GradeTarget:
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
     ) -> dict[str, Any]:
         """What `score_grades` says."""
-        from hf_finetune.tasks.grade_scoring import score_grades
+        from hf_finetune.tasks.scores.grades import score_grades
 
         said = self.predicted(values_of(answers))
         return score_grades(self.grades.names, said, said_of(answers), labels, full=full, metrics=metrics)

@@ -7,8 +7,8 @@ said in their own unit again. A number that a row lacks (NaN) is left out of its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from hf_finetune.errors import DataError
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, said_of, values_of
+from hf_finetune.tasks.value_target import NamedTarget
 from hf_finetune.types import Index
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ class Regression(Section):
 
 
 @dataclass(frozen=True)
-class NumberTarget:
+class NumberTarget(NamedTarget):
     """Labels float [N, K]. `mean` and `std` are the training rows', of logarithms with `log`; `half_widths`: of the
     intervals, in standard deviations, and `interval_from` what they were made of."""
+
+    kind: ClassVar[str] = "regression"
 
     outputs: Labels
     mean: tuple[float, ...]
@@ -88,20 +91,6 @@ class NumberTarget:
     def reading(self) -> Reading:
         """As in training."""
         return Reading("numbers", log=self.log)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything but the outputs."""
-        settings = asdict(self)
-        del settings["outputs"]
-        return {"kind": "regression", **settings}
-
-    @classmethod
-    def restored(cls, settings: Mapping[str, Any], outputs: Labels) -> NumberTarget:
-        """From a result."""
-        known: dict[str, Any] = {key: tuple(of) if isinstance(of, list) else of for key, of in settings.items()}
-        del known["kind"]
-        return cls(outputs, **known)
 
     @property
     def problem_type(self) -> ProblemType:
@@ -122,24 +111,9 @@ class NumberTarget:
         """The mean over a row's numbers."""
         return own or _NumberLoss(self)
 
-    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
-        """Rows count alike."""
-        import torch
-
-        del partner_labels, mix
-        return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
-
-    def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The likelihood that goes with the loss."""
-        return (-self.row_loss()(logits, labels)).exp()
-
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> ValueAnswers:
         """The numbers in their unit."""
-        import torch
-
-        losses = self.row_loss()(torch.from_numpy(logits).float(), torch.from_numpy(np.asarray(labels)))
-        loss = np.where(np.isfinite(logits).all(1), losses.double().numpy(), np.nan)
-        return ValueAnswers(loss, self.in_unit(logits.astype(np.float64)))
+        return ValueAnswers(self.losses(logits, labels), self.in_unit(logits.astype(np.float64)))
 
     def in_unit(self, standard: np.ndarray) -> np.ndarray:
         """What the model says, float [N, K], as numbers in their unit."""
@@ -159,16 +133,12 @@ class NumberTarget:
 
     def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> NumberTarget:
         """With intervals from answers to rows that nothing was fitted on; `what` says which those are."""
-        from hf_finetune.tasks.number_measures import half_width
+        from hf_finetune.tasks.scores.number_measures import half_width
 
         residuals = self.standard(values_of(answers)) - self.standard(np.asarray(labels, np.float64))
         widths = [half_width(each[np.isfinite(each)], INTERVAL) for each in residuals.T]
         known = tuple(widths) if np.isfinite(widths).all() else None
         return replace(self, half_widths=known, interval_from=what if known else "")
-
-    def again(self, answers: Answers) -> Answers:
-        """Numbers stay; intervals come when they are scored."""
-        return answers
 
     def predictions(self, logits: np.ndarray) -> list[Prediction]:
         """The numbers in their unit, and their intervals."""
@@ -189,7 +159,7 @@ class NumberTarget:
         self, answers: Answers, labels: np.ndarray, *, full: bool, metrics: Mapping[str, Metric] = NO_METRICS
     ) -> dict[str, Any]:
         """What `score_numbers` says."""
-        from hf_finetune.tasks.number_scoring import score_numbers
+        from hf_finetune.tasks.scores.numbers import score_numbers
 
         said, between = said_of(answers), self.intervals(values_of(answers)) if full else None
         names = self.outputs.names

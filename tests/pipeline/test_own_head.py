@@ -119,7 +119,7 @@ def test_rank_counts_what_the_head_answers_already(
     first, second = json.loads(capsys.readouterr().out)
     assert (first["model"], first["own_head"]) == (str(whole), True)
     assert (second["own_head"], second["images"]) == (False, 9)
-    assert second["accuracy"] < first["accuracy"]
+    assert second["score"] < first["score"]
 
 
 def test_the_plan_says_it_before_any_weight_is_read(

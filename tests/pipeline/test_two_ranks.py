@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.photos import write_photos
+from tests.pipeline.labelled import write_pictures
 from tests.training.rows import save_tiny_vit
 
 pytestmark = pytest.mark.e2e
@@ -134,6 +135,35 @@ def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(recipe: Path, t
     assert reports[0]["recipe"]["train"]["best_by"] == "balanced_accuracy"
     for name, value in trained(tmp_path / "1").items():
         torch.testing.assert_close(value, trained(tmp_path / "2")[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rung", ["probe", "full"])
+def test_every_kind_of_label_trains_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path, rung: str) -> None:
+    """All in one adapter, with rows that lack a number."""
+    line = (
+        f"data.name={write_pictures(tmp_path / 'pictures', 120)}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        'task={kind: several, targets: {brightness: {log: true}, tone: auto, grade: ordinal, lit: {separator: ";"}}}',
+        f"ladder=[{rung}]",
+        "train.epochs=3",
+    )
+    one, two = (train(recipe, tmp_path / str(count), count, *line) for count in (1, 2))
+    assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
+    assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalties, and leave-one-out figures
+    for name, value in trained(tmp_path / "1").items():
+        # Labels that can be told apart without an error have a flat loss: logistic regression ends where it is small
+        # enough, and not twice at the same place. Numbers, the first output, are in closed form.
+        rows = slice(1) if rung == "probe" and "classifier" in name else slice(None)
+        torch.testing.assert_close(value[rows], trained(tmp_path / "2")[name][rows], atol=1e-4, rtol=1e-4, msg=name)
+    flat = ("loss", "ece") if rung == "probe" else ()
+    for key, value in one["test"].items():
+        if isinstance(value, float) and (key.startswith("brightness") or not key.endswith(flat)):
+            assert two["test"][key] == pytest.approx(value, abs=0.05, rel=0.01), key
+    widths = [each["task"]["targets"][0]["task"]["half_widths"][0] for each in (one, two)]
+    assert widths[0] == pytest.approx(widths[1], rel=1e-3)
+    if rung == "probe":
+        first, second = (load_file(tmp_path / count / "adapter" / "typical.safetensors") for count in ("1", "2"))
+        torch.testing.assert_close(first["threshold"], second["threshold"], rtol=1e-3, atol=0)
 
 
 def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:

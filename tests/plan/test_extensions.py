@@ -201,3 +201,16 @@ def test_what_a_metric_does_to_its_arguments_stays_with_it() -> None:
     plain = score_answers(answers, labels, "abc", full=True)
     assert score_answers(answers, labels, "abc", full=True, metrics={"m": spoils}) == {**plain, "m": 1.0}
     assert labels.tolist() == [0, 1, 1, 1]
+
+
+def test_a_loss_of_other_tasks_is_tried_on_their_labels() -> None:
+    labels = np.array([[0.5, np.nan], [1.0, 2.0]], np.float32)
+
+    def squares(logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return (logits - numbers).square().nansum(1)
+
+    Extensions(squares).check(load_recipe({}), FACTS, 2, labels)
+    with pytest.raises(RecipeError, match=r"labels \[3, 2\], raised"):
+        Extensions(lambda logits, numbers: logits.gather(1, numbers)).check(load_recipe({}), FACTS, 2, labels)
+    with pytest.raises(RecipeError, match="'r2' is the name of a metric of the task's own"):
+        Extensions(metrics={"r2": lambda *_: 1.0}).check(load_recipe({}), FACTS, 2, labels, ("r2", "mae"))

@@ -11,8 +11,8 @@ from sklearn import metrics as sk
 
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels
-from hf_finetune.tasks.label_measures import average_precision, best_threshold
 from hf_finetune.tasks.multilabel import LabelsTarget, Multilabel
+from hf_finetune.tasks.scores.label_measures import average_precision, best_threshold
 from hf_finetune.tasks.target import values_of
 from tests.tasks.targets import index_with
 

@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels
-from hf_finetune.tasks.number_measures import half_width
 from hf_finetune.tasks.regression import NumberTarget, Regression
+from hf_finetune.tasks.scores.number_measures import half_width
 from hf_finetune.tasks.target import values_of
 from tests.tasks.targets import index_with
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.labels import ValueAnswers
-from hf_finetune.tasks import measures, number_measures
+from hf_finetune.tasks import measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
+from hf_finetune.tasks.scores import number_measures
 
 Edges = tuple[np.ndarray, np.ndarray]
 

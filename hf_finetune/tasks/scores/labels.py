@@ -10,7 +10,7 @@ import numpy as np
 from hf_finetune.labels import ValueAnswers
 from hf_finetune.tasks import measures
 from hf_finetune.tasks.custom_metrics import Metric, measure_custom
-from hf_finetune.tasks.label_measures import average_precision, f1
+from hf_finetune.tasks.scores.label_measures import average_precision, f1
 
 
 def score_labels(

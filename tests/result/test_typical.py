@@ -1,0 +1,70 @@
+"""How far an image is from those of training: the distance beside scikit-learn's, the threshold, the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.covariance import ShrunkCovariance
+
+from hf_finetune.result.typical import MOST_NUMBERS, SHARE, SHRINKAGE, FeatureSums, read_typical, write_typical
+
+
+def features(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes of 12 numbers of different scales, the last of which is constant."""
+    random = np.random.default_rng(seed)
+    classes = random.integers(0, 3, count)
+    rows = random.normal(size=(count, 12)) @ np.diag(10.0 ** np.linspace(-2, 2, 12)) + 5 * classes[:, None]
+    rows[:, -1] = 7
+    return rows.astype(np.float32), classes
+
+
+def sums_of(rows: np.ndarray, classes: np.ndarray) -> FeatureSums:
+    sums = FeatureSums(rows.shape[1], 3)
+    sums.add(rows, classes)
+    return sums
+
+
+def test_the_distance_is_mahalanobis_to_the_nearest_class_mean() -> None:
+    rows, classes = features(400, 0)
+    held, _ = features(200, 1)
+    typical = sums_of(rows, classes).typical([held])
+    assert typical is not None
+    scaled = rows[:, :-1] / rows[:, :-1].std(0)
+    means = np.stack([scaled[classes == each].mean(0) for each in range(3)])
+    within = ShrunkCovariance(shrinkage=SHRINKAGE, assume_centered=True).fit(scaled - means[classes])
+    new = features(50, 2)[0]
+    apart = (new[:, :-1] / rows[:, :-1].std(0))[:, None] - means
+    expected = np.einsum("ncd,de,nce->nc", apart, within.precision_, apart).min(1)
+    assert typical.distances(new) == pytest.approx(expected, rel=1e-3)
+    assert np.mean(typical.ratios(held) <= 1) == pytest.approx(SHARE, abs=0.01)
+    assert typical.ratios(new + 100 * rows.std(0)).min() > 1
+
+
+def test_rows_of_several_processes_add_up(tmp_path: Path) -> None:
+    rows, classes = features(300, 0)
+    held, _ = features(100, 1)
+    whole = sums_of(rows, classes).typical([held])
+    parts = FeatureSums.total([sums_of(rows[start::2], classes[start::2]) for start in range(2)])
+    both = parts.typical([held[:40], held[40:], held[:0]])
+    assert whole is not None and both is not None
+    assert both.threshold == pytest.approx(whole.threshold)
+    write_typical(tmp_path, both)
+    again = read_typical(tmp_path)
+    assert again is not None
+    assert again.ratios(held) == pytest.approx(both.ratios(held))
+    assert read_typical(tmp_path / "nowhere") is None
+
+
+def test_few_held_out_rows_promise_nothing() -> None:
+    rows, classes = features(300, 0)
+    assert sums_of(rows, classes).typical([features(18, 1)[0]]) is None
+    assert sums_of(rows, classes).typical([features(19, 1)[0]]) is not None
+
+
+def test_many_classes_have_one_mean() -> None:
+    sums = FeatureSums(12, MOST_NUMBERS // 12 + 1)
+    rows, classes = features(300, 0)
+    sums.add(rows, classes)
+    assert (len(sums.counts), sums.counts[0]) == (1, 300)
