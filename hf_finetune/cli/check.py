@@ -36,8 +36,11 @@ def run(options: argparse.Namespace) -> int:
 def _data_text(recipe: Recipe) -> str:
     """What the data are read as, where they are on this machine: nothing is fetched to check a recipe."""
     from hf_finetune.data.index.scan import is_on_the_hub, scan
+    from hf_finetune.pipeline.prepare import settle_task
     from hf_finetune.report.understood import render_data
 
     if is_on_the_hub(recipe.data.name):
         return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it"
-    return render_data(scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading))
+    index = scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading)
+    settle_task(recipe, index)  # what of these labels cannot be learnt as the recipe says
+    return render_data(index)

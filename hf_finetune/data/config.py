@@ -46,6 +46,12 @@ def _check_pattern(value: str) -> str:
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(_check_pattern)]
 
 
+def _all_different(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(value, tuple) and (double := [name for name in value if value.count(name) > 1]):
+        raise ValueError(f"each column is expected once, found {double[0]!r} twice")
+    return value
+
+
 class Data(Section):
     """Where the images are, how they are split, and what may be skipped."""
 
@@ -59,7 +65,7 @@ class Data(Section):
     image_column: OwnName | None = Field(
         default=None, description="column of images or of their paths; null: found by its type"
     )
-    label_column: OwnName | OwnNames | None = Field(
+    label_column: Annotated[OwnName | OwnNames | None, AfterValidator(_all_different)] = Field(
         default=None, description="column of labels, or several; null: found by its type or name"
     )
     split_column: OwnName | None = Field(

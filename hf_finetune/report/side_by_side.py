@@ -73,10 +73,12 @@ def render_runs(runs: Sequence[Finished], *, width: int | None = None) -> str:
     width = width or terminal_width()
     ordered = in_order(runs)
     rows = [("run", "test", "valid.", "time", "memory", "what")]
+    several = len({run.report.task["kind"] for run in ordered}) > 1
     for run in ordered:
         report = run.report
         first = words_of(report).first
-        test = first.text(report.test[first.key]) if report.test else "-"
+        named = f" {first.name}" if several else ""
+        test = f"{first.text(report.test[first.key])}{named}" if report.test else "-"
         peak = report.peak_bytes["anonymous" if report.machine["device"] == "cpu" else "device"]
         rows.append(
             (

@@ -8,12 +8,13 @@ distance.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from hf_finetune.labels import Answers, Labels, Reading, ValueAnswers
 from hf_finetune.section import Section
@@ -29,11 +30,22 @@ if TYPE_CHECKING:
     from hf_finetune.tasks.predictions import Prediction
 
 
+def _as_texts(value: object) -> object:
+    """Grades that YAML reads as numbers or truth values."""
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _all_different(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None and (double := [name for name, times in Counter(value).items() if times > 1]):
+        raise ValueError(f"each grade is expected once, found {double[0]!r} twice")
+    return value
+
+
 class Ordinal(Section):
     """Grades in an order, such as 0 to 4 or mild, moderate, severe."""
 
     kind: Literal["ordinal"] = "ordinal"
-    order: tuple[str, ...] | None = Field(
+    order: Annotated[tuple[str, ...] | None, BeforeValidator(_as_texts), AfterValidator(_all_different)] = Field(
         default=None, min_length=2, description="the grades from the lowest up; null: whole numbers by their value"
     )
 

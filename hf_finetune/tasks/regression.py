@@ -59,6 +59,12 @@ class Regression(Section):
                 "Set task.log=false, or mend that row.",
             )
         learnt = np.log(numbers) if self.log else numbers
+        for name, column in zip(names, numbers.T, strict=True):
+            if np.isnan(column).all():
+                raise DataError(
+                    f"task: rows with {name!r} are expected in train, found none.",
+                    "Name another column in data.label_column.",
+                )
         mean, std = np.nanmean(learnt, 0), np.nanstd(learnt, 0)
         for name, each, middle in zip(names, std, mean, strict=True):
             if not each > 1e-9 * max(1.0, abs(middle)):

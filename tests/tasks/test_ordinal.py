@@ -9,8 +9,10 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
+from hf_finetune.errors import RecipeError
 from hf_finetune.labels import Labels
-from hf_finetune.tasks.ordinal import GradeTarget
+from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.tasks.ordinal import GradeTarget, Ordinal
 from hf_finetune.tasks.target import values_of
 
 GRADES = GradeTarget(Labels(("none", "mild", "severe", "fatal")))
@@ -22,6 +24,14 @@ def rows(count: int = 90) -> tuple[np.ndarray, np.ndarray]:
     labels = random.integers(0, 4, count)
     hidden = labels + random.normal(0, 0.8, count)
     return (3 * (hidden[:, None] - np.array([0.5, 1.5, 2.5]))).astype(np.float32), labels
+
+
+def test_grades_that_yaml_reads_as_numbers_are_texts_and_none_stands_twice() -> None:
+    task = load_recipe({"task": {"kind": "ordinal", "order": [2, 0, 1]}}).task
+    assert isinstance(task, Ordinal)
+    assert task.order == ("2", "0", "1")
+    with pytest.raises(RecipeError, match="each grade is expected once"):
+        load_recipe({"task": {"kind": "ordinal", "order": ["mild", "severe", "mild"]}})
 
 
 def test_targets_say_whether_a_grade_is_above_each() -> None:

@@ -11,7 +11,7 @@ from hf_finetune.data.sources.source import Cell, Cells, SourceRow, count, plain
 from hf_finetune.labels import Reading
 from hf_finetune.types import Note, Reader, Rejected, Split
 
-_TRUTH = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
+_TRUTH = {"1": 1.0, "1.0": 1.0, "0.0": 0.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 LabelledSet = tuple[SourceRow, tuple[float, ...]]
 
 

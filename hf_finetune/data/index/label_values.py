@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hf_finetune.data.config import Data
@@ -19,6 +19,7 @@ from hf_finetune.types import Note, Split
 
 FEW = 20  # assumption: so many different numbers that repeat are grades, digits or answers, not measurements
 TELLING_ROWS = 20  # fewer rows say nothing about how often a value repeats
+MOSTLY = 0.7  # of the rows have numbers: the others' texts (NA, unknown, inf) are what is wrong with them
 _NUMBER = re.compile(r"[-+]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 Found = Mapping[Split, list[SourceRow]]
 
@@ -60,6 +61,9 @@ def are_quantities(found: Found, source: Source, config: Data) -> bool:
         return False
     labels = [plain(str(row.label)).strip() for rows in found.values() for row in rows if not is_missing(row.label)]
     sizes = Counter(labels)
+    numeric = [label for label in labels if is_number(label)]
+    if len(numeric) >= MOSTLY * len(labels) and len(set(numeric)) > FEW:
+        labels, sizes = numeric, Counter(numeric)
     if labels and all(map(is_number, sizes)):
         numbers = sorted({float(value.replace(",", ".")) for value in sizes})
         if any(not number.is_integer() for number in numbers):
@@ -76,10 +80,26 @@ def are_quantities(found: Found, source: Source, config: Data) -> bool:
         raise DataError(
             f"data.label_column: classes are expected as the labels of {source.name}, found nearly as many values as "
             f"rows: {len(sizes):,} of {len(labels):,}, such as {listing(map(repr, sizes), 3)}",
-            "set task.kind=classification if each value is a class, task.separator to what stands between several "
-            "labels, or data.label_column to the column that names the classes",
+            "set task.kind=classification if each value is a class, task.kind=regression if they are numbers, "
+            "task.separator to what stands between several labels, or data.label_column to the column of classes",
         )
     return False
+
+
+def looks_like_several(labels: Iterable[RawLabel]) -> list[Note]:
+    """A note where texts look like several labels in one."""
+    texts = {label for label in labels if isinstance(label, str)}
+    lists = [text for text in texts if text.startswith("[") and text.endswith("]")]
+    if texts and len(lists) > len(texts) / 2:
+        said = f"labels such as {min(lists)!r} look like lists that were written as text and are taken whole"
+        return [Note(f"{said}; lists are read from JSON lines and Parquet, or from one text by task.separator")]
+    for separator in ";|,":
+        joined = [text for text in texts if separator in text]
+        parts = {part.strip() for text in joined for part in text.split(separator)}
+        if joined and len(parts) < len(texts) and len(parts & texts) > len(parts) / 2:
+            said = f"labels such as {min(joined)!r} look like several and are taken whole"
+            return [Note(f"{said}; task.kind=multilabel task.separator='{separator}' takes them apart")]
+    return []
 
 
 def _like_class_ids(numbers: Sequence[float], rows: int) -> bool:

@@ -90,6 +90,8 @@ def encode(found: Found, source: Source, config: Data, reading: Reading) -> Enco
         return Encoded((LabelColumn(column, "numbers", names),), numbered, rejected, notes, found)
     if kind == "labels":
         names, sets, rejected = encode_label_sets(found, source.label_names, source.label_columns, reading)
+        if reading.separator is None and not source.classes_given:
+            notes += label_values.looks_like_several(row.label for rows in found.values() for row in rows)
         if source.classes_given:
             notes = [*notes, *join_equal(sets, source.reader)]
         return Encoded((LabelColumn(column, "labels", names),), sets, rejected, notes, found)
@@ -98,6 +100,8 @@ def encode(found: Found, source: Source, config: Data, reading: Reading) -> Enco
         return Encoded((LabelColumn(column, "grades", names),), graded, rejected, notes, found)
     settled, more = label_values.settle(found, source, config)
     known, rows, rejected = labels.encode(settled, source.label_names)
+    if source.label_names is None and not source.classes_given:
+        more += label_values.looks_like_several(row.label for its in settled.values() for row in its)
     return Encoded((LabelColumn(column, "classes", known.names),), rows, rejected, [*notes, *more], settled)
 
 
@@ -115,7 +119,8 @@ def check(encoded: Encoded, source: str) -> list[Note]:
                         if not math.isnan(each[0])]
                 for split, its in own.items()
             }  # fmt: skip
-            notes += labels.check_between_splits(Labels(column.names), of_column, source)
+            where = source if len(encoded.columns) == 1 else f"{source}, column {column.name}"
+            notes += labels.check_between_splits(Labels(column.names), of_column, where)
         elif column.kind == "labels":
             notes += _check_label_sets(column, own)
         elif column.kind == "grades":
@@ -127,6 +132,9 @@ def check(encoded: Encoded, source: str) -> list[Note]:
                     f"data.name: at least two grades are needed in the training split of {source}, found {len(there)}",
                     "check data.label_column and task.order",
                 )
+        lacking = sum(any(map(math.isnan, each)) for its in own.values() for each in its)
+        if lacking:
+            notes.append(Note(f"{count(lacking, 'row')} without {column.name}, used for what they have"))
     return notes
 
 
@@ -173,7 +181,7 @@ def _kind_of_columns(found: Found, source: Source) -> tuple[str, list[Note]]:
     cells = [cell for rows in found.values() for row in rows if isinstance(row.label, Cells) for cell in row.label]
     texts = {str(cell).strip().casefold() for cell in cells if cell is not None} - {""}
     shown = listing(source.label_columns)
-    if texts <= {"0", "1", "true", "false"}:
+    if texts <= {"0", "1", "0.0", "1.0", "true", "false"}:
         return "labels", [Note(f"columns {shown} say 0 or 1: any number of labels an image (task.kind=multilabel)")]
     if all(label_values.is_number(text) for text in texts):
         return "numbers", [Note(f"columns {shown} hold numbers and are learnt as such (task.kind=regression)")]
@@ -182,6 +190,19 @@ def _kind_of_columns(found: Found, source: Source) -> tuple[str, list[Note]]:
         f"{listing(sorted(texts), 3)}",
         "set task.kind=several with a target for each column, or name one column",
     )
+
+
+def _encode_one_of_several(name: str, found: Found, source: Source, config: Data, reading: Reading) -> Encoded:
+    """With the target's own keys in what is said of it."""
+
+    def own(text: str) -> str:
+        return text.replace("task.", f"task.targets.{name}.")
+
+    try:
+        encoded = encode(found, replace(source, name=f"{source.name}, column {name}"), config, reading)
+    except DataError as error:
+        raise DataError(own(error.message), own(error.hint)) from None
+    return replace(encoded, notes=[replace(note, text=f"{name}: {own(note.text)}") for note in encoded.notes])
 
 
 def _encode_several(found: Found, source: Source, config: Data, reading: Reading) -> Encoded:
@@ -199,7 +220,7 @@ def _encode_several(found: Found, source: Source, config: Data, reading: Reading
             split: [replace(row, label=row.label[place] if isinstance(row.label, Cells) else row.label) for row in rows]
             for split, rows in found.items()
         }
-        parts.append(encode(alone, one, config, its))
+        parts.append(_encode_one_of_several(name, alone, one, config, its))
     columns = tuple(replace(each.columns[0], name=name) for name, each in zip(reading.columns, parts, strict=True))
     rows: dict[Split, list[Labelled]] = {}
     rejected: list[Rejected] = []

@@ -47,10 +47,7 @@ class NumberWords(Words):
         )
 
     def limit(self) -> str:
-        return (
-            "It says a number for any image, also for one unlike all that it was trained on, and none far beyond those "
-            f"that it has seen. {self._intervals()}"
-        )
+        return f"It says a number for any image, also for one unlike all that it was trained on. {self._intervals()}"
 
     def _intervals(self) -> str:
         if made := self.task.get("interval_from"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,41 @@ def test_numbers_that_are_none_are_named_and_the_others_kept(tmp_path: Path) -> 
         "no label",
     }
     assert len(found.splits["train"]) == 19
+
+
+def test_texts_among_numbers_are_what_is_wrong_with_them(tmp_path: Path) -> None:
+    """They make no classes of a column of prices, however often they repeat."""
+    values: list[object] = [f"{100 + n}.5" for n in range(27)] + ["NA"] * 9
+    assert "found 9 of 36" in refused(tmp_path, {"price": values})
+    found = read(tmp_path, {"price": values}, max_bad_share=0.3)
+    assert (found.columns[0].kind, {row.reason for row in found.rejected}) == ("numbers", {"'NA' is no number"})
+
+
+def test_columns_that_pandas_wrote_as_0_0_and_1_0_are_labels_too(tmp_path: Path) -> None:
+    found = read(tmp_path, {"cat": ["0.0", "1.0"] * 12, "dog": ["1.0", "", "0.0"] * 8})
+    assert (found.columns[0].kind, labels(found)[0]) == ("labels", (0, 1))
+
+
+@pytest.mark.parametrize("values", [["a;b", "a", "b", "b;a"] * 6, ["['a', 'b']", "['a']", "['b']", "[]"] * 6])
+def test_texts_that_look_like_several_labels_are_noted(tmp_path: Path, values: list[object]) -> None:
+    quoted: list[object] = [f'"{value}"' for value in values]
+    assert "task.separator" in notes(read(tmp_path, {"tags": quoted}))
+    assert "task.separator" in notes(read(tmp_path, {"tags": quoted}, Reading("labels")))
+
+
+def test_lists_of_json_lines_are_labels(tmp_path: Path) -> None:
+    names = pictures(tmp_path, {"p": 24})
+    rows = [{"file_name": name, "tags": ["a", "b"] if n % 2 else []} for n, name in enumerate(names)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = scan(Data(name=str(tmp_path / "t.jsonl"), label_column="tags", **WHOLE), seed=0)
+    assert (found.columns[0].names, labels(found)[:2]) == (("a", "b"), [(0, 0), (1, 1)])
+
+
+def test_what_is_said_of_one_of_several_targets_names_it_and_its_keys(tmp_path: Path) -> None:
+    reading = Reading(columns={"year": Reading(), "grade": Reading("grades")})
+    years: list[object] = [1900 + n for n in range(ROWS)]
+    text = refused(tmp_path, {"year": years, "grade": [1, 2, 3] * 8}, reading)
+    assert "task.targets.year.kind=regression" in text
 
 
 def test_a_comma_stands_before_fractions_where_the_column_shows_that(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def _kinds(table: Table, files: TableFiles) -> dict[str, columns.Kind]:
     kinds: dict[str, columns.Kind] = {}
     for name in table.header:
         values = _first(table, name)
-        if all(isinstance(value, str) for value in values):
+        if values and all(isinstance(value, list) for value in values):
+            items = [item for value in values for item in value]
+            kinds[name] = "list" if all(isinstance(item, str | int) for item in items) else "other"
+        elif all(isinstance(value, str) for value in values):
             is_path = bool(values) and all(suffix_of(value) in IMAGE_SUFFIXES for value in values)
             kinds[name] = "path" if is_path else "text"
         elif all(isinstance(value, str | int) or (isinstance(value, float) and value.is_integer()) for value in values):
