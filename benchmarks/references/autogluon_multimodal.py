@@ -29,7 +29,7 @@ def main() -> None:
     record = Record(options.out)
     record.imported()
     backbone = options.out.resolve() / "backbone"
-    _copy_backbone(options.model, backbone, load_file, torch.save)
+    copy_backbone(options.model, backbone, load_file, torch.save)
     frames = {part: pd.DataFrame(_rows(options.data / part)) for part in ("train", "validation", "test")}
 
     predictor = MultiModalPredictor(label="label", path=str(options.out.resolve() / "model"))
@@ -65,7 +65,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
     return [{"image": str(file), "label": file.parent.name} for file in sorted(folder.glob("*/*")) if file.is_file()]
 
 
-def _copy_backbone(model: Path, backbone: Path, load, save) -> None:
+def copy_backbone(model: Path, backbone: Path, load, save) -> None:
     """The layout that AutoGluon reads: timm's config.json and a pytorch_model.bin without the old head."""
     backbone.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model / "config.json", backbone / "config.json")

@@ -27,6 +27,15 @@ import psutil
 STARTED = psutil.Process().create_time()
 
 
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """What every reference takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "data", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
 def arguments(
     description: str | None, *, learning_rate: float, epochs: int, **choices: tuple[str, ...]
 ) -> argparse.Namespace:
@@ -34,10 +43,7 @@ def arguments(
 
     A further keyword is an option of this reference alone, with the values that it may take, the default first.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model", "data", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = parser_of(description)
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
     parser.add_argument("--epochs", type=int, default=epochs)
     for name, values in choices.items():
