@@ -36,7 +36,8 @@ class Classifier:
         names = ", ".join(self.labels.names[:3]) + ", …" * (len(self.labels.names) > 3)
         base = "whole model" if self.manifest.whole else f"{self.manifest.adapter['kind']} on {self.manifest.base}"
         kind, count = self.manifest.task["kind"], len(self.labels.names)
-        return f"<Classifier: {base}, {kind} with {count:,} outputs ({names}), from {self.path}>"
+        what = f"{count:,} classes" if kind == "classification" else f"{kind}, {count:,} outputs"
+        return f"<Classifier: {base}, {what} ({names}), from {self.path}>"
 
     def predict(self, images: Picture | Iterable[Picture], batch: int = 32) -> list[Prediction]:
         """Predict for image files, encoded bytes, Pillow images or arrays, several or one alone; always a list.
