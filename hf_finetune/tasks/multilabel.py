@@ -169,11 +169,6 @@ class LabelsTarget(NamedTarget):
         )
         return ("labels", "predicted", *(f"probability of {name}" for name in names)), lines
 
-    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
-        """The fall of the loss, whichever metric chooses: mean average precision is no mean over rows."""
-        del labels, by
-        return than.loss - answers.loss
-
 
 @dataclass(frozen=True)
 class _LabelLoss:

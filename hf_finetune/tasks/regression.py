@@ -185,11 +185,6 @@ class NumberTarget(NamedTarget):
         pairs = np.stack([np.asarray(labels, np.float64).reshape(values.shape), values], 2).reshape(len(values), -1)
         return columns, (tuple("" if np.isnan(each) else f"{each:.8g}" for each in row) for row in pairs)
 
-    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
-        """The fall of the loss, whichever metric chooses: all of them fall with it."""
-        del labels, by
-        return than.loss - answers.loss
-
 
 @dataclass(frozen=True)
 class _NumberLoss:

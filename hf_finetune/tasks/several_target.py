@@ -12,6 +12,7 @@ import numpy as np
 from hf_finetune.labels import Answers, LabelKind, Labels, Reading, TargetAnswers
 from hf_finetune.tasks.kinds import restore_one
 from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType, Target
+from hf_finetune.tasks.value_target import ValueTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ class Single:
 
 
 @dataclass(frozen=True)
-class SeveralTarget:
+class SeveralTarget(ValueTarget):
     """Labels float [N, K]: those of the targets side by side, NaN where one is missing."""
 
     singles: tuple[Single, ...]
@@ -124,13 +125,6 @@ class SeveralTarget:
     def row_loss(self, own: RowLoss | None = None) -> RowLoss:
         """The weighted mean of the targets' losses; what is missing counts 0."""
         return own or _SeveralLoss(self)
-
-    def row_weights(self, labels: Tensor, partner_labels: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
-        """Rows count alike."""
-        import torch
-
-        del partner_labels, mix
-        return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
 
     def worth(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weighted mean of the targets'."""
@@ -227,11 +221,6 @@ class SeveralTarget:
             lines = iter(lines)
             blocks.append([next(lines) if each else ("",) * len(names) for each in there.tolist()])
         return tuple(columns), (sum(row, ()) for row in zip(*blocks, strict=True))
-
-    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
-        """The fall of the loss, whichever metric chooses."""
-        del labels, by
-        return than.loss - answers.loss
 
     def places(self) -> Iterator[tuple[Single, slice, slice]]:
         """Each target, which outputs are its, and which labels."""

@@ -42,6 +42,11 @@ class ValueTarget(ABC):
         found = self.row_loss()(torch.from_numpy(logits).float(), torch.from_numpy(np.asarray(labels)))
         return np.where(np.isfinite(logits).all(1), found.double().numpy(), np.nan)
 
+    def gains(self, answers: Answers, than: Answers, labels: np.ndarray, by: str) -> np.ndarray:
+        """The fall of the loss, float [N], whichever metric chooses: most are no means over rows."""
+        del labels, by
+        return than.loss - answers.loss
+
     def again(self, answers: Answers) -> Answers:
         """As they are."""
         return answers
