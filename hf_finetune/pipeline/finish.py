@@ -171,11 +171,7 @@ def evaluate_splits(
     """
     import torch
 
-    from hf_finetune.adapters.low_memory import low_memory_lora
-    from hf_finetune.machine import processes
-    from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.load import load_result, torch_dtype
-    from hf_finetune.result.scoring_engine import scoring_engine
 
     target, metrics = manifest.target, context.extensions.metrics
     validation = target.again(validation)
@@ -183,42 +179,50 @@ def evaluate_splits(
     results: dict[Split, Scored] = {"validation": Scored(validation, known)}
     if not len(rows.get("test", ())):
         return results
-    machine, plan = context.machine, context.plan
-    dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
     if verified is None:
         gc.collect()  # the trained model's cycles, before a second one is loaded
+        dtype = torch.float32 if context.recipe.budget.time is None else torch_dtype(manifest.dtype)
         compute, cache_dir = context.recipe.compute, context.recipe.data.cache_dir
-        verified = load_result(staged, manifest, dtype, machine.place, compute=compute, cache_dir=cache_dir)
-    model = verified
-    test = rows["test"]
+        verified = load_result(staged, manifest, dtype, context.machine.place, compute=compute, cache_dir=cache_dir)
+    answers, figures = _answer_test(verified, rows["test"], manifest, context)
+    scores = target.score(answers, rows["test"].labels, full=True, metrics=metrics)
+    results["test"] = Scored(answers, scores, figures)
+    return results
+
+
+def _answer_test(
+    model: nn.Module, test: PixelRows, manifest: Manifest, context: RunContext
+) -> tuple[Answers, Mapping[str, Any]]:
+    """Everybody's answers to the test, and what is worth saying of what gave them (`Scored.engine`)."""
+    from hf_finetune.adapters.low_memory import low_memory_lora
+    from hf_finetune.machine import processes
+    from hf_finetune.result.answers import predict_answers
+    from hf_finetune.result.scoring_engine import scoring_engine
+
+    machine, batch = context.machine, context.plan.eval_batch.value
     own, found, choice = machine.own_rows(len(test)), None, None
     if len(own):
         with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
-            batch = plan.eval_batch.value
-            kind, alone = context.recipe.model.engine, machine.world_size == 1
-            if alone:
+            if machine.world_size == 1:
+                kind = context.recipe.model.engine
                 choice = scoring_engine(model, test, manifest, kind, batch=batch, what="test")
-            engine = None if choice is None else choice.engine
             found = predict_answers(
                 model,
                 test,
                 manifest.preprocess,
-                target,
+                manifest.target,
                 batch=batch,
                 indices=own.tolist(),
-                engine=engine,
+                engine=None if choice is None else choice.engine,
             )
     answers = processes.gather_answers(own, found)
-    figures = {} if choice is None else choice.figures
     if context.recipe.quantization.kind == "int8" and context.recipe.compute != "llm_int8" and machine.is_first:
         from hf_finetune.result.beside_stock import STOCK_BATCH, beside_stock
 
         compute, short = context.recipe.compute, context.recipe.budget.time is not None
         at_once = STOCK_BATCH if context.recipe.budget.memory is None else 1
-        figures = beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=at_once)
-    scores = target.score(answers, test.labels, full=True, metrics=metrics)
-    results["test"] = Scored(answers, scores, figures)
-    return results
+        return answers, beside_stock(model, test, manifest, answers, compute=compute, short=short, batch=at_once)
+    return answers, {} if choice is None else choice.figures
 
 
 def assemble_report(
