@@ -68,16 +68,17 @@ UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an up
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take."""
+    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take;
+    `end_rows`: images that are passed over after the last rung (the test, and what training images are like)."""
 
     seconds: float
     spent: Callable[[], float]
     load_s: float
-    test_rows: int
+    end_rows: int
 
     def end_s(self, image_s: float) -> float:
-        """What the end of the run takes: verified save, and the test at `image_s` a bare forward pass."""
-        return CLOSING_S + self.load_s + self.test_rows * image_s * LORA_FORWARD
+        """What the end of the run takes: verified save, and those images at `image_s` a bare forward pass."""
+        return CLOSING_S + self.load_s + self.end_rows * image_s * LORA_FORWARD
 
     def left_s(self, image_s: float) -> float:
         """Seconds that a rung may take from now."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.images import Images, features_place
+from hf_finetune.pipeline.typical import rows_to_pass
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
@@ -51,12 +52,13 @@ def climb(
     seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, context.machine.world_size)
+    at_end = len(images.rows.get("test", ())) + rows_to_pass(images)
     given = Given(
         rows=images.rows,
         probe_rows=images.probe_rows,
         features=features_place(context, manifest, folder),
         folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
-        time=TimeLeft(seconds, clock.total, load_s, len(images.rows.get("test", ()))) if seconds else None,
+        time=TimeLeft(seconds, clock.total, load_s, at_end) if seconds else None,
         usage=Usage(clock.total, peak),
         offer=offer,
     )

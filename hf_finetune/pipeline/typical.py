@@ -26,13 +26,20 @@ logger = logging.getLogger(__name__)
 MOST_TRAIN, MOST_HELD = 1_000, 400
 
 
+def rows_to_pass(images: Images) -> int:
+    """How many rows a trained rung's model is run over for this at the end of a run."""
+    if images.probe_rows is None:
+        return 0
+    return min(MOST_TRAIN, len(images.probe_rows)) + min(MOST_HELD, len(images.rows["validation"]))
+
+
 def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: Images) -> Typical | None:
     """From training rows, its threshold from validation. The probe's own pass serves where that rung is the best.
 
-    None where no rung decoded training images as the model sees them, where its head takes no vector an image, or where
-    validation is too small.
+    None where no rung decoded training images as the model sees them, where its head takes no vector an image, where
+    validation is too small, or where a run that was interrupted would have to pass over images for it.
     """
-    if images.probe_rows is None:
+    if images.probe_rows is None or (climbed.interrupted and not climbed.features):
         return None
     splits: dict[Split, tuple[PixelRows, int]] = {
         "train": (images.probe_rows, MOST_TRAIN),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.covariance import ShrunkCovariance
 
+from hf_finetune.pipeline.images import Images
+from hf_finetune.pipeline.typical import MOST_TRAIN, rows_to_pass
 from hf_finetune.result.typical import MOST_NUMBERS, SHARE, SHRINKAGE, FeatureSums, read_typical, write_typical
 
 
@@ -68,3 +71,10 @@ def test_many_classes_have_one_mean() -> None:
     rows, classes = features(300, 0)
     sums.add(rows, classes)
     assert (len(sums.counts), sums.counts[0]) == (1, 300)
+
+
+def test_the_pass_for_it_is_counted_before_it_is_made() -> None:
+    """Under a time budget these seconds are kept free, and nothing is passed over where no rung opened the images."""
+    store, validation = SimpleNamespace(), np.zeros(90)
+    assert rows_to_pass(Images(store, np.zeros(5000), {"validation": validation})) == MOST_TRAIN + 90  # pyright: ignore[reportArgumentType]
+    assert rows_to_pass(Images(store, None, {"validation": validation})) == 0  # pyright: ignore[reportArgumentType]

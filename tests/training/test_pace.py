@@ -236,7 +236,7 @@ def test_without_a_budget_the_plan_holds() -> None:
 
 
 def test_the_end_of_the_run_is_paid_for_first() -> None:
-    budget = TimeLeft(60, lambda: 20.0, load_s=2.0, test_rows=100)
+    budget = TimeLeft(60, lambda: 20.0, load_s=2.0, end_rows=100)
     assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 2.0 - 1.2)
 
 
