@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from hf_finetune.data.index.labels import NO_LABEL, Labelled, text_of
 from hf_finetune.data.sources.cells import is_missing
-from hf_finetune.data.sources.source import SourceRow, listing
+from hf_finetune.data.sources.source import SourceRow, count, listing
 from hf_finetune.errors import DataError
 from hf_finetune.types import Rejected, Split
 
 _MOST = 100  # grades; more are quantities
+_SHOWN = 8  # grades in a key to copy
 
 
 def encode_grades(
@@ -46,8 +47,10 @@ def _by_value(seen: set[str], where: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"-?[0-9]+", name) for name in seen):
         raise DataError(
             f"{where}: the grades from the lowest up are expected, since they are no whole numbers; found "
-            f"{listing(sorted(seen))}",
-            f"set {where}=[{', '.join(sorted(seen)[:6])}] with them in their order",
+            f"{count(len(seen), 'text')}: {listing(sorted(seen))}",
+            f"set {where}=[{', '.join(sorted(seen))}] with them in their order"
+            if len(seen) <= _SHOWN
+            else f"set {where} to all of them in their order, or task.kind=regression if they are numbers",
         )
     if len(seen) > _MOST:
         raise DataError(

@@ -19,6 +19,7 @@ from hf_finetune.data.sources.split_names import ALIASES, is_meant, read_splits,
 from hf_finetune.errors import DataError
 from hf_finetune.types import SPLITS, Note, Split
 
+_TELLING = 20  # fewer rows say nothing about how often a label repeats
 _FAR = 0.1  # a cut whose size is off by more than this share of it is noted
 
 
@@ -168,10 +169,12 @@ def cut(
         if not taken:
             what = f"{count(len(rows), 'row')} of {count(len(sizes), 'class', 'classes')}"
             grouped = f" in {count(len(units), 'group')}" if group_key is not None else ""
+            hardly_repeat = len(rows) >= _TELLING and 2 * len(sizes) > len(rows)
+            numbers = "set task.kind=regression if these are numbers, or " if hardly_repeat else ""
             raise DataError(
                 f"data.{split}_share: {split} must be cut from train, found no class that can spare a row "
                 f"({what}{grouped})",
-                f"add images, or name a given split in data.{split}_split"
+                f"{numbers}add images, or name a given split in data.{split}_split"
                 + (", or set data.test_share to 0" if shares.get("test") else ""),
             )
         side.update(dict.fromkeys(taken, split))

@@ -158,3 +158,12 @@ def test_a_label_column_that_is_missing_is_named_with_those_that_are_there(tmp_p
     path = table(tmp_path / "t.csv", [("file_name", "cost"), *zip(names, range(4), strict=True)])
     with pytest.raises(DataError, match=r"price.*cost"):
         scan(Data(name=str(path), label_column="price", **WHOLE), seed=0, reading=Reading("numbers"))
+
+
+def test_fractions_as_grades_and_prices_as_labels_are_told_what_they_are(tmp_path: Path) -> None:
+    prices: list[object] = [n + 0.5 for n in range(ROWS)]
+    text = refused(tmp_path, {"price": prices}, Reading("grades"))
+    assert "24 texts" in text
+    assert "task.order to all of them in their order, or task.kind=regression" in text
+    text = refused(tmp_path, {"price": prices}, Reading("classes"), test_share=0.2)
+    assert "task.kind=regression if these are numbers" in text
