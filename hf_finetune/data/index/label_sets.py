@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hf_finetune.data.index.duplicates import equal_rows
-from hf_finetune.data.index.labels import NO_LABEL, text_of
-from hf_finetune.data.sources.source import Cell, Cells, SourceRow, count, plain
+from hf_finetune.data.index.labels import NO_LABEL, in_order, text_of
+from hf_finetune.data.sources.source import Cell, Cells, RawLabel, SourceRow, count, plain
 from hf_finetune.labels import Reading
 from hf_finetune.types import Note, Reader, Rejected, Split
 
 _TRUTH = {"1": 1.0, "1.0": 1.0, "0.0": 0.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
+_MARKS = {"0": False, "1": True, "False": False, "True": True}
 LabelledSet = tuple[SourceRow, tuple[float, ...]]
 
 
@@ -24,6 +25,7 @@ def encode_label_sets(
     """Label names in order, rows with 0 or 1 for each (NaN where a column's cell is empty), and the rows that cannot be
     used. An empty list or text has no label, which is an answer; nothing at all is none."""
     by_columns = any(isinstance(row.label, Cells) for its in found.values() for row in its)
+    marked = _are_marks([row.label for its in found.values() for row in its if row.label is not None], reading.names)
     rows: dict[Split, list[LabelledSet]] = {}
     rejected: list[Rejected] = []
     sets: dict[Split, list[tuple[SourceRow, frozenset[str]]]] = {}
@@ -40,7 +42,8 @@ def encode_label_sets(
                 else:
                     kept.append((row, numbers))
             elif isinstance(row.label, Cells) or (
-                (labels := _labels_of(row.label, label_names, reading.separator)) is None
+                (labels := _labels_of(_of_marks(row.label) if marked else row.label, label_names, reading.separator))
+                is None
             ):
                 rejected.append(Rejected(row.name, split, NO_LABEL))
             else:
@@ -48,7 +51,9 @@ def encode_label_sets(
     if by_columns:
         return tuple(columns), rows, rejected
     seen = {name for its in sets.values() for _, labels in its for name in labels}
-    names = reading.names or label_names or tuple(sorted(seen))
+    if marked and label_names is None:
+        seen = set(map(str, range(marked)))
+    names = reading.names or label_names or in_order(seen)
     places = {name: place for place, name in enumerate(names)}
     for split, its in sets.items():
         for row, labels in its:
@@ -83,6 +88,20 @@ def _truth_of(cell: Cell) -> float | str:
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return math.nan
     return _TRUTH.get(str(cell).strip().casefold(), f"{str(cell)!r} is neither 0 nor 1")
+
+
+def _are_marks(cells: Sequence[RawLabel], names: tuple[str, ...]) -> int:
+    """How many labels lists of 0 and 1 mark, one each, as a classifier's targets are written; 0: they are none such."""
+    lists = [cell for cell in cells if isinstance(cell, tuple) and not isinstance(cell, Cells)]
+    if not lists or len(lists) < len(cells) or len({len(each) for each in lists}) > 1 or len(lists[0]) < 2:
+        return 0
+    only = all(str(mark) in _MARKS for each in lists for mark in each)
+    as_before = names == tuple(map(str, range(len(lists[0]))))  # few rows may repeat no mark
+    return len(lists[0]) if only and (as_before or any(len(set(each)) < len(each) for each in lists)) else 0
+
+
+def _of_marks(cell: Cell) -> Cell:
+    return tuple(place for place, mark in enumerate(cell) if _MARKS[str(mark)]) if isinstance(cell, tuple) else cell
 
 
 def _labels_of(cell: Cell, label_names: tuple[str, ...] | None, separator: str | None) -> frozenset[str] | None:

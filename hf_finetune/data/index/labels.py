@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.source import RawLabel, SourceRow, count, listing, plain
@@ -101,7 +101,11 @@ def text_of(label: RawLabel) -> str:
 
 def _sorted_names(splits: Mapping[Split, Sequence[SourceRow]]) -> tuple[str, ...]:
     raw = {row.label for found in splits.values() for row in found}
-    names = {text_of(label) for label in raw if not is_missing(label)}
+    return in_order({text_of(label) for label in raw if not is_missing(label)})
+
+
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Whole numbers by value, anything else as text."""
     if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))

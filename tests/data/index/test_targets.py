@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+from PIL import Image
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.index.scan import scan
+from hf_finetune.data.index.scan import index_of, scan
 from hf_finetune.errors import DataError
 from hf_finetune.labels import LabelColumn, Reading
 from hf_finetune.types import Index
@@ -109,6 +111,20 @@ def test_lists_of_json_lines_are_labels(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     found = scan(Data(name=str(tmp_path / "t.jsonl"), label_column="tags", **WHOLE), seed=0)
     assert (found.columns[0].names, labels(found)[:2]) == (("a", "b"), [(0, 0), (1, 1)])
+
+
+@pytest.mark.parametrize("marks", [[[0, 1, 0], [1, 1, 0]], [[False, True, False], [True, True, False]]])
+def test_lists_of_0_and_1_mark_a_label_each(marks: list[list[int]]) -> None:
+    """As the targets of a classifier are written; ids in lists of other lengths stay ids, in the order of numbers."""
+    dataset = datasets.Dataset.from_dict(
+        {"image": [Image.new("RGB", (8, 8), (9 * n,) * 3) for n in range(ROWS)], "label": marks * (ROWS // 2)},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.List(datasets.Value("int64"))}),
+    )
+    found = index_of(dataset, Data(**WHOLE), seed=0)
+    assert found.columns[0].names == ("0", "1", "2")
+    assert labels(found)[:2] == [(0, 1, 0), (1, 1, 0)]
+    ids = dataset.remove_columns("label").add_column("label", [[2, 10], [0]] * (ROWS // 2))
+    assert index_of(ids, Data(**WHOLE), seed=0).columns[0].names == ("0", "2", "10")
 
 
 def test_what_is_said_of_one_of_several_targets_names_it_and_its_keys(tmp_path: Path) -> None:
