@@ -40,6 +40,12 @@ class Single:
         own = self.target.outputs.names
         return own if own == (self.name,) else tuple(f"{self.name}: {name}" for name in own)
 
+    @property
+    def reading(self) -> Reading:
+        """Of its column."""
+        reading = self.target.reading
+        return replace(reading, names=self.target.outputs.names) if self.kind == "classes" else reading
+
     def own(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of its labels float [N, width]: which rows have it, bool [N], and those rows' labels as its target takes
         them."""
@@ -69,8 +75,8 @@ class SeveralTarget(ValueTarget):
 
     @property
     def reading(self) -> Reading:
-        """By column."""
-        return Reading(columns={single.name: single.target.reading for single in self.singles})
+        """By column; classes by name, since a split may lack some."""
+        return Reading(columns={single.name: single.reading for single in self.singles})
 
     @property
     def settings(self) -> dict[str, Any]:

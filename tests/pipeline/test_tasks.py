@@ -79,6 +79,22 @@ def test_evaluate_says_of_the_result_what_the_run_said(
     assert main(["evaluate", str(runs[kind].folder.path)]) == 0
 
 
+def test_classes_of_several_targets_are_scored_by_name_where_a_split_lacks_one(
+    runs: dict[str, Run], table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three tones only two are there: their numbers among those would be others."""
+    lines = table.read_text(encoding="utf-8").splitlines()
+    place = lines[0].split(",").index("tone")
+    kept = [lines[0], *(line for line in lines[1:] if line.split(",")[place] != "bright")]
+    part = table.with_name("two_tones.csv")
+    part.write_text("\n".join(kept), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate", str(runs["several"].folder.path), "--data", str(part), "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)
+    assert score["rows"] == len(kept) - 1
+    assert score["tone.accuracy"] > 0.8
+
+
 def rows_of(run: Run) -> dict[str, list[str]]:
     with run.folder.predictions.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))

@@ -21,13 +21,16 @@ Labelled = tuple[SourceRow, int]  # a row and its label's id
 
 
 def encode(
-    splits: Mapping[Split, Sequence[SourceRow]], label_names: tuple[str, ...] | None
+    splits: Mapping[Split, Sequence[SourceRow]],
+    label_names: tuple[str, ...] | None,
+    known: tuple[str, ...] = (),
 ) -> tuple[Labels, dict[Split, list[Labelled]], list[Rejected]]:
-    """Label names in order, the rows with ids by split, and the rows that cannot have one.
+    """Label names in order, the rows with ids by split, and the rows that cannot have one. `known`: of a result, whose
+    ids they get.
 
     Nothing is raised here; `check_between_splits` does.
     """
-    names = label_names if label_names is not None else _sorted_names(splits)
+    names = label_names if label_names is not None else known or _sorted_names(splits)
     ids = {name: number for number, name in enumerate(names)}
     rows: dict[Split, list[Labelled]] = {}
     rejected: list[Rejected] = []
@@ -42,8 +45,10 @@ def encode(
                 else:
                     reason = f"label {row.label} is outside the {len(names):,} classes of the dataset"
                     rejected.append(Rejected(row.name, split, reason))
+            elif (name := text_of(row.label)) in ids:
+                kept.append((row, ids[name]))
             else:
-                kept.append((row, ids[text_of(row.label)]))
+                rejected.append(Rejected(row.name, split, f"{name!r} is none of the classes {listing(names)}"))
     return Labels(names), rows, rejected
 
 

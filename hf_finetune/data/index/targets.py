@@ -8,6 +8,7 @@ of its own.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from hf_finetune.types import Note, Rejected, Split
 
 Labelled = tuple[SourceRow, Label]
 Found = Mapping[Split, list[SourceRow]]
+_TASK_KEY = re.compile(r"(?<![\w./\\-])task\.(?=[a-z])")  # and no file called so
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def encode(found: Found, source: Source, config: Data, reading: Reading) -> Enco
         names, graded, rejected = encode_grades(found, source.label_names, reading.names, "task.order")
         return Encoded((LabelColumn(column, "grades", names),), graded, rejected, notes, found)
     settled, more = label_values.settle(found, source, config)
-    known, rows, rejected = labels.encode(settled, source.label_names)
+    known, rows, rejected = labels.encode(settled, source.label_names, reading.names)
     if source.label_names is None and not source.classes_given:
         more += label_values.looks_like_several(row.label for its in settled.values() for row in its)
     return Encoded((LabelColumn(column, "classes", known.names),), rows, rejected, [*notes, *more], settled)
@@ -196,7 +198,7 @@ def _encode_one_of_several(name: str, found: Found, source: Source, config: Data
     """With the target's own keys in what is said of it."""
 
     def own(text: str) -> str:
-        return text.replace("task.", f"task.targets.{name}.")
+        return _TASK_KEY.sub(lambda _: f"task.targets.{name}.", text)
 
     try:
         encoded = encode(found, replace(source, name=f"{source.name}, column {name}"), config, reading)
@@ -216,8 +218,12 @@ def _encode_several(found: Found, source: Source, config: Data, reading: Reading
     for name, its in reading.columns.items():
         place = source.label_columns.index(name)
         one = replace(source, label_columns=(name,), label_names=None)
+        # By their places, since a table may have an image twice.
         alone: dict[Split, list[SourceRow]] = {
-            split: [replace(row, label=row.label[place] if isinstance(row.label, Cells) else row.label) for row in rows]
+            split: [
+                replace(row, name=str(number), label=row.label[place] if isinstance(row.label, Cells) else row.label)
+                for number, row in enumerate(rows)
+            ]
             for split, rows in found.items()
         }
         parts.append(_encode_one_of_several(name, alone, one, config, its))
@@ -228,16 +234,16 @@ def _encode_several(found: Found, source: Source, config: Data, reading: Reading
         known = [{row.name: label for row, label in part.rows[split]} for part in parts]
         reasons = {each.name: each.reason for part in parts for each in part.rejected if each.split == split}
         kept = rows[split] = []
-        for row in its:
+        for number, row in enumerate(its):
             label: list[float] = []
-            for column, by_name in zip(columns, known, strict=True):
-                one_label = by_name.get(row.name)
+            for column, by_place in zip(columns, known, strict=True):
+                one_label = by_place.get(str(number))
                 if one_label is None:
                     label += [math.nan] * column.width
                 else:
                     label += [float(one_label)] if isinstance(one_label, int) else one_label
             if all(map(math.isnan, label)):
-                rejected.append(Rejected(row.name, split, reasons.get(row.name, labels.NO_LABEL)))
+                rejected.append(Rejected(row.name, split, reasons.get(str(number), labels.NO_LABEL)))
             else:
                 kept.append((row, tuple(label)))
     return Encoded(columns, rows, rejected, [note for part in parts for note in part.notes], found)

@@ -183,3 +183,23 @@ def test_fractions_as_grades_and_prices_as_labels_are_told_what_they_are(tmp_pat
     assert "task.order to all of them in their order, or task.kind=regression" in text
     text = refused(tmp_path, {"price": prices}, Reading("classes"), test_share=0.2)
     assert "task.kind=regression if these are numbers" in text
+
+
+def test_an_image_that_stands_twice_keeps_the_labels_of_each_row(tmp_path: Path) -> None:
+    name = pictures(tmp_path, {"p": 1})[0]
+    lines = [("file_name", "price", "style"), *((name, n, "ab"[n % 2]) for n in range(ROWS))]
+    config = Data(name=str(table(tmp_path / "mytask.csv", lines)), **WHOLE)
+    reading = Reading(columns={"price": Reading("numbers"), "style": Reading("classes")})
+    assert labels(scan(config, seed=0, reading=reading)) == [(n, n % 2) for n in range(ROWS)]
+    asked = {"price": Reading(), "style": Reading("classes")}
+    with pytest.raises(DataError, match=r"^task\.targets\.price\.kind: .*mytask\.csv, column price"):
+        scan(config, seed=0, reading=Reading(columns=asked))
+
+
+def test_classes_of_one_of_several_targets_keep_the_ids_of_a_result(tmp_path: Path) -> None:
+    """A split to score may lack a class, and have one that the result does not know."""
+    reading = Reading(columns={"price": Reading("numbers"), "style": Reading("classes", ("new", "old", "worn"))})
+    found = read(tmp_path, {"style": ["worn", "new", "odd"] * 8, "price": list(range(ROWS))}, reading)
+    assert [label[1] for label in labels(found)[:2]] == [2, 0]
+    assert math.isnan(labels(found)[2][1])
+    assert found.columns[1].names == ("new", "old", "worn")
