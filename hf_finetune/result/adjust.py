@@ -5,6 +5,7 @@ In training the loss does it (`task.logit_adjustment`); owns what is done to a m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 LARGEST = 10.0
 
 
-def adjust(model: nn.Module, folder: Path, manifest: Manifest, strength: float) -> None:
+def adjust(model: nn.Module, folder: Path, manifest: Manifest, strength: float) -> Manifest:
     """Take `strength` times the logarithm of each class's share of the training rows from the logits of the result in
     `folder`, which `model` holds; in place. With 1 it answers as if classes were equally frequent (the post-hoc form of
-    Menon et al. 2021, arXiv 2007.07314).
+    Menon et al. 2021, arXiv 2007.07314). Gives what is then true of the result: without its temperature and sets, which
+    were chosen for other answers.
 
     Raises RecipeError for a strength outside 0 to 10, AdapterError where the result does not say what its classes were,
     where its training balanced them already, or where its head has no biases.
@@ -59,3 +61,4 @@ def adjust(model: nn.Module, folder: Path, manifest: Manifest, strength: float) 
     offsets = torch.tensor(log_prior(target.counts, strength * len(manifest.head)))
     with torch.no_grad():
         bias.sub_(offsets.to(bias.device, bias.dtype))
+    return replace(manifest, task=target.uncalibrated().settings)

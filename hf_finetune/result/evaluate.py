@@ -64,7 +64,7 @@ def evaluate(
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
     adjusted = []
     if logit_adjustment:
-        adjust(classifier.model, folder, manifest, logit_adjustment)
+        manifest = adjust(classifier.model, folder, manifest, logit_adjustment)
         adjusted.append(f"logits adjusted after training, by {logit_adjustment:g} times the logarithm of class shares")
     rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
     from hf_finetune.result.answers import predict_answers

@@ -99,9 +99,15 @@ def read_manifest(folder: Path) -> Manifest:
         )
         content.setdefault("unquantized", [])  # before 2026-11-28
         tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized")}
-        return Manifest(**{**content, **tuples, "preprocess": restored})
+        manifest = Manifest(**{**content, **tuples, "preprocess": restored})
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
+    try:
+        _ = manifest.target
+    except (KeyError, TypeError):
+        kind = manifest.task.get("kind")
+        raise AdapterError(f"{path} has a task that this version does not know, {kind}.", "Upgrade.") from None
+    return manifest
 
 
 def _steps_as_dicts(steps: tuple[PixelStep, ...] | None) -> list[dict[str, Any]] | None:

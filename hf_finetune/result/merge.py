@@ -171,14 +171,15 @@ def _copy_whole(
         names += sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     model: Any = load_result(folder, manifest, torch.float32, "cpu")
     if logit_adjustment:
-        adjust(model, folder, manifest, logit_adjustment)
+        manifest = adjust(model, folder, manifest, logit_adjustment)
         names = [_PROCESSOR]
     expected = logits_of(model, pixels, manifest.preprocess)
     with _failed_writes_are_said(staged.parent):
         if logit_adjustment:
             model.save_pretrained(staged, state_dict=unshared_state(model))
+            say_task(staged, manifest)
             follow_umask(staged)
-        for name in names:
+        for name in (*names, TYPICAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, staged / name)
     return expected
@@ -196,7 +197,7 @@ def _merge(
     whole = replace(manifest, quantization="none", stream="off")
     model: Any = load_result(folder, whole, torch.float32, "cpu", base=base)
     if logit_adjustment:
-        adjust(model, folder, manifest, logit_adjustment)
+        manifest = adjust(model, folder, manifest, logit_adjustment)
     expected = logits_of(model, pixels, manifest.preprocess)
     save_merged(model, staged)
     say_task(staged, manifest)

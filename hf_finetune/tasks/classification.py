@@ -190,6 +190,10 @@ class ClassTarget:
         threshold = float(of_label[rank - 1]) if rank else None
         return replace(self, temperature=TEMPERATURES[at], set_threshold=threshold, calibrated_from=what)
 
+    def uncalibrated(self) -> ClassTarget:
+        """Without what `calibrated` chose."""
+        return replace(self, temperature=1.0, set_threshold=None, calibrated_from="")
+
     def again(self, answers: Answers) -> ClassAnswers:
         """With loss and confidence at its temperature."""
         from hf_finetune.tasks.measures import TEMPERATURES

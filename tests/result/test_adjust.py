@@ -44,7 +44,8 @@ def result_with(folder: Path, adapter: Lora | Full, recipe: str = "{}", **task: 
 def test_the_exported_model_says_by_stock_code_what_the_result_says_less_the_log_prior(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], adapter: Lora | Full
 ) -> None:
-    result = result_with(tmp_path / "result", adapter)
+    calibration = {"temperature": 2.0, "set_threshold": 0.1, "calibrated_from": "328 validation images"}
+    result = result_with(tmp_path / "result", adapter, **calibration)
     manifest = read_manifest(result)
     pixels = generated_pixels(manifest.preprocess)
     plain = logits_of(load_result(result, manifest, torch.float32, "cpu"), pixels, manifest.preprocess)
@@ -54,6 +55,8 @@ def test_the_exported_model_says_by_stock_code_what_the_result_says_less_the_log
     np.testing.assert_allclose(stock, plain - np.array(log_prior(COUNTS, 0.5)), atol=1e-4)
     config = AutoModelForImageClassification.from_pretrained(tmp_path / "whole").config
     assert tuple(config.id2label.values()) == LABELS
+    assert config.task == {"kind": "classification", "class_counts": COUNTS}  # no temperature of other answers
+    assert config.problem_type == "single_label_classification"
 
 
 def test_evaluate_scores_a_run_as_if_it_had_been_adjusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
