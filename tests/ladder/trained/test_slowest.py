@@ -46,7 +46,7 @@ model = build_model(context)
 dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
 rows = Rows(64, context.facts.preprocess.height)
 whole = Full(model, context, {"train": rows, "validation": rows}, Patches(model.get_base_model(), context.facts))
-sharing = TimeSharing(context.plan, context.recipe, 64, TimeLeft(60, lambda: 0, 0, test_rows=10))
+sharing = TimeSharing(context.plan, context.recipe, 64, TimeLeft(60, lambda: 0, 0, end_rows=10))
 sharing.note_pass([0.1, 0.5][rank])
 print(json.dumps([whole.update_s(1.0), sharing.left_s()]))
 """
@@ -67,4 +67,4 @@ def test_the_slowest_processs_seconds_count(tmp_path: Path) -> None:
     assert said[0] == said[1]
     update_s, left_s = said[0]
     assert update_s >= SLOW_S
-    assert left_s == TimeLeft(60, lambda: 0, 0, test_rows=10).left_s(0.5)
+    assert left_s == TimeLeft(60, lambda: 0, 0, end_rows=10).left_s(0.5)
