@@ -15,6 +15,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this is."""
+    return dist.get_rank() if is_distributed() else 0
+
+
 def is_distributed() -> bool:
     """Whether several processes train together."""
     return world_size() > 1

@@ -55,6 +55,11 @@ class RunContext:
         alike."""
         return np.asarray(train.labels, np.int64) if self.recipe.train.sampler == "balanced" else None
 
+    def units_of(self, train: PixelRows) -> np.ndarray:
+        """int64 [N]: which training rows belong together, by number; −1 is alone."""
+        unit_of = {row.name: row.unit for row in self.index.splits["train"]}
+        return np.array([unit_of[name] for name in train.names], np.int64)
+
     @property
     def base_head(self) -> OwnHead | None:
         """The base's own head, where it is what the run's model begins with."""

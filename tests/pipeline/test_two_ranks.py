@@ -139,17 +139,19 @@ def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(recipe: Path, t
 
 @pytest.mark.parametrize("rung", ["probe", "full"])
 def test_every_kind_of_label_trains_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path, rung: str) -> None:
-    """All in one adapter, with rows that lack a number."""
+    """All in one adapter, with rows that lack a number and pairs that belong together."""
     line = (
         f"data.name={write_pictures(tmp_path / 'pictures', 120)}",
         f"data.cache_dir={tmp_path / 'cache'}",
+        r"data.group_pattern=(\d\d)\.png",  # 20 pairs, which are left out together whichever process passed over them
         'task={kind: several, targets: {brightness: {log: true}, tone: auto, grade: ordinal, lit: {separator: ";"}}}',
         f"ladder=[{rung}]",
         "train.epochs=3",
     )
     one, two = (train(recipe, tmp_path / str(count), count, *line) for count in (1, 2))
     assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
-    assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalties, and leave-one-out figures
+    assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalties, and figures of rows left out
+    assert ("leave-group-out" in one["rungs"][0]["note"]) == (rung == "probe")
     for name, value in trained(tmp_path / "1").items():
         # Labels that can be told apart without an error have a flat loss: logistic regression ends where it is small
         # enough, and not twice at the same place. Numbers, the first output, are in closed form.

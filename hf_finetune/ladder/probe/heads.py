@@ -16,16 +16,20 @@ from torch import Tensor
 from hf_finetune.errors import ModelError
 from hf_finetune.labels import Answers
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
+from hf_finetune.ladder.probe.left_together import Run, side_by_side
 from hf_finetune.ladder.probe.links import LINKS, Identity, Link
-from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, Piece, refine
-from hf_finetune.ladder.probe.ridge import Choice, Moments, Solution, choose, solve
+from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, refine
+from hf_finetune.ladder.probe.ridge import LAMBDAS, Choice, Moments, Piece, Solution, choose, solve
 from hf_finetune.machine.processes import gather, gather_answers
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.tasks import Part, Target
 
 CHUNK_ROWS = 4096
-# Rows × classes whose leave-one-out predictions choose penalty and temperature; a part of the rows beyond that.
+# Rows × classes whose left-out predictions choose penalty and temperature; a part of the rows beyond that.
 MOST_CHOSEN_ON = 20_000_000
+# Multiplications of leaving groups out, of which each costs its square times its rows and features, with every penalty;
+# a part of the groups beyond that (seconds on two cores).
+MOST_LEFT_OUT = 200_000_000_000
 MOST_LOGITS = 4_000_000  # held at once: 16 MB
 
 
@@ -56,52 +60,97 @@ class LeftOut:
     labels: np.ndarray
 
 
-def fit_heads(kept: SplitFeatures, labels: np.ndarray, target: Target, counts: np.ndarray | None = None) -> Fitted:
-    """Ridge on this process's features and everybody else's; penalty and temperature by exact leave-one-out, of each
-    part of the outputs by itself.
+def fit_heads(
+    kept: SplitFeatures,
+    labels: np.ndarray,
+    target: Target,
+    counts: np.ndarray | None = None,
+    units: np.ndarray | None = None,
+) -> Fitted:
+    """Ridge on this process's features and everybody else's; penalty and temperature by exact predictions of rows left
+    out, of each part of the outputs by itself.
 
     labels [N, …] of the whole split; the result is the same on every process up to rounding. `counts` float [N]: what
     each row weighs beside the others (None: alike), on top of the target's own weights; one of 0 counts for nothing,
-    neither for the standardisation nor for the choice of the penalty.
+    neither for the standardisation nor for the choice of the penalty. `units` int64 [N]: rows of one number are left
+    out together, −1 is alone (None: all are).
     """
+    kept, runs = side_by_side(kept, units)
     own = torch.from_numpy(labels[kept.rows])
     share = torch.ones(len(own)) if counts is None else torch.from_numpy(counts[kept.rows]).float()
-    return Fitted(kept, tuple(_fit_part(kept, own, share, part, len(labels)) for part in target.parts), labels, target)
+    width = max(gather(kept.features.shape[1]))
+    every = _every(len(labels), target, runs, width)
+    rows = Rows(kept, runs, every, width)
+    parts = tuple(_fit_part(rows, own, share, part, len(labels)) for part in target.parts)
+    return Fitted(rows, parts, labels, target)
 
 
-def _fit_part(kept: SplitFeatures, labels: Tensor, share: Tensor, part: Part, count: int) -> FittedPart:
+@dataclass(frozen=True)
+class Rows:
+    """This process's features, of `width`, in runs of units that are left out together; of every `every`-th unit that
+    is done."""
+
+    kept: SplitFeatures
+    runs: tuple[Run, ...]
+    every: int
+    width: int
+
+    def pieces(self, targets: Tensor, weights: Tensor) -> Iterator[Piece]:
+        """All of them, with their targets and weights, some thousands at a time."""
+        return self._pieces(targets, weights, CHUNK_ROWS, 1)
+
+    def some(self, targets: Tensor, weights: Tensor, at_once: int = CHUNK_ROWS) -> Iterator[Piece]:
+        """Those that are left out, about `at_once` at a time."""
+        return self._pieces(targets, weights, at_once, self.every)
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """int64 [n]: which rows of the split `some` gives, in its order."""
+        parts = [self.kept.rows[part] for run in self.runs for part in run.parts(CHUNK_ROWS, self.every)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def _pieces(self, targets: Tensor, weights: Tensor, at_once: int, step: int) -> Iterator[Piece]:
+        for run in self.runs:
+            for part in run.parts(at_once, step):
+                features = self.kept.features[part]
+                if not (features.flags.writeable and features.flags.c_contiguous):  # a view of a file, or of records
+                    features = np.array(features)
+                yield Piece(torch.from_numpy(features), targets[part], weights[part], run.size)
+
+
+def _fit_part(rows: Rows, labels: Tensor, share: Tensor, part: Part, count: int) -> FittedPart:
     """The part's own solution: its rows are those in which its target is known. `share` float32 [n] multiplies their
     weights; `count`: rows of the split."""
     link, (y, weights) = LINKS[part.link], part.encode(labels)
     weights = weights * share
-    width = max(gather(kept.features.shape[1]))
-    moments = Moments(width, part.outputs)
-    for x, targets, counted in _pieces(kept, y, weights):
+    moments = Moments(rows.width, part.outputs)
+    for x, targets, counted, _ in rows.pieces(y, weights):
         moments.add(x, link.targets(targets), counted)
     sum_tensors_over_ranks(moments.tensors())
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
     solution = solve(moments)
-    every = _every(count, part.outputs)
-    choice = choose(solution, list(_pieces(kept, y, weights, every)), link, total=sum_over_ranks)
+    choice = choose(solution, list(rows.some(y, weights)), link, total=sum_over_ranks)
     offsets = torch.tensor(part.offsets or (0.0,), dtype=torch.float32)
-    return FittedPart(kept, y, weights, link, solution, choice, count, offsets)
+    return FittedPart(rows, y, weights, link, solution, choice, count, offsets)
 
 
-def _every(count: int, outputs: int) -> int:
-    """Leave-one-out goes over every n-th row, so that all classes are in it."""
-    return max(1, -(-count * outputs // MOST_CHOSEN_ON))
+def _every(count: int, target: Target, runs: Sequence[Run], width: int) -> int:
+    """Every n-th unit is left out, so that all classes are in it."""
+    outputs = max(part.outputs for part in target.parts)
+    work = sum((run.stop - run.start) * run.size * (width + run.size) for run in runs if run.size > 1) * len(LAMBDAS)
+    return max(1, -(-count * outputs // MOST_CHOSEN_ON), -(-max(gather(work)) // MOST_LEFT_OUT))
 
 
 @dataclass(frozen=True)
 class FittedPart:
-    """The solution on this process's rows `kept`, with what their targets are encoded as and weights [n]; `count`: rows
-    of the split; `offsets` [C] or [1]: the part's.
+    """The solution on this process's rows, with what their targets are encoded as and weights [n]; `count`: rows of the
+    split; `offsets` [C] or [1]: the part's.
 
     Biases are not penalised, so that the best head of a loss with offsets is the best without them, less the offsets.
     """
 
-    kept: SplitFeatures
+    rows: Rows
     targets: Tensor
     weights: Tensor
     link: Link
@@ -123,26 +172,24 @@ class FittedPart:
         found = refine(self.solution, self.choice, self.pieces, self.link, kept)
         return None if found is None else Head(found[0], found[1] - self.offsets)
 
-    def left_out(self, start: int, stop: int, every: int) -> Tensor:
-        """Logits float32 [n, C] of every n-th row from `start` to `stop`, each of the head fitted without it."""
-        part = slice(start, stop, every)
-        z = self.solution.project(torch.from_numpy(np.array(self.kept.features[part])))
-        y = self.targets[part]
-        # Ids go as they are: the solution takes them for rows of 0 and 1.
-        wanted = y if y.ndim == 1 else self.link.targets(y)
-        found = self.solution.leave_one_out(z, wanted, self.weights[part], self.choice.penalty)
-        return (found * self.choice.scale).float() - self.offsets
+    def left_out(self, at_once: int) -> Iterator[Tensor]:
+        """Logits float32 [n, C] of the rows that are left out, each of the head fitted without its unit."""
+        for x, y, weights, size in self.rows.some(self.targets, self.weights, at_once):
+            # Ids go as they are: the solution takes them for rows of 0 and 1.
+            wanted = y if y.ndim == 1 else self.link.targets(y)
+            found = self.solution.leave_out(self.solution.project(x), wanted, weights, self.choice.penalty, size)
+            yield (found * self.choice.scale).float() - self.offsets
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, some thousands at a time."""
-        return _pieces(self.kept, self.targets, self.weights)
+        return self.rows.pieces(self.targets, self.weights)
 
 
 @dataclass(frozen=True)
 class Fitted:
     """Every part of the outputs, in their order."""
 
-    kept: SplitFeatures
+    rows: Rows
     parts: tuple[FittedPart, ...]
     labels: np.ndarray  # of the whole split
     target: Target
@@ -155,14 +202,11 @@ class Fitted:
         """What the ridge solutions say of the training rows, or of a part of them where rows × outputs are many; the
         same on every process."""
         outputs = sum(len(part.solution.bias) for part in self.parts)
-        every = _every(len(self.labels), outputs)
-        size = every * max(1, MOST_LOGITS // outputs)
-        found: list[Answers] = []
-        for start in range(0, len(self.kept.rows), size):
-            stop = min(start + size, len(self.kept.rows))
-            logits = torch.cat([part.left_out(start, stop, every) for part in self.parts], 1).numpy()
-            found.append(self.target.answers(logits, self.labels[self.kept.rows[start:stop:every]]))
-        own = np.asarray(self.kept.rows)[::every]
+        pieces = zip(*(part.left_out(max(1, MOST_LOGITS // outputs)) for part in self.parts), strict=True)
+        own, start, found = self.rows.left_out, 0, []
+        for logits in (torch.cat(piece, 1).numpy() for piece in pieces):
+            found.append(self.target.answers(logits, self.labels[own[start : start + len(logits)]]))
+            start += len(logits)
         answers = gather_answers(own, Answers.joined(found) if found else None)
         return LeftOut(answers, self.labels[np.sort(np.concatenate(gather(own)))])
 
@@ -186,19 +230,12 @@ class Fitted:
     @property
     def note(self) -> str:
         """What was chosen, and how good it is on rows that were left out."""
+        left_out = "leave-one-out" if all(run.size == 1 for run in self.rows.runs) else "leave-group-out"
         said = (
-            f"λ {part.choice.penalty:g}, leave-one-out {part.link.figure} {part.choice.figure:.3f}"
-            for part in self.parts
+            f"λ {part.choice.penalty:g}, {left_out} {part.link.figure} {part.choice.figure:.3f}" for part in self.parts
         )
         return "; ".join(said)
 
 
 def _side_by_side(heads: Sequence[Head]) -> Head:
     return Head(torch.cat([each.weight for each in heads]), torch.cat([each.bias for each in heads]))
-
-
-def _pieces(kept: SplitFeatures, targets: Tensor, weights: Tensor, step: int = 1) -> Iterator[Piece]:
-    """Copies in memory of the kept features, with their targets and weights; of every `step`-th row."""
-    for start in range(0, len(targets), CHUNK_ROWS * step):
-        part = slice(start, min(start + CHUNK_ROWS * step, len(targets)), step)
-        yield torch.from_numpy(np.array(kept.features[part])), targets[part], weights[part]

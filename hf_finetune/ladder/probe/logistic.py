@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hf_finetune.ladder.probe.links import Link
-from hf_finetune.ladder.probe.ridge import Choice, Solution
+from hf_finetune.ladder.probe.ridge import Choice, Piece, Solution
 from hf_finetune.machine import processes
 from hf_finetune.machine.ranks import sum_tensors_over_ranks
 
@@ -28,7 +28,6 @@ HISTORY = 10
 # Largest entry of the gradient, and change of loss or weights, at which the descent ends.
 TOLERANCES = (1e-5, 1e-7)
 
-Piece = tuple[Tensor, Tensor, Tensor]  # features [n, d], targets [n, …], weights [n]
 Rows = Callable[[], Iterator[Piece]]
 
 
@@ -48,7 +47,7 @@ class Descent:
         raw = weight * self.solution.inverse_std
         offset = bias - raw @ self.solution.mean
         sums = [torch.zeros((), dtype=torch.float64), torch.zeros_like(weight), torch.zeros_like(bias)]
-        for x, y, weights in self.rows():
+        for x, y, weights, _ in self.rows():
             share, x = weights.double() / self.solution.weight, x.double()
             found = self.link.slopes(torch.addmm(offset, x, raw.T), y)
             if found is None:

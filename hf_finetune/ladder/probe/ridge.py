@@ -1,4 +1,4 @@
-"""A linear head in closed form: ridge regression from streamed moments, with exact leave-one-out predictions.
+"""A linear head in closed form: ridge regression from streamed moments, with exact predictions of rows left out.
 
 Owns the algebra only; where features come from is feature_cache.py's, what the head is put into is rung.py's. Targets
 are class ids or any float matrix, so that regression and several labels at once are the same solve.
@@ -6,16 +6,19 @@ are class ids or any float matrix, so that regression and several labels at once
 Model: y ≈ ȳ + B (x − μ)/σ, minimising (1/W) Σ wᵢ‖yᵢ − …‖² + λ‖B‖² with W = Σ wᵢ and the intercept unpenalised. With the
 eigenvectors V and eigenvalues Λ of the features' correlation matrix, every λ costs one diagonal scaling. Leaving row i
 out changes its prediction to (ŷᵢ − hᵢyᵢ)/(1 − hᵢ), hᵢ = (wᵢ/W)(1 + Σₖ zᵢₖ²/(Λₖ + λ)), z = Vᵀ(x − μ)/σ (the PRESS
-identity, Allen 1974); μ and σ are those of all rows.
+identity, Allen 1974); μ and σ are those of all rows. Leaving out the rows of a group G at once (all pictures of a
+patient) is the same with a matrix: their residuals become (I − H)⁻¹(y − ŷ), Hᵢⱼ = (wⱼ/W)(1 + Σₖ zᵢₖzⱼₖ/(Λₖ + λ)).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hf_finetune.ladder.probe.links import Link
 
@@ -25,6 +28,18 @@ LAMBDAS = tuple(10 ** (exponent / 2) for exponent in range(-10, 5))
 _CONSTANT = 1e-6
 # Leverages above this leave nothing to predict the row from.
 _MAX_LEVERAGE = 1 - 1e-6
+# The same of a group that is all there is: the share of its matrix that is taken keeps the system solvable.
+_MOST_OF_GROUP = 1 - 1e-10
+
+
+class Piece(NamedTuple):
+    """Rows: features float32 [n, d], what their targets are encoded as [n, …] and weights [n]. Groups of `size` rows,
+    one after another, are left out together."""
+
+    x: Tensor
+    y: Tensor
+    weights: Tensor
+    size: int = 1
 
 
 class Moments:
@@ -76,11 +91,14 @@ class Solution:
         """ŷ float64 [n, C] of projected rows."""
         return self.bias + (z / (self.values + penalty)) @ self.projected
 
-    def leave_one_out(self, z: Tensor, y: Tensor, weights: Tensor, penalty: float) -> Tensor:
-        """What each of these rows would have been predicted as without it: float64 [n, C].
+    def leave_out(self, z: Tensor, y: Tensor, weights: Tensor, penalty: float, size: int = 1) -> Tensor:
+        """What each of these rows would have been predicted as without its group: float64 [n, C].
 
-        y int64 [n] or float [n, C], weights [n]: of the rows that went into the moments.
+        y int64 [n] or float [n, C], weights [n]: of the rows that went into the moments; groups of `size` rows, one
+        after another.
         """
+        if size > 1:
+            return self._leave_groups_out(z, y, weights, penalty, size)
         leverage = weights.double() / self.weight * (1 + (z.square() / (self.values + penalty)).sum(1))
         leverage = leverage.clamp(max=_MAX_LEVERAGE)[:, None]
         fitted = self.predict(z, penalty)
@@ -88,6 +106,17 @@ class Solution:
             fitted[torch.arange(len(y)), y] -= leverage[:, 0]
             return fitted / (1 - leverage)
         return (fitted - leverage * y.double()) / (1 - leverage)
+
+    def _leave_groups_out(self, z: Tensor, y: Tensor, weights: Tensor, penalty: float, size: int) -> Tensor:
+        fitted = self.predict(z, penalty)
+        targets = functional.one_hot(y, fitted.shape[1]) if y.ndim == 1 else y
+        targets = targets.double()
+        grouped = z.view(-1, size, z.shape[1])
+        shared = 1 + (grouped / (self.values + penalty)) @ grouped.mT  # [groups, size, size]
+        hat = shared * (weights.double() / self.weight).view(-1, 1, size)
+        remaining = torch.eye(size, dtype=z.dtype) - _MOST_OF_GROUP * hat
+        residuals = torch.linalg.solve(remaining, (targets - fitted).view(-1, size, fitted.shape[1]))
+        return targets - residuals.reshape(fitted.shape)
 
     def standard(self, penalty: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """weight float64 [C, d] and bias [C] on standardised features, outputs times `scale`."""
@@ -125,7 +154,7 @@ def solve(moments: Moments) -> Solution:
 
 @dataclass(frozen=True)
 class Choice:
-    """The penalty and the scale of the outputs whose leave-one-out predictions lose least, and their values there."""
+    """The penalty and the scale of the outputs whose predictions of rows left out lose least, with loss and figure."""
 
     penalty: float
     scale: float
@@ -139,16 +168,16 @@ _HELD = 2**22
 
 def choose(
     solution: Solution,
-    chunks: Sequence[tuple[Tensor, Tensor, Tensor]],
+    chunks: Sequence[Piece],
     link: Link,
     *,
     total: Callable[[Tensor], Tensor] = lambda value: value,
     penalties: Sequence[float] = LAMBDAS,
 ) -> Choice:
-    """Penalty and temperature by the link's loss of exact leave-one-out predictions.
+    """Penalty and temperature by the link's loss of exact predictions of rows left out.
 
-    `chunks`: (x [n, d], targets [n, …], weights [n]) of rows that went into the moments (all of them, or a part where
-    rows × outputs would be too many). `total` adds a tensor over processes.
+    `chunks`: of rows that went into the moments (all of them, or a part where they would be too many). `total` adds a
+    tensor over processes.
     """
     coarse = _losses(solution, chunks, link, penalties, link.scales, total)
     at_penalty, at_scale = divmod(int(coarse[0].argmin()), len(link.scales))
@@ -161,24 +190,31 @@ def choose(
 
 def _losses(
     solution: Solution,
-    chunks: Sequence[tuple[Tensor, Tensor, Tensor]],
+    chunks: Sequence[Piece],
     link: Link,
     penalties: Sequence[float],
     scales: Sequence[float],
     total: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Mean leave-one-out loss [penalties, scales], and the figure of the rows that count [penalties]."""
+    """Mean loss [penalties, scales] of rows left out, and the figure of those that count [penalties]."""
     losses = torch.zeros(len(penalties), len(scales), dtype=torch.float64)
     figures = torch.zeros(len(penalties), dtype=torch.float64)
     counts = torch.zeros(2, dtype=torch.float64)  # weights and rows
-    step = max(1, _HELD // len(solution.bias))
-    parts = ((x[i : i + step], y[i : i + step], w[i : i + step]) for x, y, w in chunks for i in range(0, len(y), step))
-    for x, y, weights in parts:
+    most = _HELD // len(solution.bias)
+    for x, y, weights, size in (part for chunk in chunks for part in _parts(chunk, most)):
         z, counted = solution.project(x), (weights > 0).double()
         counts += torch.stack([weights.double().sum(), counted.sum()])
         for row, penalty in enumerate(penalties):
-            outputs = solution.leave_one_out(z, link.targets(y), weights, penalty)
+            outputs = solution.leave_out(z, link.targets(y), weights, penalty, size)
             figures[row] += counted @ link.figures(outputs, y)
             losses[row] += weights.double() @ link.losses(outputs, y, scales)
     losses, figures, counts = total(losses), total(figures), total(counts)
     return losses / counts[0], figures / counts[1]
+
+
+def _parts(piece: Piece, rows: int) -> Iterator[Piece]:
+    """Parts of about so many rows, with whole groups."""
+    step = max(1, rows // piece.size) * piece.size
+    for start in range(0, len(piece.y), step):
+        part = slice(start, start + step)
+        yield Piece(piece.x[part], piece.y[part], piece.weights[part], piece.size)

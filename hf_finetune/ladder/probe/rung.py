@@ -59,10 +59,11 @@ def run_probe(
 
 
 def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
-    """Heads for the training rows as they were passed over, classes weighted as the recipe says."""
+    """Heads for the training rows as they were passed over, classes weighted as the recipe says; rows that belong
+    together are left out together."""
     classes = context.classes_to_balance(rows)
     counts = None if classes is None else balanced(classes)
-    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target, counts)
+    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target, counts, context.units_of(rows))
 
 
 def balanced(classes: np.ndarray) -> np.ndarray:

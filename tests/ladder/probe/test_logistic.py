@@ -17,6 +17,7 @@ from hf_finetune.ladder.probe import heads, logistic
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import Fitted, fit_heads
 from hf_finetune.ladder.probe.logistic import refine
+from hf_finetune.ladder.probe.ridge import Piece
 from hf_finetune.tasks.classification import ClassTarget
 
 ROWS, FEATURES, CLASSES = 240, 12, 4
@@ -103,8 +104,8 @@ def test_without_a_penalty_to_go_by_the_closed_form_stays(rows: tuple[np.ndarray
     """A scale far beyond what leave-one-out chose: the training rows themselves want less of it."""
     (found,) = fitted(rows).parts
 
-    def pieces() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        yield torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS)
+    def pieces() -> Iterator[Piece]:
+        yield Piece(torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS))
 
     assert refine(found.solution, replace(found.choice, scale=1e4), pieces, found.link) is None
 
@@ -115,9 +116,9 @@ def test_no_more_evaluations_are_made_than_said(
     (found,), asked = fitted(rows).parts, []
     monkeypatch.setattr(logistic, "EVALUATIONS", 5)
 
-    def pieces() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def pieces() -> Iterator[Piece]:
         asked.append(1)
-        yield torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS)
+        yield Piece(torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), torch.ones(ROWS))
 
     assert refine(found.solution, found.choice, pieces, found.link) is not None
     assert len(asked) <= 1 + 5 + 25  # the last line search may end first: at most 25 of its own

@@ -10,7 +10,7 @@ import torch
 
 from hf_finetune.ladder.probe import links, ridge
 from hf_finetune.ladder.probe.links import LINKS, SCALES
-from hf_finetune.ladder.probe.ridge import Moments, choose, solve
+from hf_finetune.ladder.probe.ridge import Moments, Piece, choose, solve
 
 torch.manual_seed(0)
 ROWS, FEATURES, CLASSES = 40, 7, 3
@@ -62,7 +62,7 @@ def test_streaming_equals_the_direct_solve(penalty: float) -> None:
 def test_leave_one_out_is_exact(penalty: float) -> None:
     x, y, weights = data(1)
     solution = solve(moments_of(x, y, weights))
-    quick = solution.leave_one_out(solution.project(x), y, weights, penalty)
+    quick = solution.leave_out(solution.project(x), y, weights, penalty)
     standard = (x.double() - solution.mean) * solution.inverse_std
     targets = torch.nn.functional.one_hot(y, CLASSES).double()
     ridge = penalty * weights.double().sum() * torch.eye(FEATURES, dtype=torch.float64)
@@ -70,6 +70,23 @@ def test_leave_one_out_is_exact(penalty: float) -> None:
         others = torch.arange(ROWS) != row
         coefficients, intercept = brute_force(standard[others], targets[others], weights[others].double(), ridge)
         torch.testing.assert_close(quick[row], standard[row] @ coefficients + intercept)
+
+
+@pytest.mark.parametrize("size", [2, 5, 10])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_leaving_groups_out_is_exact(size: int, numbers: bool) -> None:
+    x, y, weights = data(6)
+    weights[:size] = 0  # a group that counts for nothing
+    wanted = torch.randn(ROWS, 2, dtype=torch.float64) if numbers else y
+    solution = solve(moments_of(x, wanted, weights))
+    quick = solution.leave_out(solution.project(x), wanted, weights, 0.1, size)
+    standard = (x.double() - solution.mean) * solution.inverse_std
+    targets = wanted if numbers else torch.nn.functional.one_hot(y, CLASSES).double()
+    ridge = 0.1 * weights.double().sum() * torch.eye(FEATURES, dtype=torch.float64)
+    for first in range(0, ROWS, size):
+        group = (torch.arange(ROWS) >= first) & (torch.arange(ROWS) < first + size)
+        own = brute_force(standard[~group], targets[~group], weights[~group].double(), ridge)
+        torch.testing.assert_close(quick[group], standard[group] @ own[0] + own[1], rtol=1e-4, atol=1e-4)
 
 
 def test_float_targets_are_the_same_solve() -> None:
@@ -80,7 +97,7 @@ def test_float_targets_are_the_same_solve() -> None:
     targets = torch.nn.functional.one_hot(y, CLASSES).double()
     torch.testing.assert_close(by_class.predict(z, 0.1), by_matrix.predict(by_matrix.project(x), 0.1))
     torch.testing.assert_close(
-        by_class.leave_one_out(z, y, weights, 0.1), by_matrix.leave_one_out(by_matrix.project(x), targets, weights, 0.1)
+        by_class.leave_out(z, y, weights, 0.1), by_matrix.leave_out(by_matrix.project(x), targets, weights, 0.1)
     )
 
 
@@ -104,11 +121,11 @@ def test_a_constant_feature_carries_nothing() -> None:
 def test_the_chosen_scale_calibrates_and_the_penalty_is_the_best_by_brute_force() -> None:
     x, y, weights = data(5)
     solution = solve(moments_of(x, y, weights))
-    choice = choose(solution, [(x[:15], y[:15], weights[:15]), (x[15:], y[15:], weights[15:])], SOFTMAX)
+    choice = choose(solution, [Piece(x[:15], y[:15], weights[:15]), Piece(x[15:], y[15:], weights[15:])], SOFTMAX)
     z = solution.project(x)
 
     def loss(penalty: float, scale: float) -> float:
-        outputs = solution.leave_one_out(z, y, weights, penalty).float() * scale
+        outputs = solution.leave_out(z, y, weights, penalty).float() * scale
         each = torch.nn.functional.cross_entropy(outputs, y, reduction="none")
         return float((each * weights).sum() / weights.sum())
 
@@ -127,7 +144,7 @@ def test_more_features_than_rows() -> None:
     weights = torch.ones(12)
     moments = Moments(50, CLASSES)
     moments.add(x, y, weights)
-    choice = choose(solve(moments), [(x, y, weights)], SOFTMAX)
+    choice = choose(solve(moments), [Piece(x, y, weights)], SOFTMAX)
     assert choice.loss < 0.9
     assert choice.figure > 0.5
 
@@ -149,11 +166,11 @@ def test_rows_that_are_all_told_apart_want_no_larger_scale_than_float32_sees() -
     x = torch.nn.functional.one_hot(y, CLASSES).double() + 1e-3 * torch.randn(60, CLASSES, dtype=torch.float64)
     weights = torch.ones(60)
     solution = solve(moments_of(x, y, weights))
-    choice = choose(solution, [(x, y, weights)], SOFTMAX)
+    choice = choose(solution, [Piece(x, y, weights)], SOFTMAX)
     z = solution.project(x)
 
     def loss(scale: float) -> float:
-        outputs = solution.leave_one_out(z, y, weights, choice.penalty).float() * scale
+        outputs = solution.leave_out(z, y, weights, choice.penalty).float() * scale
         return float(torch.nn.functional.cross_entropy(outputs, y))
 
     assert choice.figure == 1
@@ -169,9 +186,9 @@ def test_the_scales_go_from_a_sixteenth_to_256_and_each_is_twice_the_last_but_on
 def test_rows_in_pieces_are_chosen_on_like_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, weights = data(6)
     solution = solve(moments_of(x, y, weights))
-    at_once = choose(solution, [(x, y, weights)], SOFTMAX)
+    at_once = choose(solution, [Piece(x, y, weights)], SOFTMAX)
     monkeypatch.setattr(ridge, "_HELD", 7 * CLASSES)
-    in_pieces = choose(solution, [(x, y, weights)], SOFTMAX)
+    in_pieces = choose(solution, [Piece(x, y, weights)], SOFTMAX)
     assert (in_pieces.penalty, in_pieces.scale, in_pieces.figure) == (
         at_once.penalty,
         at_once.scale,
@@ -187,7 +204,7 @@ def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> N
     program = (
         "import torch\n"
         "from hf_finetune.ladder.probe.links import LINKS\n"
-        "from hf_finetune.ladder.probe.ridge import Moments, choose, solve\n"
+        "from hf_finetune.ladder.probe.ridge import Moments, Piece, choose, solve\n"
         "from resource import RUSAGE_SELF, getrusage\n"
         "torch.manual_seed(0)\n"
         "y = torch.arange(1000) * 20\n"
@@ -196,7 +213,7 @@ def test_twenty_thousand_classes_are_chosen_on_in_a_few_hundred_megabytes() -> N
         "moments.add(x, y, weights)\n"
         "solution = solve(moments)\n"
         "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
-        "choose(solution, [(x, y, weights)], LINKS['softmax'], penalties=[1e-2])\n"
+        "choose(solution, [Piece(x, y, weights)], LINKS['softmax'], penalties=[1e-2])\n"
         "print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -234,14 +251,14 @@ def test_slopes_are_the_gradients_of_the_losses(name: str) -> None:
     torch.testing.assert_close(found[1], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_the_figure_of_numbers_is_the_r2_of_leave_one_out() -> None:
+def test_the_figure_of_numbers_is_the_r2_of_leave_out() -> None:
     x, _, weights = data(7)
     numbers = torch.stack([x[:, 0] + torch.randn(ROWS), x[:, 1]], 1)
     numbers = (numbers - numbers.mean(0)) / numbers.std(0, correction=0)
     ones, link = torch.ones_like(weights), LINKS["identity"]
     solution = solve(moments_of(x, numbers, ones))
-    choice = choose(solution, [(x, numbers, ones)], link)
-    predicted = solution.leave_one_out(solution.project(x), numbers, ones, choice.penalty)
+    choice = choose(solution, [Piece(x, numbers, ones)], link)
+    predicted = solution.leave_out(solution.project(x), numbers, ones, choice.penalty)
     r2 = 1 - ((predicted - numbers) ** 2).mean() / (numbers**2).mean()
     assert choice.scale == 1 and choice.figure == pytest.approx(float(r2)) == pytest.approx(1 - choice.loss)
 
@@ -250,9 +267,9 @@ def test_rows_whose_target_is_missing_count_for_nothing() -> None:
     x, y, _ = data(8)
     weights = (torch.arange(ROWS) % 4 > 0).float()
     there = weights > 0
-    with_gaps = choose(solve(moments_of(x, y, weights)), [(x, y, weights)], SOFTMAX)
+    with_gaps = choose(solve(moments_of(x, y, weights)), [Piece(x, y, weights)], SOFTMAX)
     without = choose(
-        solve(moments_of(x[there], y[there], weights[there])), [(x[there], y[there], weights[there])], SOFTMAX
+        solve(moments_of(x[there], y[there], weights[there])), [Piece(x[there], y[there], weights[there])], SOFTMAX
     )
     assert (with_gaps.penalty, with_gaps.scale) == (without.penalty, without.scale)
     assert with_gaps.figure == pytest.approx(without.figure)
