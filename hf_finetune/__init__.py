@@ -84,14 +84,20 @@ def load(path: str | Path, *, base: str | None = None, device: str | None = None
 
 
 def cross_validate(
-    recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), folds: int = 5
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    folds: int = 5,
+    *,
+    trained: bool = False,
 ) -> dict[str, Any]:
-    """Score a recipe's backbone over `folds` folds of its data, by a closed-form head on frozen features.
+    """Score a recipe's backbone over `folds` folds of its data, by a closed-form head on frozen features; with
+    `trained` by a run of the whole recipe for each, in `output.dir`/fold-K-of-N.
 
     `overrides` are `section.key=value`. Gives `metrics` (name → `mean`, `std`, `each`, `pooled`), `pooled` (the full
-    score of all rows, each answered by the head that did not see it), `sizes`, `seconds`, `left_out` and `notes`.
+    score of all rows, each answered by the head that did not see it), `sizes`, `seconds`, `left_out` and `notes`;
+    `trained` no `pooled`, but `runs` (`folder`, `kept`).
     Raises hf_finetune.errors.FinetuneError.
     """
     from hf_finetune.pipeline.folds import cross_validate as run_folds
 
-    return run_folds(recipe, overrides, folds)
+    return run_folds(recipe, overrides, folds, trained=trained)

@@ -7,7 +7,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--json],
-    or RECIPE [section.key=value …] --folds N [--json]"""
+    or RECIPE [section.key=value …] --folds N [--trained] [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
         "overrides",
@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cross-validate a recipe instead: a closed-form head on frozen features, N times on all but one fold",
     )
     parser.add_argument(
+        "--trained",
+        action="store_true",
+        help="with --folds: a run of the recipe's whole ladder for each, in output.dir/fold-K-of-N",
+    )
+    parser.add_argument(
         "--logit-adjustment",
         type=float,
         default=0.0,
@@ -42,7 +47,11 @@ def run(options: argparse.Namespace) -> int:
         return _run_folds(options)
     import json
 
+    from hf_finetune.errors import RecipeError
     from hf_finetune.result.evaluate import evaluate
+
+    if options.trained:
+        raise RecipeError("--trained: how many folds are trained is expected, found none.", "Such as --folds 5.")
 
     split = options.split or "test"
     metrics = evaluate(
@@ -77,6 +86,6 @@ def _run_folds(options: argparse.Namespace) -> int:
             "Leave it out; data.name and model.name of the recipe are set as section.key=value.",
         )
     recipe = recipe_of(argparse.Namespace(recipe=options.result, overrides=options.overrides))
-    found = cross_validate(recipe, folds=options.folds)
+    found = cross_validate(recipe, folds=options.folds, trained=options.trained)
     print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else render_folds(found))
     return 0

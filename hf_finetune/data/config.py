@@ -43,6 +43,13 @@ def _check_pattern(value: str) -> str:
     return value
 
 
+def _check_fold(value: str) -> str:
+    found = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", value)
+    if found is None or int(found[2]) < 2 or int(found[1]) > int(found[2]):
+        raise ValueError(f"expected which of how many folds is the test, such as 2/5, found {value!r}")
+    return value
+
+
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(_check_pattern)]
 
 
@@ -104,6 +111,11 @@ class Data(Section):
     )
     test_share: Share = Field(default=0.15, description="share of train to cut where no test split is given; 0: none")
     split_seed: int | None = Field(default=None, ge=0, description="draws which rows are cut; null: train.seed")
+    fold: Annotated[str, AfterValidator(_check_fold)] | None = Field(
+        default=None,
+        description="2/5: the test is the second of five folds of train, drawn as data.split_seed says; a given test "
+        "split is left out. evaluate --folds 5 --trained runs all five",
+    )
     shots: int | None = Field(
         default=None,
         ge=1,

@@ -25,7 +25,7 @@ BATCH = 64
 # What the run's own recipe says of reading images holds for another dataset too; column and split names do not.
 KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
 # Keys of `data` that would cut the rows anew, which scoring never does.
-_CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern", "shots")
+_CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern", "shots", "fold")
 
 
 def evaluate(

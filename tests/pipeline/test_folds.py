@@ -21,6 +21,7 @@ from hf_finetune.errors import FinetuneError
 from hf_finetune.labels import Labels, Reading
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import fit_heads
+from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks import Target
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.tasks.regression import NumberTarget
@@ -153,6 +154,74 @@ def test_the_command_prints_a_table_and_json(photos: Path, tiny: Path, cli: Cli)
     assert json.loads(out)["metrics"]["accuracy"]["pooled"] > 0.9
     code, _, err = cli("evaluate", *given, "--split", "test")
     assert code == 2 and "--split: with --folds a recipe says what is read" in err
+
+
+def test_a_fold_is_the_test_of_a_run_and_all_of_them_hold_every_row_once(photos: Path) -> None:
+    name, reading = str(photos / "table.csv"), Reading("classes")
+    common = {"name": name, "label_column": "grade", "group_column": "house"}
+    tests = []
+    for number in range(1, 4):
+        index = scan(Data.model_validate({**common, "fold": f"{number}/3"}), seed=0, reading=reading)
+        assert index.cut == ("validation", "test")
+        sides = [{row.name for row in index.splits[split]} for split in ("train", "validation", "test")]
+        assert len(set.union(*sides)) == sum(map(len, sides)) == 60
+        houses = [{row.unit for row in rows} for rows in index.splits.values()]
+        assert len(set.union(*houses)) == sum(map(len, houses)) == 6
+        tests.append(sides[2])
+    assert len(set.union(*tests)) == sum(map(len, tests)) == 60
+    whole = scan(Data.model_validate({**common, "validation_share": 0, "test_share": 0}), seed=0, reading=reading)
+    rows = whole.splits["train"]
+    fold_of = cut_folds(rows, strata(whole.columns[0], [row.label for row in rows])[0], 3, 0)
+    for number, names in enumerate(tests):
+        assert names == {row.name for row, own in zip(rows, fold_of, strict=True) if own == number}
+
+
+def test_a_fold_takes_the_place_of_a_given_test_split_only(tmp_path: Path) -> None:
+    write_photos(tmp_path, splits=("train", "validation", "test"), per_class=7)
+    index = scan(Data(name=str(tmp_path), fold="1/3"), seed=0)
+    assert index.cut == ("test",)
+    assert {split: len(rows) for split, rows in index.splits.items()} == {"train": 14, "validation": 21, "test": 7}
+    assert all(row.name.startswith("train/") for row in index.splits["test"])
+    assert "the given test split (21 rows) is not used: the test is a fold" in map(str, index.notes)
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "1/5/5", "-1/5"])
+def test_a_fold_that_is_none_is_refused(fold: str) -> None:
+    with pytest.raises(FinetuneError, match=r"data\.fold: expected which of how many folds is the test, such as 2/5"):
+        load_recipe({"data": {"fold": fold}}, [])
+
+
+def test_the_whole_ladder_is_cross_validated_on_request(
+    photos: Path,
+    tiny: Path,  # noqa: F811
+    tmp_path: Path,
+    cli: Cli,  # noqa: F811
+) -> None:
+    out = tmp_path / "out"
+    given = (photos / "photos", f"model.name={tiny}", f"output.dir={out}", "train.decode_workers=1", "train.epochs=1")
+    line = ("evaluate", *given, "ladder=[probe,full]", "--folds", "2", "--trained")
+    code, text, err = cli(*line, "--json")
+    assert code == 0, err
+    found = json.loads(text)
+    assert (found["rows"], found["sizes"], "pooled" in found) == (60, [30, 30], False)
+    each = []
+    for number, run in enumerate(found["runs"], 1):
+        assert run["folder"] == str(out / f"fold-{number}-of-2")
+        report = json.loads((Path(run["folder"]) / "run.json").read_text("utf-8"))
+        assert [rung["rung"] for rung in report["rungs"]] == ["probe", "full"]
+        assert run["kept"] in ("probe", "full")
+        each.append(report["test"]["accuracy"])
+        code, scored, err = cli("evaluate", run["folder"], "--json")  # the very rows of its fold
+        assert code == 0, err
+        assert json.loads(scored)["rows"] == 30 and json.loads(scored)["accuracy"] == each[-1]
+    assert found["metrics"]["accuracy"]["each"] == each
+    assert found["metrics"]["accuracy"]["mean"] == pytest.approx(np.mean(each))
+    code, text, _ = cli(*line)
+    assert code == 0 and "2 folds of 30 rows, 60 in all" in text and "pooled" not in text
+    code, _, err = cli("evaluate", *given, "--folds", "2", "--trained", "data.fold=1/2")
+    assert code == 2 and "data.fold: with --folds each has its turn, found 1/2" in err
+    code, _, err = cli("evaluate", out / "fold-1-of-2", "--trained")
+    assert code == 2 and "--trained: how many folds are trained is expected, found none" in err
 
 
 def test_a_given_test_split_is_left_out_and_validation_pooled(tmp_path: Path, tiny: Path) -> None:  # noqa: F811

@@ -20,21 +20,21 @@ from hf_finetune.types import Row
 _WHOLE = 4.0
 
 
-def cut_folds(rows: Sequence[Row], strata: Sequence[int], folds: int, seed: int) -> np.ndarray:
+def cut_folds(rows: Sequence[Row], strata: Sequence[int], folds: int, seed: int, key: str = "--folds") -> np.ndarray:
     """int64 [N]: the fold of each row, 0 to `folds` − 1, none of them empty. `strata`: each row's class, or what stands
-    for one.
+    for one. `key`: what asks for them.
 
     The largest units first, each goes where least of its classes is (and, of several rows, least of everything).
     Raises DataError where there are fewer units than folds.
     """
     units = _units(rows, strata, seed)
     if folds < 2:
-        raise DataError(f"--folds: at least 2 are expected, found {folds}", "5 and 10 are usual")
+        raise DataError(f"{key}: at least 2 are expected, found {folds}", "5 and 10 are usual")
     if folds > len(units):
         grouped = len(units) < len(rows)
         what = count(len(rows), "row") + (f" in {count(len(units), 'group')}" if grouped else "")
         raise DataError(
-            f"--folds: no more folds than {'groups of ' * grouped}rows are expected, found {folds} for {what}",
+            f"{key}: no more folds than {'groups of ' * grouped}rows are expected, found {folds} for {what}",
             f"lower it to {len(units)}" if len(units) > 1 else "a fold needs a group of its own: add images",
         )
     classes, class_of = np.unique(np.asarray(strata), return_inverse=True)

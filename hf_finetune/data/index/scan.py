@@ -14,8 +14,9 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index import splits, targets
-from hf_finetune.data.index.targets import Encoded, Labelled, encode
-from hf_finetune.data.index.together import Together, find_together
+from hf_finetune.data.index.missing_splits import cut_missing
+from hf_finetune.data.index.targets import Encoded, encode
+from hf_finetune.data.index.together import find_together
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
@@ -189,7 +190,8 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
     notes += targets.check(encoded, source.name)
 
     together = find_together(source, encoded, config)
-    final, cut_names, cut_notes = _cut_missing(encoded, together, config, seed)
+    final, cut_names, cut_notes = cut_missing(encoded, together, config, seed)
+    as_given: dict[Split, str] = {split: given[split] for split in found if split not in cut_names}
     return Index(
         source=source.name,
         revision=_revision(source, encoded.found),
@@ -202,29 +204,9 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
         notes=(*notes, *together.notes, *together.leaks, *cut_notes),
         reader=source.reader,
         layout=source.layout,
-        own_names={split: given[split] for split in found} if source.has_splits else {},
+        own_names=as_given if source.has_splits else {},
         columns=encoded.columns,
     )
-
-
-Rows = Mapping[Split, Sequence[Labelled]]
-
-
-def _cut_missing(
-    encoded: Encoded, together: Together, config: Data, seed: int
-) -> tuple[Rows, tuple[Split, ...], list[Note]]:
-    """All splits, the names of those that were cut from train, and notes."""
-    rows = encoded.rows
-    shares: dict[Split, float] = {"validation": config.validation_share, "test": config.test_share}
-    shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
-    in_train = len(rows["train"])  # train comes first, so that positions below it are positions in train
-    units = [[number for number in unit if number < in_train] for unit in together.units]
-    strata, own_seed = encoded.strata(rows["train"]), seed if config.split_seed is None else config.split_seed
-    parts, notes = splits.cut(rows["train"], strata, shares, [unit for unit in units if unit], own_seed, together.key)
-    if config.shots is not None:  # after the cut, which is then the same for any number of them
-        parts["train"], few = splits.few_of_each(parts["train"], encoded, config.shots, seed)
-        notes += few
-    return {**rows, **parts}, tuple(split for split in SPLITS if split in shares), notes
 
 
 def _source(config: Data) -> Source:
