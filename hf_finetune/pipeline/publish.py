@@ -31,7 +31,7 @@ def publish(
     from hf_finetune.report.predictions import scatter_of, write_predictions
     from hf_finetune.report.run_json import write_report
     from hf_finetune.report.wording import words_of
-    from hf_finetune.result.files import hashes
+    from hf_finetune.result.files import CARD, hashes
     from hf_finetune.result.save import publish_locally
 
     split: Split = "test" if "test" in results else "validation"
@@ -39,10 +39,10 @@ def publish(
     lines = list(found)
     if (picture := scatter_of(words_of(report).plotted(), columns, lines)) is not None:
         (saved.staged / PICTURE).write_bytes(picture)
-    (saved.staged / "README.md").write_text(model_card(report), encoding="utf-8")
     metrics = {"validation": dict(report.validation), "test": dict(report.test)}
     (saved.staged / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8")
     report = replace(report, files=hashes(saved.staged))
+    (saved.staged / CARD).write_text(model_card(report), encoding="utf-8")
     publish_locally(saved.staged, saved.target)
     write_predictions(folder.predictions, split, rows[split].names, columns, lines)
     write_report(report, folder.path)

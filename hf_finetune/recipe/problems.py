@@ -136,6 +136,8 @@ def _sentence(
     if kind == "string_type" and found is not None:  # YAML took 2024 for a number, 2026-11-27 for a date
         read_as = f"which YAML reads as {type(found).__name__}"
         return f"text{EXPECTED}; found {found!s}, {read_as}: quote it, or write a path as ./…"
+    if kind == "too_short" and isinstance(found, Mapping):
+        return f"at least {context['min_length']} keys are expected; found {', '.join(map(str, found)) or 'none'}"
     if kind not in _EXPECTED:
         return f"{problem['msg']}; found {found!r}"
     values = {name: _whole(value) for name, value in context.items()}

@@ -31,6 +31,7 @@ from hf_finetune.report.wording import Figure, words_of
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
+TYPICAL = "typical.safetensors"  # of a result that knows what its training images are like
 PICTURE = "predicted.png"  # beside the card, where numbers are predicted
 
 
@@ -193,8 +194,9 @@ def _notes(notes: Sequence[Note | str]) -> list[str]:
 
 def _limits(report: RunReport) -> str:
     words = words_of(report)
+    told = " `hf-finetune predict` marks images that are unlike those of training." if TYPICAL in report.files else ""
     limits = [
-        f"- {words.limit()}",
+        f"- {words.limit()}{told}",
         "- The figures above hold for images like those it was measured on; other cameras, places or times can give "
         "others. Measure it on your own images first.",
         "- It inherits the licence, the biases and the limits of its base model and of its data; it was not examined "

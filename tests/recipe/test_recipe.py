@@ -100,6 +100,7 @@ def test_the_same_key_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
     ("override", "said"),
     [
         ("output.dir=2026-11-27", "text is expected; found 2026-11-27, which YAML reads as date: quote it"),
+        ("task={targets: {price: regression}}", "task.targets: at least 2 keys are expected; found price"),
         ("adapter.rank=8.5", "adapter.rank: a whole number is expected; found 8.5"),
         (
             "augment.crop_scale=[.5,1,1]",

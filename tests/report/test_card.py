@@ -89,6 +89,12 @@ def test_a_card_holds_no_path_of_the_machine(options: dict[str, Any]) -> None:
     assert "cache" not in text.lower()
 
 
+def test_a_card_says_whether_images_unlike_the_training_images_are_marked() -> None:
+    marks = " `hf-finetune predict` marks images that are unlike those of training."
+    assert marks not in model_card(example())
+    assert marks in model_card(replace(example(), files={"typical.safetensors": "0" * 64}))
+
+
 def test_a_card_counts_duplicates_and_names_no_file_of_theirs() -> None:
     report = example()
     notes = describe([[("train", "a", "Jane_Doe.jpg"), ("test", "b", "patient.jpg")]])

@@ -313,7 +313,7 @@ def _refuse_bad_share(
         raise DataError(
             f"data.max_bad_share: at most {config.max_bad_share:.1%} of the rows of {source.name} may be unusable, "
             f"found {len(rejected):,} of {total:,}: {shown}",
-            "mend these rows, or raise data.max_bad_share to skip them",
+            "mend these rows" + (", or raise data.max_bad_share to skip them" if len(rejected) < total else ""),
         )
 
 

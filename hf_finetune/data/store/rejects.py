@@ -22,7 +22,9 @@ def check_rejected(
         raise DataError(
             f"data.name: at most {max_bad_share:.2%} unreadable images were expected (data.max_bad_share), "
             f"{len(rejected)} of {total} cannot be used ({_counts(rejected)}):\n{listed(rejected)}",
-            f"repair or remove them, or set data.max_bad_share to {_share_above(len(rejected), total)}",
+            f"repair or remove them, or set data.max_bad_share to {_share_above(len(rejected), total)}"
+            if len(rejected) < total
+            else "repair or replace them",
         )
     for split, left in rows.items():
         if index.splits[split] and not len(left):
