@@ -19,7 +19,7 @@ import numpy as np
 from hf_finetune.data.index.folds import cut_folds
 from hf_finetune.data.index.targets import strata
 from hf_finetune.data.sources.source import count, listing
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import DataError, RecipeError
 from hf_finetune.labels import Answers
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
@@ -56,6 +56,8 @@ def cross_validate(
 
     started = time.monotonic()
     recipe = _from_the_base(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), overrides)
+    if folds < 2:
+        raise DataError(f"--folds: at least 2 are expected, found {folds}", "5 and 10 are usual")
     if trained:
         return run_folds(recipe, folds)
     recipe = _probe_alone(recipe)

@@ -255,6 +255,13 @@ def test_too_many_folds_are_refused_before_anything_is_decoded(photos: Path, tin
     assert not list(own_cache.rglob("*.npy"))
 
 
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("folds", [1, 0, -1])
+def test_one_fold_is_none(photos: Path, tiny: Path, folds: int, trained: bool) -> None:  # noqa: F811
+    with pytest.raises(FinetuneError, match=f"--folds: at least 2 are expected, found {folds}\n  5 and 10 are usual"):
+        hf_finetune.cross_validate(settings(photos, tiny, label_column="grade"), folds=folds, trained=trained)
+
+
 def test_an_adapter_to_start_from_is_refused(photos: Path, tiny: Path) -> None:  # noqa: F811
     with pytest.raises(FinetuneError, match=r"adapter\.from: folds begin at the base itself"):
         hf_finetune.cross_validate(settings(photos, tiny, label_column="grade"), ["adapter.from=runs/other"])

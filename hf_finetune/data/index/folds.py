@@ -28,8 +28,6 @@ def cut_folds(rows: Sequence[Row], strata: Sequence[int], folds: int, seed: int,
     Raises DataError where there are fewer units than folds.
     """
     units = _units(rows, strata, seed)
-    if folds < 2:
-        raise DataError(f"{key}: at least 2 are expected, found {folds}", "5 and 10 are usual")
     if folds > len(units):
         grouped = len(units) < len(rows)
         what = count(len(rows), "row") + (f" in {count(len(units), 'group')}" if grouped else "")

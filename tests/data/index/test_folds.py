@@ -73,7 +73,6 @@ def test_no_fold_is_empty_where_there_is_a_unit_for_each(sizes: list[int]) -> No
 @pytest.mark.parametrize(
     ("rows", "folds", "text"),
     [
-        (rows_of(3, 3), 1, "--folds: at least 2 are expected, found 1\n  5 and 10 are usual"),
         (rows_of(2, 1), 4, "--folds: no more folds than rows are expected, found 4 for 3 rows\n  lower it to 3"),
         (grouped([5, 5, 2]), 4,
          "--folds: no more folds than groups of rows are expected, found 4 for 12 rows in 3 groups\n  lower it to 3"),
