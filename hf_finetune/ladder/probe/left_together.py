@@ -14,6 +14,7 @@ import numpy as np
 
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.machine.processes import gather
+from hf_finetune.machine.ranks import rank, world_size
 
 # Rows that are left out at once, at most: the system that is solved is as large. A larger unit goes in parts.
 MOST_TOGETHER = 1_000
@@ -52,8 +53,7 @@ def side_by_side(kept: SplitFeatures, units: np.ndarray | None) -> tuple[SplitFe
     if len(sizes) in (1, len(units)):
         return kept, alone
     rows, features = kept.rows, kept.features
-    everybody = gather(len(rows))
-    if len(everybody) > 1:
+    if world_size() > 1:
         rows, features = _shared_out(rows, features, block, sizes[block] > 1)
     order = np.lexsort((rows, block[rows], sizes[block[rows]]))
     rows, features = rows[order], features[order]
@@ -77,8 +77,6 @@ def _shared_out(
     rows: np.ndarray, features: np.ndarray, block: np.ndarray, together: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are alone stay where they are; the others go to the process that their block's number falls to."""
-    from hf_finetune.machine.ranks import rank, world_size
-
     mine = together[rows]
     found = [(rows[~mine], np.array(features[~mine]))]
     for theirs, their_features in gather((rows[mine], np.array(features[mine]))):
