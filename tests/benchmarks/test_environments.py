@@ -31,6 +31,7 @@ def test_refused_requirement_is_recorded(environments, tmp_path: Path):
     assert environments.environment(tmp_path / "made", "some") == (None, record["reason"])
 
 
+@pytest.mark.slow
 def test_usable_environment_is_kept_and_one_that_does_not_import_is_refused(environments, tmp_path: Path):
     requirements = tmp_path / "some.txt"
     requirements.write_text("")

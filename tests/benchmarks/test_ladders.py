@@ -35,6 +35,7 @@ def test_a_cut_takes_no_test_photo_and_each_photo_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_ladders_are_run_and_scored_on_what_is_held_out(tmp_path: Path) -> None:
     write_hymenoptera(tmp_path / "data", train=20)
     torch.manual_seed(0)

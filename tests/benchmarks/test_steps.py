@@ -22,6 +22,7 @@ from steps import table  # noqa: E402
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.slow
 def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "steps.py"), str(tmp_path)]
     command += ["--architectures", "vit_tiny_patch16_224", "--batches", "1", "2", "--quantizations", "none"]
@@ -36,6 +37,7 @@ def test_a_step_and_a_pass_of_our_way_are_measured_on_this_machine(tmp_path: Pat
     assert done.stdout.splitlines()[2].startswith("| ours | ")
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_leaves_the_smaller_ones_their_rows(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", per_class=6)
     command = [sys.executable, str(ROOT / "benchmarks" / "step_work.py"), str(tmp_path), "--way", "ours"]

@@ -37,7 +37,7 @@ def whole_results(hub: Hub, repo: str, results: dict[int, dict[str, bytes]], tmp
     return found
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 20))])
 def test_random_schedules(hub: Hub, tmp_path: Path, seed: int) -> None:
     """Ten schedules each: up to six faults at random calls, then pushes until one succeeds."""
     draw = random.Random(seed)

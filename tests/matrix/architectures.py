@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 # ruff: noqa: E501  one architecture a line
@@ -214,3 +215,22 @@ def stir(model: torch.nn.Module, side: int) -> None:
         for _ in range(3):
             model(torch.randn(8, 3, side, side))
     model.eval()
+
+
+# Not asked for at every change, but by `make test-slow`: relatives of those that are, and the rarely trained.
+_RARE = """
+cvt data2vec-vision donut-swin focalnet hgnet_v2 ijepa metaclip_2 mobilenet_v1 mobilevit mobilevitv2 perceiver
+poolformer pvt swiftformer textnet vit_msn resnext26ts seresnet18 resnetv2_50 regnetx_002 efficientnet_lite0
+tf_efficientnetv2_b0 mobilevit_xxs mobilevitv2_050 efficientvit_m0 poolformer_s12 poolformerv2_s12
+coatnet_pico_rw_224 maxvit_pico_rw_256 coat_lite_tiny resmlp_12_224 gmlp_ti16_224 xcit_nano_12_p16_224
+cait_xxs24_224 twins_svt_small davit_tiny fastvit_t8 repvit_m0_9 repvgg_a0 vgg11_bn inception_v3 ghostnet_050
+hgnetv2_b0 dpn48b edgenext_xx_small gcvit_xxtiny nfnet_l0 tiny_vit_5m_224 starnet_s050 visformer_tiny
+"""
+RARE = frozenset(_RARE.split())
+EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
+
+
+def every_architecture() -> list[Any]:
+    """(library, name) of each as a test's parameter, the rare ones marked slow."""
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param((library, name), id=f"{library}-{name}", marks=marks[name in RARE]) for library, name in EVERY]

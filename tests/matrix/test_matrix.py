@@ -23,7 +23,15 @@ from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import compare_whole, generated_pixels, stock_logits
 from hf_finetune.result.merge import save_merged
 from hf_finetune.types import BackboneFacts
-from tests.matrix.architectures import HEAD_ONLY, LEFT_OUT, TIMM, TRANSFORMERS, write_timm, write_transformers
+from tests.matrix.architectures import (
+    EVERY,
+    HEAD_ONLY,
+    LEFT_OUT,
+    TRANSFORMERS,
+    every_architecture,
+    write_timm,
+    write_transformers,
+)
 
 LABELS = Labels(("n/a", "1", "True"))
 # 2026-11-23: peft 0.21.2 reads a property that transformers 5.23 calls deprecated.
@@ -31,7 +39,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.e2e,
 ]
-EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
 # timm's DLA calls a part of its own `base_layer`, the name by which peft 0.21.2 tells its wrappers.
 NOT_MERGED = {"dla46x_c": "PEFT cannot merge this adapter into its base model: 'DLA' object has no attribute 'merge'"}
 
@@ -89,8 +96,9 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
-@pytest.mark.parametrize(("library", "name"), EVERY, ids=[f"{library}-{name}" for library, name in EVERY])
-def test_adapts_trains_exactly_its_weights_and_reloads(library: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", every_architecture())
+def test_adapts_trains_exactly_its_weights_and_reloads(architecture: tuple[str, str], tmp_path: Path) -> None:
+    library, name = architecture
     write = write_transformers if library == "transformers" else write_timm
     original = write(name, tmp_path / "base", 3)
     model = Model(name=str(tmp_path / "base"))

@@ -96,7 +96,7 @@ def trained(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter" / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("quantization", ["none", "int8"])
+@pytest.mark.parametrize("quantization", ["none", pytest.param("int8", marks=pytest.mark.slow)])
 def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path, quantization: str) -> None:
     one = report_of(alone / quantization)
     two = train(recipe, tmp_path / "two", 2, *RUNS[quantization])
@@ -137,7 +137,7 @@ def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(recipe: Path, t
         torch.testing.assert_close(value, trained(tmp_path / "2")[name], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("rung", ["probe", "full"])
+@pytest.mark.parametrize("rung", ["probe", pytest.param("full", marks=pytest.mark.slow)])
 def test_every_kind_of_label_trains_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path, rung: str) -> None:
     """All in one adapter, with rows that lack a number and pairs that belong together."""
     line = (

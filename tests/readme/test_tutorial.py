@@ -57,6 +57,7 @@ def test_every_command_is_run_here_or_named_with_a_reason() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_commands_work_in_order(folder: Path) -> None:
     printed = {command.split()[1]: execute(command, folder, HF_HUB_OFFLINE="1") for command in _shorter(RUN)}
     assert "name: photos/" in printed["check"]

@@ -18,13 +18,14 @@ from hf_finetune.ladder.trained.cached import Cut, check_cut
 from hf_finetune.ladder.trained.patches import token_count
 from hf_finetune.types import BackboneFacts
 from tests.backbones.surgery.test_class_token import SHORT, features_of
-from tests.ladder.trained.test_cached import CUT, DROPPABLE, EVERY, build
+from tests.ladder.trained.test_cached import CUT, DROPPABLE, build
+from tests.matrix.architectures import every_architecture
 
 pytestmark = pytest.mark.e2e
 Built = tuple[str, str, nn.Module, BackboneFacts]
 
 
-@pytest.fixture(scope="module", params=EVERY, ids=[f"{library}-{name}" for library, name in EVERY])
+@pytest.fixture(scope="module", params=every_architecture())
 def architecture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     library, name = request.param
     return library, name, *build(library, name, tmp_path_factory.mktemp("base") / "base"), torch.get_rng_state()

@@ -79,6 +79,7 @@ def test_its_frozen_features_beat_raw_pixels_at_ten_images_a_class(benchmark: Mo
 
 # peft 0.21.2 asks transformers 5.23 by the old name (2026-11-23).
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.slow
 def test_lora_on_it_beats_training_from_random_weights_at_ten_images_a_class(benchmark: ModuleType):
     digits = benchmark.Digits()
     rows = digits.pick(10, 0)

@@ -16,12 +16,11 @@ from hf_finetune.backbones.surgery.cut import Watch, suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.labels import Labels
 from hf_finetune.ladder.trained.patches import token_count
-from tests.matrix.architectures import TIMM, TRANSFORMERS, write_timm, write_transformers
+from tests.matrix.architectures import write_timm, write_transformers
 
 pytestmark = pytest.mark.e2e
 
 LABELS = Labels(("n/a", "1", "True"))
-EVERY = [("transformers", kind) for kind in TRANSFORMERS] + [("timm", name) for name in TIMM]
 # Cut at the middle of their blocks without loss; what is not here is refused when it is tried, and trained whole.
 CUT = {
     "transformers": {
