@@ -80,7 +80,8 @@ def _run_folds(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.folds import cross_validate
     from hf_finetune.report.folds import render_folds
 
-    if unused := [name for name in ("split", "data", "base") if getattr(options, name) is not None]:
+    told = ("split", "data", "base", "logit_adjustment")
+    if unused := [name.replace("_", "-") for name in told if getattr(options, name) not in (None, 0.0)]:
         raise RecipeError(
             f"--{unused[0]}: with --folds a recipe says what is read, found --{unused[0]}.",
             "Leave it out; data.name and model.name of the recipe are set as section.key=value.",

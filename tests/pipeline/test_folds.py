@@ -154,6 +154,8 @@ def test_the_command_prints_a_table_and_json(photos: Path, tiny: Path, cli: Cli)
     assert json.loads(out)["metrics"]["accuracy"]["pooled"] > 0.9
     code, _, err = cli("evaluate", *given, "--split", "test")
     assert code == 2 and "--split: with --folds a recipe says what is read" in err
+    code, _, err = cli("evaluate", *given, "--logit-adjustment", "1")
+    assert code == 2 and "--logit-adjustment: with --folds a recipe says what is read" in err
 
 
 def test_a_fold_is_the_test_of_a_run_and_all_of_them_hold_every_row_once(photos: Path) -> None:
