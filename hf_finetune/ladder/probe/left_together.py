@@ -47,7 +47,7 @@ def side_by_side(kept: SplitFeatures, units: np.ndarray | None) -> tuple[SplitFe
     all rows are in one, the rows are as they were, each by itself.
     """
     alone = (Run(0, len(kept.rows), 1),)
-    if units is None or not len(units):
+    if units is None or not np.any(units >= 0):
         return kept, alone
     block, sizes = _blocks(units)
     if len(sizes) in (1, len(units)):
@@ -69,8 +69,8 @@ def _blocks(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     within = np.empty(len(units), np.int64)  # which of its unit's rows a row is
     within[order] = np.arange(len(units)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     part = np.where(units < 0, within, within // MOST_TOGETHER)
-    _, block, counts = np.unique(np.stack([unit, part]), axis=1, return_inverse=True, return_counts=True)
-    return block.reshape(-1), counts
+    _, block, counts = np.unique(unit * len(units) + part, return_inverse=True, return_counts=True)
+    return block, counts
 
 
 def _shared_out(
