@@ -23,6 +23,7 @@ from hf_finetune.errors import DataError, RecipeError
 from hf_finetune.labels import Answers
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
+from hf_finetune.report.run_json import as_run_report
 from hf_finetune.result.manifest import read_manifest
 from hf_finetune.types import Index, Note, Row, label_array
 
@@ -98,7 +99,8 @@ def run_folds(recipe: Recipe, folds: int) -> dict[str, Any]:
     again; a given validation split chooses in all of them and is in none.
 
     Gives what `cross_validate` does without `pooled`, which heads of different runs have not, and `runs`: of each its
-    folder and the rung that it kept. Nothing is pushed. Raises DataError and what a run raises.
+    folder and the rung that it kept; `notes` are those of all runs. Nothing is pushed. Raises DataError and
+    what a run raises.
     """
     from hf_finetune.pipeline.train import train
 
@@ -112,6 +114,7 @@ def run_folds(recipe: Recipe, folds: int) -> dict[str, Any]:
     tests = [run.report["test"] for run in runs]
     shared = {name: value for name, value in tests[0].items() if all(name in test for test in tests)}
     names = _order(read_manifest(runs[0].result).target.chosen_by, shared)
+    notes = [list(map(str, as_run_report(run.report).data["notes"])) for run in runs]
     lost = {row["name"]: row for run in runs for row in run.report["data"]["rejected"]}
     return {
         "folds": folds,
@@ -122,7 +125,7 @@ def run_folds(recipe: Recipe, folds: int) -> dict[str, Any]:
         "metrics": {name: _over_folds([test[name] for test in tests]) for name in names},
         "seconds": time.monotonic() - started,
         "left_out": [{"name": row["name"], "reason": row["reason"]} for row in lost.values()],
-        "notes": [],
+        "notes": [note for note in dict.fromkeys(notes[0]) if all(note in others for others in notes)],
         "runs": [{"folder": str(run.folder.path), "kept": _kept(run.report)} for run in runs],
     }
 

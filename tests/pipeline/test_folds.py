@@ -226,6 +226,20 @@ def test_the_whole_ladder_is_cross_validated_on_request(
     assert code == 2 and "--trained: how many folds are trained is expected, found none" in err
 
 
+def test_runs_of_folds_say_that_a_given_test_split_is_not_used(tmp_path: Path, tiny: Path) -> None:  # noqa: F811
+    write_photos(tmp_path / "photos", splits=("train", "test"), per_class=7)
+    recipe = {
+        "model": {"name": str(tiny)},
+        "data": {"name": str(tmp_path / "photos")},
+        "train": {"decode_workers": 1},
+        "budget": {"time": 0},
+        "output": {"dir": str(tmp_path / "out")},
+    }
+    found = hf_finetune.cross_validate(recipe, folds=2, trained=True)
+    assert found["rows"] == 21
+    assert "the given test split (21 rows) is not used: the test is a fold" in found["notes"]
+
+
 def test_a_given_test_split_is_left_out_and_validation_pooled(tmp_path: Path, tiny: Path) -> None:  # noqa: F811
     write_photos(tmp_path, splits=("train", "validation", "test"), per_class=7)
     recipe = {"model": {"name": str(tiny)}, "data": {"name": str(tmp_path)}, "train": {"decode_workers": 1}}
