@@ -113,10 +113,8 @@ def check_plot(path: str | Path) -> None:
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise RecipeError(f"--plot: there is no folder {folder}.", "Make it, or name a file elsewhere.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    from matplotlib.figure import Figure
+
     kinds = sorted(Figure().canvas.get_supported_filetypes())
     if Path(path).suffix.lower().lstrip(".") not in ("", *kinds):
         raise RecipeError(
@@ -125,11 +123,9 @@ def check_plot(path: str | Path) -> None:
 
 
 def plot(found: RangeTest, path: str | Path) -> str:
-    """Write the curve as an image; returns a line that says where, or how to get it without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "No plot: matplotlib is not installed (pip install 'hf_finetune[plot]')."
+    """Write the curve as an image; returns a line that says where."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(found.rates, found.losses, ".", color="0.7", label="loss of an update")
