@@ -18,8 +18,9 @@ _OTHERS = {
     "push": "upload publish",
     "lr-find": "lrfind lr_find lr-finder find-lr lr",
     "rank": "compare-models benchmark",
+    "doctor": "lint inspect diagnose duplicates find-duplicates clean-data",
     "recipes": "recipe list examples templates ls",
-    "env": "info environment versions doctor",
+    "env": "info environment versions",
     "cache": "clean clear-cache",
 }
 

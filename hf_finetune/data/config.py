@@ -122,6 +122,10 @@ class Data(Section):
         description="training rows to keep of each class, drawn by train.seed once validation and test are cut; "
         "null: all",
     )
+    corrections: str | None = Field(
+        default=None,
+        description="table of rows to leave out and labels to change, such as the findings.csv of hf-finetune doctor",
+    )
     max_bad_share: Share = Field(default=0.01, description="share of unreadable rows that is skipped; above it, stop")
     max_pixels: int = Field(default=50_000_000, gt=0, description="images with more pixels are refused as bombs")
     value_range: ValueRange | None = Field(

@@ -14,14 +14,14 @@ from hf_finetune.plan.context import RunContext
 from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
-from hf_finetune.types import PixelRows, Rejected, Split
+from hf_finetune.types import SPLITS, PixelRows, Rejected, Split
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hf_finetune.backbones.engines.choose import Offer
     from hf_finetune.backbones.own_head import OwnHead
-    from hf_finetune.data.store.open_views import View
+    from hf_finetune.data.store.open_views import Options, View
     from hf_finetune.data.store.pool import WorkerPool
     from hf_finetune.data.store.store import Store
     from hf_finetune.data.store.views import Geometry
@@ -101,6 +101,25 @@ def open_readable_rows(context: RunContext) -> tuple[PixelRows, tuple[Rejected, 
     return view.rows, view.rejected
 
 
+def open_every_row(context: RunContext) -> tuple[dict[Split, PixelRows], tuple[Rejected, ...]]:
+    """The rows of every split as the checkpoint itself sees them, and those that cannot be read, however many."""
+    from hf_finetune.data.store.open_views import open_views
+
+    splits: list[Split] = [split for split in SPLITS if context.index.splits.get(split)]
+    geometry = _as_evaluated(context)
+    wanted: list[tuple[Split, Geometry]] = [(split, geometry) for split in splits]
+    with Progress("decoding", "image", 0, shown=context.machine.is_first) as bar:
+        views = open_views(context.index, wanted, _options(context), progress=bar.to)
+    for note in (note for view in views for note in view.notes):
+        logger.info("%s", note)
+    rows: dict[Split, PixelRows] = {
+        split: view.rows for split, view in zip(splits, views, strict=True) if len(view.rows)
+    }
+    if "train" not in rows:
+        raise DataError(f"data.name: no training image of {context.index.source} could be read.")
+    return rows, tuple(row for view in views for row in view.rejected)
+
+
 def _as_evaluated(context: RunContext) -> Geometry:
     from hf_finetune.data.store.store import evaluation_geometry
 
@@ -114,12 +133,17 @@ def _open_training_rows(context: RunContext) -> PixelRows:
 
 
 def _open_train(context: RunContext, geometry: Geometry, pool: WorkerPool | None = None) -> View:
-    from hf_finetune.data.store.open_views import Options, open_views
+    from hf_finetune.data.store.open_views import open_views
+
+    (view,) = open_views(context.index, [("train", geometry)], _options(context), pool=pool)
+    return view
+
+
+def _options(context: RunContext) -> Options:
+    from hf_finetune.data.store.open_views import Options
 
     data = context.recipe.data
-    options = Options(context.plan.decode_workers.value, _cache_dir(context), data.store_limit, data.max_pixels)
-    (view,) = open_views(context.index, [("train", geometry)], options, pool=pool)
-    return view
+    return Options(context.plan.decode_workers.value, _cache_dir(context), data.store_limit, data.max_pixels)
 
 
 def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:

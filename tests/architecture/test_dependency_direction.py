@@ -21,7 +21,7 @@ FLOORS = (
     ("adapters", "backbones", "data", "quantizers", "tasks", "training"),
     ("recipe",),
     ("plan", "result", "run"),
-    ("hub", "ladder"),
+    ("doctor", "hub", "ladder"),
     ("pipeline",),
     ("__init__", "__main__", "cli"),
 )

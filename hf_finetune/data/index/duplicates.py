@@ -14,6 +14,8 @@ from hf_finetune.data.sources.source import TAIL_BYTES, SourceRow, count, listin
 from hf_finetune.types import Note, Reader
 
 SHOWN = 5
+_LEAK = "found byte-equal in more than one split, so that scores are not quite on unseen images"
+_CONTRADICTION = "found under contradictory labels"
 
 
 def equal_rows(rows: Sequence[SourceRow], reader: Reader) -> list[list[int]]:
@@ -49,12 +51,15 @@ def describe(groups: Iterable[Sequence[tuple[str, str, str]]]) -> list[Note]:
             contradictions.append(f"{names} ({listing(labels)})")
     notes = []
     if leaks:
-        found = f"{count(len(leaks), 'image')} found byte-equal in more than one split"
-        notes.append(Note(f"{found}, so that scores are not quite on unseen images", _some(leaks)))
+        notes.append(Note(f"{count(len(leaks), 'image')} {_LEAK}", _some(leaks)))
     if contradictions:
-        text = f"{count(len(contradictions), 'image')} found under contradictory labels"
-        notes.append(Note(text, _some(contradictions)))
+        notes.append(Note(f"{count(len(contradictions), 'image')} {_CONTRADICTION}", _some(contradictions)))
     return notes
+
+
+def is_on_copies(note: Note) -> bool:
+    """Whether the note is one of `describe`."""
+    return note.text.endswith((_LEAK, _CONTRADICTION))
 
 
 def _some(texts: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Makes the `Index`: every row of the dataset by split, with label ids; nothing decoded.
 
-Owns the order of the work (find the source, choose splits, encode labels, cut what is missing, report). How each kind
-of source is read lives in a module of its own.
+Owns the order of the work (find the source, correct it, choose splits, encode labels, cut what is missing, report).
+How each kind of source is read lives in a module of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index import splits, targets
+from hf_finetune.data.index.corrections import corrected
 from hf_finetune.data.index.missing_splits import cut_missing
 from hf_finetune.data.index.targets import Encoded, encode
 from hf_finetune.data.index.together import find_together
@@ -82,7 +83,7 @@ def scan_split(config: Data, split: Split, classes: Collection[str] = (), readin
     DataError, also where more than `max_bad_share` of the rows cannot be scored.
     """
     config = _asking(config, reading)
-    source = _source_to_score(config, classes)
+    source = corrected(_source_to_score(config, classes), config.corrections)
     own = splits.find(source, config, split)
     return _index_of(source, encode({split: source.splits[own]}, source, config, reading), own, split, config)
 
@@ -103,7 +104,7 @@ def scan_named(
     another split lacks is of no matter. Raises DataError.
     """
     config = _asking(config, reading)
-    source = _source(config)
+    source = corrected(_source(config), config.corrections)
     given, _ = splits.assign(source, config)
     own = given["train"] if only else given.get(split, given["train"])
     found: dict[Split, list[SourceRow]] = {each: source.splits[name] for each, name in given.items()}
@@ -170,6 +171,7 @@ def _source_to_score(config: Data, classes: Collection[str]) -> Source:
 
 def build_index(source: Source, config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """Chooses splits, encodes labels, cuts missing splits and gathers the notes. Raises DataError."""
+    source = corrected(source, config.corrections)
     given, split_notes = splits.assign(source, config)
     notes = [*source.notes, *split_notes]
     found: dict[Split, list[SourceRow]] = {split: source.splits[own] for split, own in given.items()}

@@ -7,7 +7,7 @@ is rung.py's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -193,6 +193,11 @@ class Fitted:
     parts: tuple[FittedPart, ...]
     labels: np.ndarray  # of the whole split
     target: Target
+
+    def of_every_row(self) -> Fitted:
+        """The same, of which every row is left out, and not a part of them where rows × outputs are many."""
+        rows = replace(self.rows, every=1)
+        return replace(self, rows=rows, parts=tuple(replace(part, rows=rows) for part in self.parts))
 
     def closed_form(self) -> Head:
         """The ridge solutions."""

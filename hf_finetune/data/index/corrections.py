@@ -1,0 +1,224 @@
+"""Corrections of a dataset, written down by a person or by `hf-finetune doctor`: rows to leave out, and other labels.
+
+Owns the table's form and what it does to a source; no file of the dataset is touched.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from hf_finetune.data.sources.cells import is_missing
+from hf_finetune.data.sources.source import Cells, RawLabel, Source, SourceRow, count, listing, plain
+from hf_finetune.errors import DataError
+from hf_finetune.types import Note
+
+Action = Literal["keep", "exclude", "relabel"]
+ACTIONS: tuple[Action, ...] = ("keep", "exclude", "relabel")
+# The first five columns of the table; a reader needs path and action, and label where a row is relabelled.
+COLUMNS = ("path", "finding", "score", "action", "label")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What becomes of the row named `path`, as line `line` of the table says; `label`: its new one, as text."""
+
+    path: str
+    action: Action
+    label: str
+    line: int
+
+
+def read_corrections(path: Path, key: str = "data.corrections") -> list[Correction]:
+    """Every line of a table of corrections, those that keep their row too. `key`: what names the table.
+
+    Raises DataError for a table that cannot be read, has not these columns, or says something that is no action.
+    """
+    reader = csv.DictReader(io.StringIO(_text(path, key)), delimiter=_delimiter(path))
+    header = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = header
+    if lacking := [name for name in ("path", "action") if name not in header]:
+        raise DataError(
+            f"{key}: the columns {', '.join(COLUMNS)} are expected in {path}, found no {' and no '.join(lacking)} "
+            f"among {listing(header) or 'none'}",
+            "`hf-finetune doctor` writes such a table",
+        )
+    found = []
+    for cells in reader:
+        if not any(isinstance(cell, str) and cell.strip() for cell in cells.values()):
+            continue
+        found.append(_correction(cells, reader.line_num, path, key))
+    return found
+
+
+def _text(path: Path, key: str) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8-sig")  # a spreadsheet may have put a byte order mark there
+    except OSError as error:
+        raise DataError(
+            f"{key}: a table of corrections is expected at {path}, which cannot be read: {error.strerror or error}",
+            "`hf-finetune doctor` writes one, findings.csv",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{key}: UTF-8 is expected in {path}, found other bytes", "save the table as CSV in UTF-8"
+        ) from error
+
+
+def _delimiter(path: Path) -> str:
+    """What a spreadsheet of this country puts between cells: `;` where commas are decimal."""
+    with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+    return max(",;\t", key=first.count)
+
+
+def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str) -> Correction:
+    name, action = cells.get("path") or "", (cells.get("action") or "").strip().lower() or "keep"
+    label = (cells.get("label") or "").strip()
+    if action not in ACTIONS:
+        close = difflib.get_close_matches(action, ACTIONS, n=1)
+        raise DataError(
+            f"{key}: an action {', '.join(ACTIONS)} is expected in {path}, line {line}, found {action!r}",
+            f"did you mean {close[0]}?" if close else "an empty one keeps the row",
+        )
+    if action == "relabel" and not label:
+        raise DataError(
+            f"{key}: a label is expected in {path}, line {line}, since {name} is relabelled, found none",
+            "write it into the column label, or set the action to keep",
+        )
+    return Correction(name, action, label, line)
+
+
+def corrected(source: Source, written: str | None, key: str = "data.corrections") -> Source:
+    """The source with the table at `written` applied (None: as it is), and a note on what that changed.
+
+    A row that several lines exclude is excluded, whatever else they say. Raises DataError for rows that the source has
+    not, for labels that none of its rows has, and for two labels of one row.
+    """
+    if written is None:
+        return source
+    path = Path(written)
+    wanted = [each for each in read_corrections(path, key) if each.action != "keep"]
+    names = {row.name for rows in source.splits.values() for row in rows} | {row.name for row in source.rejected}
+    _refuse_unknown_rows(wanted, names, source, path, key)
+    excluded = {each.path for each in wanted if each.action == "exclude"}
+    relabelled = _new_labels([each for each in wanted if each.path not in excluded], path, key)
+    labels = _Labels.of(source, path, key)
+    changed = 0
+    splits: dict[str, list[SourceRow]] = {}
+    for split, rows in source.splits.items():
+        kept = splits[split] = []
+        for row in rows:
+            if row.name in excluded:
+                continue
+            if (new := relabelled.get(row.name)) is not None:
+                label = labels.read(new, row)
+                changed += label != row.label
+                row = replace(row, label=label)
+            kept.append(row)
+    rejected = tuple(row for row in source.rejected if row.name not in excluded)
+    said = f"corrections: {count(len(excluded), 'row')} left out, {count(changed, 'label')} changed"
+    return replace(source, splits=splits, rejected=rejected, notes=(*source.notes, Note(said, str(path))))
+
+
+def _refuse_unknown_rows(
+    wanted: Sequence[Correction], names: Collection[str], source: Source, path: Path, key: str
+) -> None:
+    unknown = [each for each in wanted if each.path not in names]
+    if not unknown:
+        return
+    first = unknown[0]
+    close = difflib.get_close_matches(first.path, list(names)[:20_000], n=1, cutoff=0.8)
+    lines = listing([f"{each.path!r} (line {each.line})" for each in unknown], _SHOWN)
+    raise DataError(
+        f"{key}: rows of {source.name} are expected in {path}, found {count(len(unknown), 'line')} that name none: "
+        f"{lines}",
+        (f"did you mean {close[0]!r}? " if close else "") + "Rows are named as hf-finetune doctor names them: files by "
+        "their path below the dataset's folder",
+    )
+
+
+def _new_labels(wanted: Sequence[Correction], path: Path, key: str) -> dict[str, Correction]:
+    found: dict[str, Correction] = {}
+    for each in wanted:
+        before = found.setdefault(each.path, each)
+        if before.label != each.label:
+            raise DataError(
+                f"{key}: one label is expected for {each.path} in {path}, found {before.label!r} (line {before.line}) "
+                f"and {each.label!r} (line {each.line})",
+                "set the action of one of them to keep",
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels that the source's rows have, to read new ones by."""
+
+    names: tuple[str, ...] | None  # of a source that numbers its classes
+    known: frozenset[str]  # texts
+    numbers: bool  # whether all of those are numbers, so that another one may be meant
+    path: Path
+    key: str
+
+    @classmethod
+    def of(cls, source: Source, path: Path, key: str) -> _Labels:
+        cells = [cell for rows in source.splits.values() for row in rows for cell in _single(row.label)]
+        known = frozenset(plain(str(cell)) for cell in cells if not is_missing(cell))
+        return cls(source.label_names, known, all(map(_is_number, known)), path, key)
+
+    def read(self, correction: Correction, row: SourceRow) -> RawLabel:
+        """The label of a corrected row, as its source would give it."""
+        if not isinstance(row.label, tuple):
+            return self._one(correction.label, correction)
+        try:
+            values = json.loads(correction.label)
+        except ValueError:
+            values = None
+        if not isinstance(values, list) or (isinstance(row.label, Cells) and len(values) != len(row.label)):
+            shown = f"a list of {len(row.label)}" if isinstance(row.label, Cells) else "a list"
+            example = json.dumps(list(row.label), ensure_ascii=False)
+            raise DataError(
+                f"{self.key}: {shown} is expected as the label in {self.path}, line {correction.line}, found "
+                f"{correction.label!r}",
+                f"write it as JSON, as the row has it now: {example}",
+            )
+        if isinstance(row.label, Cells):
+            return Cells(tuple(each) if isinstance(each, list) else each for each in values)
+        return tuple(self._one(str(each), correction) for each in values)  # pyright: ignore[reportReturnType]
+
+    def _one(self, label: str, correction: Correction) -> str | int:
+        label = plain(label)
+        if self.names is not None:
+            if label in self.names:
+                return self.names.index(label)
+        elif label in self.known or (self.numbers and _is_number(label)):
+            return label
+        known = sorted(self.names if self.names is not None else self.known)
+        close = difflib.get_close_matches(label, known, n=1)
+        raise DataError(
+            f"{self.key}: a label of the dataset is expected in {self.path}, line {correction.line}, found {label!r}",
+            f"did you mean {close[0]!r}?" if close else f"there are {listing(map(repr, known))}",
+        )
+
+
+def _single(label: RawLabel) -> list[str | int]:
+    """The labels in a cell, those in lists too; none of several columns, whose cells are taken as they are."""
+    if isinstance(label, Cells) or label is None:
+        return []
+    return list(label) if isinstance(label, tuple) else [label]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True

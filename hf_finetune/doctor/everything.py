@@ -1,0 +1,119 @@
+"""What the examination looks at: every readable row of every split, by one number each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from hf_finetune.data.store.views import Squash
+from hf_finetune.doctor.copies import FINE_SIDE
+from hf_finetune.labels import Answers, LabelColumn
+from hf_finetune.tasks import Target
+from hf_finetune.types import SPLITS, Index, PixelRows, Preprocess, Row, Split
+
+
+@dataclass(frozen=True)
+class Everything:
+    """`rows`: as decoded, by split; `features` float32 [n, d] of each; `answers`: of each split, by a head that was
+    fitted on train without the row itself; `preprocess` and `max_pixels`: how images were decoded. Rows are numbered
+    over train, validation and test."""
+
+    index: Index
+    target: Target
+    rows: Mapping[Split, PixelRows]
+    features: Mapping[Split, np.ndarray]
+    answers: Mapping[Split, Answers]
+    preprocess: Preprocess
+    max_pixels: int
+
+    @cached_property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that have rows, in order."""
+        return tuple(split for split in SPLITS if len(self.rows.get(split, ())))
+
+    @cached_property
+    def split_of(self) -> list[Split]:
+        """[N]."""
+        return [split for split in self.splits for _ in range(len(self.rows[split]))]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """[N]: what each row is found by."""
+        return [name for split in self.splits for name in self.rows[split].names]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """[N, …]."""
+        return np.concatenate([np.asarray(self.rows[split].labels) for split in self.splits])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """int32 [N, 2]: width and height."""
+        return np.concatenate([self.rows[split].sizes for split in self.splits])
+
+    @cached_property
+    def given(self) -> list[str]:
+        """[N]: each label as text."""
+        return [label_text(self.index.columns, label) for label in self.labels]
+
+    @cached_property
+    def source_rows(self) -> list[Row]:
+        """[N]: the rows of the index."""
+        by_name = {(split, row.name): row for split in self.splits for row in self.index.splits[split]}
+        return [by_name[split, name] for split, name in zip(self.split_of, self.names, strict=True)]
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """int64 [N] of the one class or grade of each row; None for other labels."""
+        kinds = [column.kind for column in self.index.columns]
+        return self.labels.astype(np.int64) if kinds in (["classes"], ["grades"]) and self.labels.ndim == 1 else None
+
+    def start_of(self, split: Split) -> int:
+        """The number of its first row."""
+        before = self.splits[: self.splits.index(split)]
+        return sum(len(self.rows[each]) for each in before)
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 [n, 3, H, W] of rows by number, in the order asked for."""
+        found: np.ndarray | None = None
+        for split in self.splits:
+            start = self.start_of(split)
+            here = np.flatnonzero((rows >= start) & (rows < start + len(self.rows[split])))
+            if len(here):
+                pixels = self.rows[split].gather(rows[here] - start)
+                found = np.empty((len(rows), *pixels.shape[1:]), np.uint8) if found is None else found
+                found[here] = pixels
+        if found is None:
+            raise ValueError("at least one row is expected")
+        return found
+
+    def sharp(self, rows: np.ndarray) -> np.ndarray:
+        """The same of pictures that are large enough to compare; where the model sees smaller ones, decoded anew."""
+        pixels = self.gather(rows)
+        if min(pixels.shape[2:]) >= FINE_SIDE:
+            return pixels
+        geometry = Squash(FINE_SIDE, Image.Resampling.BICUBIC, self.preprocess.value_range)
+        found = [self.index.reader.read(self.source_rows[row].locator) for row in rows.tolist()]
+        return np.stack([geometry.draw(data, self.max_pixels).pixels for data in found])
+
+
+def label_text(columns: Sequence[LabelColumn], label: np.ndarray) -> str:
+    """A row's label for people: of several targets one after another, `; ` between."""
+    values = np.atleast_1d(label)
+    parts, at = [], 0
+    for column in columns:
+        own = values[at : at + column.width]
+        at += column.width
+        if np.isnan(own.astype(np.float64)).all():
+            parts.append("none")
+        elif column.kind in ("classes", "grades"):
+            parts.append(column.names[int(own[0])])
+        elif column.kind == "labels":
+            parts.append(", ".join(name for name, truth in zip(column.names, own, strict=True) if truth == 1) or "none")
+        else:
+            parts.append(", ".join(f"{each:g}" for each in own))
+    return "; ".join(parts)

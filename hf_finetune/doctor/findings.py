@@ -1,0 +1,84 @@
+"""What is found about a dataset's rows, and the table that it is written to, which data.corrections reads again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hf_finetune.data.index.corrections import COLUMNS, Action
+from hf_finetune.types import Split
+
+Kind = Literal[
+    "unreadable",
+    "no label",
+    "exact duplicate",
+    "near duplicate",
+    "placeholder",
+    "unlike",
+    "suspected label",
+    "odd shape",
+    "grey",
+]
+# The order in which a person is told: what does most harm first.
+KINDS: tuple[Kind, ...] = (
+    "exact duplicate",
+    "near duplicate",
+    "suspected label",
+    "placeholder",
+    "unreadable",
+    "no label",
+    "unlike",
+    "odd shape",
+    "grey",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about one row. `score`: how sure, 0 to 1, of suspected numbers how many robust standard deviations off;
+    `label`: what it is likely to be instead, as data.corrections reads it; `others`: the rows that it is told with;
+    `group`: findings of one number belong together (copies of one image); `crosses`: what copies cross, `splits`,
+    `labels`, both or neither."""
+
+    path: str
+    split: Split
+    given: str  # its label, as text
+    kind: Kind
+    score: float
+    detail: str
+    action: Action = "keep"
+    label: str = ""
+    others: tuple[str, ...] = ()
+    group: int = -1
+    crosses: tuple[str, ...] = ()
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """CSV with a line a finding. A name stands as it is, with commas, quotes and line breaks in quotes, so that it is
+    found again."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow((*COLUMNS, "split", "given", "detail"))
+    for each in findings:
+        line = (each.path, each.kind, f"{each.score:.4f}", each.action, each.label, each.split, each.given, each.detail)
+        writer.writerow(line)
+    return written.getvalue()
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """By kind, copies of an image together, the surest first."""
+    return sorted(findings, key=lambda each: (KINDS.index(each.kind), -each.score, each.group, each.path))
+
+
+def write_table(path: Path, findings: Iterable[Finding]) -> None:
+    """Whole or not at all: a full disk leaves what was there."""
+    staged = path.with_name(f"{path.name}.part")
+    try:
+        staged.write_text(table(findings), encoding="utf-8", newline="")
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""Images that are unlike all others: far from their nearest neighbours, as a frozen backbone sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+_NEIGHBOURS = 5
+_MOST_REFERENCES = 10_000  # rows that all are compared with; a part of the rows beyond that
+_BLOCK = 1024
+_LEAST_ROWS = 20  # with fewer nothing is known of how far apart they usually are
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Rows' features as directions, standardised by all, in pieces; compared with `references` [R, d], which are the
+    rows numbered `every` [R]."""
+
+    features: Sequence[np.ndarray]
+    every: np.ndarray
+    references: torch.Tensor
+    mean: torch.Tensor
+    inverse: torch.Tensor
+
+    @staticmethod
+    def of(features: Sequence[np.ndarray]) -> Directions:
+        """Of all rows of several arrays float32 [n, d], one after another."""
+        count = sum(map(len, features))
+        every = np.linspace(0, count - 1, min(count, _MOST_REFERENCES)).astype(np.int64)
+        references = torch.from_numpy(_take(features, every))
+        mean, deviation = references.mean(0), references.std(0)
+        inverse = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, torch.zeros_like(deviation))
+        return Directions(features, every, functional.normalize((references - mean) * inverse, dim=1), mean, inverse)
+
+    def similar(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Row numbers int64 [n], and their cosines [n, R] with the references; −1 with themselves."""
+        count, every = sum(map(len, self.features)), self.every
+        for start in range(0, count, _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, count))
+            features = torch.from_numpy(_take(self.features, rows))
+            similar = functional.normalize((features - self.mean) * self.inverse, dim=1) @ self.references.T
+            place = np.searchsorted(every, rows)
+            itself = (place < len(every)) & (every[np.minimum(place, len(every) - 1)] == rows)
+            similar[np.flatnonzero(itself), place[itself]] = -1.0
+            yield rows, similar
+
+
+def distances(directions: Directions) -> np.ndarray:
+    """float32 [N]: each row's cosine distance to its fifth nearest reference; NaN where there are too few rows."""
+    count = sum(map(len, directions.features))
+    found = np.full(count, np.nan, np.float32)
+    if count >= _LEAST_ROWS:
+        for rows, similar in directions.similar():
+            found[rows] = 1 - similar.topk(_NEIGHBOURS, dim=1).values[:, -1].numpy()
+    return found
+
+
+def nearest_of_the_class(directions: Directions, classes: np.ndarray | None) -> np.ndarray:
+    """int64 [N]: the nearest reference that has the row's class int64 [N] (None: any); −1 without one."""
+    found = np.full(sum(map(len, directions.features)), -1, np.int64)
+    for rows, similar in directions.similar():
+        if classes is not None:
+            other = torch.from_numpy(classes[rows][:, None] != classes[directions.every][None])
+            similar = similar.masked_fill(other, -1.0)
+        best, place = similar.max(dim=1)
+        found[rows] = np.where(best.numpy() > -1.0, directions.every[place.numpy()], -1)
+    return found
+
+
+def _take(features: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Rows by number over all arrays, ascending."""
+    parts, start = [], 0
+    for array in features:
+        own = rows[(rows >= start) & (rows < start + len(array))] - start
+        parts.append(np.array(array[own], np.float32))
+        start += len(array)
+    return np.concatenate(parts)
