@@ -17,6 +17,7 @@ from hf_finetune.doctor.everything import Everything
 from hf_finetune.doctor.findings import Finding, Kind, in_order
 from hf_finetune.doctor.looks import Looks, look_at
 from hf_finetune.doctor.unlike import Directions, distances, nearest_of_the_class
+from hf_finetune.labels import Answers
 from hf_finetune.types import Note, Rejected, Split
 
 # Pixels of the shorter edge below which copies are not looked for: handwritten digits of 8 × 8 are all alike.
@@ -35,13 +36,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Examination:
-    """`findings` in the order to be told; `notes` on the whole; `leaked`: test rows with a copy in another split;
-    `looks`: of all rows."""
+    """`findings` in the order to be told; `notes` on the whole; `leaked`: test rows with a copy in another split."""
 
     findings: tuple[Finding, ...]
     notes: tuple[Note, ...]
     leaked: frozenset[str]
-    looks: Looks
 
 
 def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wishes) -> Examination:
@@ -50,8 +49,7 @@ def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wish
     directions = Directions.of([everything.features[split] for split in everything.splits])
     found = [
         *_unreadable(unreadable),
-        *_copies(everything, looks, wishes),
-        *_placeholders(everything, looks),
+        *of_pictures(everything, looks, wishes),
         *_shapes(everything, looks),
         *_suspects(everything, wishes),
     ]
@@ -62,8 +60,29 @@ def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wish
         *(note for column in everything.index.columns for note in overview.alike_names(column.names)),
         *overview.groups(everything, nearest_of_the_class(directions, everything.classes)),
     ]
-    leaked = frozenset(each.path for each in found if each.split == "test" and "splits" in each.crosses)
-    return Examination(tuple(in_order(found)), tuple(notes), leaked, looks)
+    return Examination(tuple(in_order(found)), tuple(notes), leaked_into_test(found))
+
+
+def of_pictures(everything: Everything, looks: Looks, wishes: Wishes) -> list[Finding]:
+    """What pixels alone tell: copies and placeholders."""
+    return [*_copies(everything, looks, wishes), *_placeholders(everything, looks)]
+
+
+def leaked_into_test(findings: Iterable[Finding]) -> frozenset[str]:
+    """Test rows with a copy in another split."""
+    return frozenset(each.path for each in findings if each.split == "test" and "splits" in each.crosses)
+
+
+def suspected(everything: Everything, split: Split, rows: np.ndarray, answers: Answers) -> list[Finding]:
+    """Labels of `rows` int64 [n] of the split that are likely wrong, by answers to them."""
+    start, labels = everything.start_of(split), np.asarray(everything.rows[split].labels)[rows]
+    return [
+        replace(
+            _about(everything, start + int(rows[each.row]), "suspected label", each.score, each.detail),
+            label=each.label,
+        )
+        for each in suspects.suspects(everything.target, answers, labels)
+    ]
 
 
 def _unreadable(rows: Iterable[Rejected]) -> Iterable[Finding]:
@@ -177,16 +196,11 @@ def _shapes(everything: Everything, looks: Looks) -> Iterable[Finding]:
 
 
 def _suspects(everything: Everything, wishes: Wishes) -> Iterable[Finding]:
-    for split in everything.splits:
-        start, answers = everything.start_of(split), everything.answers.get(split)
-        if answers is None:
-            continue
-        labels = np.asarray(everything.rows[split].labels)
-        for each in suspects.suspects(everything.target, answers, labels):
-            # What a test says is not changed because a model disagrees with it.
-            action = "exclude" if wishes.labels == "drop" and split == "train" else "keep"
-            found = _about(everything, start + each.row, "suspected label", each.score, each.detail)
-            yield replace(found, action=action, label=each.label)
+    for split, answers in everything.answers.items():
+        # What a test says is not changed because a model disagrees with it.
+        action = "exclude" if wishes.labels == "drop" and split == "train" else "keep"
+        for found in suspected(everything, split, np.arange(len(answers)), answers):
+            yield replace(found, action=action)
 
 
 def _unlike(everything: Everything, far: np.ndarray) -> Iterable[Finding]:

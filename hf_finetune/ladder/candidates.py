@@ -33,7 +33,8 @@ class Climbed:
 
     `fit` is the last training's, None where no rung trained. `engine`: what ran the probe's pass (`Choice.figures`),
     where there was a choice. `left_out`: what the best head says of training rows that it was not fitted on, where
-    that is known. `features`: what the best head is given of this process's rows, where the probe's pass shows that.
+    that is known; `frozen`: what a closed-form head on the frozen backbone says so, whatever is best. `features`: what
+    the best head is given of this process's rows, where the probe's pass shows that.
     """
 
     candidates: tuple[Candidate, ...]
@@ -43,6 +44,7 @@ class Climbed:
     engine: Mapping[str, Any] = field(default_factory=dict)
     left_out: LeftOut | None = None
     features: Mapping[Split, SplitFeatures] = field(default_factory=dict)
+    frozen: LeftOut | None = None
 
     @property
     def best(self) -> Candidate:

@@ -23,6 +23,7 @@ from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.candidates import START, Candidates, Climbed, Usage
 from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
+from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.ladder.probe.last_block import short_last_block
 from hf_finetune.ladder.probe.rung import run_probe
 from hf_finetune.ladder.starting_model import answers_at_start
@@ -75,6 +76,7 @@ class Climber:
         self._candidates = candidates
         self._passed: PassResult | None = None
         self._engine: Mapping[str, Any] = {}
+        self._frozen: LeftOut | None = None
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, context.facts)
         self._whole = Full(model, context, given.rows, self._patches)
@@ -95,7 +97,8 @@ class Climber:
                     break
         if not len(self._candidates):
             raise self._nothing_taken(rungs)
-        climbed = replace(self._candidates.settled(interrupted=interrupted), engine=self._engine)
+        climbed = self._candidates.settled(interrupted=interrupted)
+        climbed = replace(climbed, engine=self._engine, frozen=self._frozen)
         if self._passed is None or climbed.best.rung != "probe":
             return climbed
         return replace(climbed, features=self._passed.own)
@@ -153,7 +156,7 @@ class Climber:
         )
         self._time.note_pass(passed.image_s)
         probed = run_probe(self._model, self._context, splits, passed, self._autocast)
-        self._engine = passed.engine.compare_answers(probed.head)
+        self._engine, self._frozen = passed.engine.compare_answers(probed.head), probed.closed_form
         seconds = time.monotonic() - started
         self._candidates.offer(
             "probe",

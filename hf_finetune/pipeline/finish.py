@@ -231,6 +231,7 @@ def assemble_report(
     climbed: Climbed,
     results: Mapping[Split, Scored],
     manifest: Manifest,
+    findings: Mapping[str, Any],
     clock: Clock,
     peak: PeakMemory,
 ) -> RunReport:
@@ -264,6 +265,7 @@ def assemble_report(
         extensions=context.extensions.described(),
         engine={name: figures for name, figures in engines.items() if figures},
         task=manifest.task,
+        findings=findings,
     )
 
 

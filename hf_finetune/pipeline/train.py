@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.pipeline.climb import climb
+from hf_finetune.pipeline.findings import look_back
 from hf_finetune.pipeline.finish import assemble_report, calibrated, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
@@ -140,7 +141,9 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
         with clock.stage("test"):
             results = score_saved(context, saved, climbed, manifest, images.rows)
     if context.machine.is_first:
-        report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
+        with clock.stage("findings"):
+            findings = look_back(context, images, climbed, results, clock)
+        report = assemble_report(context, images.store, climbed, results, manifest, findings, clock, peak)
         publish(saved, report, folder, results, images.rows, manifest.target)
         _keep_speeds(context, report)
     processes.wait()

@@ -104,7 +104,9 @@ class RunReport:
     over the frozen backbone (`pass`) and scored the test (`test`), each {name, why, …} where there was a choice: the
     images on which it was compared with the torch model, and how far features and answers were apart. `task` is
     what the labels were settled to (`Target.settings`), classification in a run.json from before 2026-11-29;
-    `data.labels` names the model's outputs.
+    `data.labels` names the model's outputs. `findings` are what was found about the data: `worst`, sentences for the
+    owner alone, since they name files, and `without_leaks`, the test's metrics without its `rows` that have a copy in
+    another split.
     """
 
     recipe: Mapping[str, Any]
@@ -123,6 +125,7 @@ class RunReport:
     extensions: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:

@@ -72,6 +72,9 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     rows: list[tuple[str, str]] = []
     if test:
         rows.append((f"test {words.first.name}", words.first.said(test)))
+        if clean := report.findings.get("without_leaks"):
+            leaks = f"{clean['leaked']:,} row{'s' * (clean['leaked'] > 1)}"
+            rows.append(("", f"{words.first.said(clean)} without the {leaks} that have a copy in another split"))
     rows.append(("validation", f"{words.first.said(report.validation)}; it chose the result"))
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
@@ -86,6 +89,9 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     if report.data["rejected"]:
         count = len(report.data["rejected"])
         rows.append(("left out", f"{count:,} unreadable row{'s' * (count > 1)}, named in run.json"))
+    if worst := report.findings.get("worst"):
+        rows += [("found" if number == 0 else "", text) for number, text in enumerate(worst)]
+        rows.append(("", "`hf-finetune doctor` shows all that it finds, and writes what data.corrections reads"))
     rows.append(("time", time_text(report)))
     rows.append(("memory", memory_text(report)))
     replays = report.plan.get("used", {}).get("replays", 0)

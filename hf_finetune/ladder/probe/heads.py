@@ -54,10 +54,12 @@ class Head:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a head says of rows that it was not fitted on, each left out in turn, and their labels."""
+    """What a head says of rows that it was not fitted on, each left out in turn, and their labels; `rows` int64 [n]:
+    which of the split's they are, ascending."""
 
     answers: Answers
     labels: np.ndarray
+    rows: np.ndarray
 
 
 def fit_heads(
@@ -213,7 +215,8 @@ class Fitted:
             found.append(self.target.answers(logits, self.labels[own[start : start + len(logits)]]))
             start += len(logits)
         answers = gather_answers(own, Answers.joined(found) if found else None)
-        return LeftOut(answers, self.labels[np.sort(np.concatenate(gather(own)))])
+        rows = np.sort(np.concatenate(gather(own)))
+        return LeftOut(answers, self.labels[rows], rows)
 
     def logistic(self) -> Head | None:
         """Logistic regression of the parts that it is for; None where that is none."""

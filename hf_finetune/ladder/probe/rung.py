@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Probed:
-    """A head, and what it says of all validation rows; `left_out`: of the training rows, where that is known."""
+    """A head, and what it says of all validation rows; `closed_form`: what the ridge solution says of the training
+    rows, each left out, and `left_out` the same where that is the head."""
 
     head: Head
     answers: Answers
     metrics: dict[str, Any]
     note: str
     left_out: LeftOut | None = None
+    closed_form: LeftOut | None = None
 
 
 def run_probe(
@@ -113,7 +115,8 @@ def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: P
         beside = probed(completed, f"; {count} outputs as in the base's own head, logistic regression for the others")
         if _prefers_kept(beside, best, kept, targets, context):
             best = beside
-    return replace(best, left_out=fitted.left_out()) if best is closed_form else best
+    left_out = fitted.left_out()
+    return replace(best, left_out=left_out if best is closed_form else None, closed_form=left_out)
 
 
 def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, context: RunContext) -> bool:
