@@ -26,6 +26,7 @@ from hf_finetune.cli import (
     push,
     rank,
     recipes,
+    report,
     train,
 )
 from hf_finetune.cli.meant import meant_option, meant_verb
@@ -43,6 +44,7 @@ VERBS = {
     "rank": rank,
     "doctor": doctor,
     "compare": compare,
+    "report": report,
     "recipes": recipes,
     "cache": cache,
     "env": env,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--json],
+    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--report FILE] [--json],
     or RECIPE [section.key=value …] --folds N [--trained] [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take TAU times the logarithm of class shares from the logits first, without training; 1: as if classes "
         "were equally frequent",
     )
+    parser.add_argument(
+        "--report", metavar="FILE", help="also write a page with charts and small images, such as photos.html"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
@@ -48,13 +52,17 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from hf_finetune.errors import RecipeError
-    from hf_finetune.result.evaluate import evaluate
+    from hf_finetune.result.evaluate import evaluated
 
     if options.trained:
         raise RecipeError("--trained: how many folds are trained is expected, found none.", "Such as --folds 5.")
 
     split = options.split or "test"
-    metrics = evaluate(
+    if options.report is not None:
+        from hf_finetune.pipeline.remake import check_page
+
+        check_page(Path(options.report))
+    found = evaluated(
         options.result,
         split=split,
         data=options.data,
@@ -62,6 +70,11 @@ def run(options: argparse.Namespace) -> int:
         overrides=options.overrides,
         logit_adjustment=options.logit_adjustment,
     )
+    metrics = found.score
+    if options.report is not None:
+        from hf_finetune.pipeline.remake import write_evaluation_page
+
+        write_evaluation_page(found, options.result, Path(options.report))
     if options.json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
         return 0
@@ -69,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.report.wording import words_for
 
     print(render_metrics(metrics, split, words_for(metrics["task"], ())))
+    if options.report is not None:
+        print(f"Report: {options.report}")
     return 0
 
 
@@ -80,7 +95,7 @@ def _run_folds(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.folds import cross_validate
     from hf_finetune.report.folds import render_folds
 
-    told = ("split", "data", "base", "logit_adjustment")
+    told = ("split", "data", "base", "logit_adjustment", "report")
     if unused := [name.replace("_", "-") for name in told if getattr(options, name) not in (None, 0.0)]:
         raise RecipeError(
             f"--{unused[0]}: with --folds a recipe says what is read, found --{unused[0]}.",

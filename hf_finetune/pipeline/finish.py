@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hf_finetune.data.store.store import Store
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
+    from hf_finetune.tasks import Target
     from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
@@ -174,9 +175,7 @@ def evaluate_splits(
     from hf_finetune.result.load import load_result, torch_dtype
 
     target, metrics = manifest.target, context.extensions.metrics
-    validation = target.again(validation)
-    known = target.score(validation, rows["validation"].labels, full=True, metrics=metrics)
-    results: dict[Split, Scored] = {"validation": Scored(validation, known)}
+    results = _of_validation(target, validation, rows, metrics)
     if not len(rows.get("test", ())):
         return results
     if verified is None:
@@ -188,6 +187,20 @@ def evaluate_splits(
     scores = target.score(answers, rows["test"].labels, full=True, metrics=metrics)
     results["test"] = Scored(answers, scores, figures)
     return results
+
+
+def scored_validation(
+    context: RunContext, climbed: Climbed, manifest: Manifest, rows: Mapping[Split, PixelRows]
+) -> dict[Split, Scored]:
+    """Validation as the winning rung answered it, of a run that got no further."""
+    return _of_validation(manifest.target, climbed.answers, rows, context.extensions.metrics)
+
+
+def _of_validation(
+    target: Target, answers: Answers, rows: Mapping[Split, PixelRows], metrics: Mapping[str, Any]
+) -> dict[Split, Scored]:
+    answers = target.again(answers)
+    return {"validation": Scored(answers, target.score(answers, rows["validation"].labels, full=True, metrics=metrics))}
 
 
 def _answer_test(
@@ -231,9 +244,9 @@ def assemble_report(
     climbed: Climbed,
     results: Mapping[Split, Scored],
     manifest: Manifest,
-    findings: Mapping[str, Any],
     clock: Clock,
     peak: PeakMemory,
+    findings: Mapping[str, Any] | None = None,
 ) -> RunReport:
     """Everything that run.json and the card say."""
     memory = {
@@ -265,7 +278,7 @@ def assemble_report(
         extensions=context.extensions.described(),
         engine={name: figures for name, figures in engines.items() if figures},
         task=manifest.task,
-        findings=findings,
+        findings=findings or {},
     )
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.findings import look_back
-from hf_finetune.pipeline.finish import assemble_report, calibrated, save_best, score_saved
+from hf_finetune.pipeline.finish import InterruptedRun, assemble_report, calibrated, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe, say_head
+from hf_finetune.pipeline.page import write_interrupted_page, write_page
 from hf_finetune.pipeline.prepare import (
     claim_folder,
     join_processes,
@@ -135,17 +136,23 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             climbed = climb(context, folder, images, model, manifest, clock, peak, offer)
             manifest = calibrated(manifest, climbed, context, images.rows["validation"])
             typical = typical_of(context, climbed, model, images)
-        with clock.stage("saving"), full_disk_is_said(folder):
-            saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)
-            del model  # before a second one is loaded, which the test is scored with
-        with clock.stage("test"):
-            results = score_saved(context, saved, climbed, manifest, images.rows)
+        try:
+            with clock.stage("saving"), full_disk_is_said(folder):
+                saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)
+                del model  # before a second one is loaded, which the test is scored with
+            with clock.stage("test"):
+                results = score_saved(context, saved, climbed, manifest, images.rows)
+        except InterruptedRun:
+            if context.machine.is_first:
+                write_interrupted_page(context, climbed, manifest, images, folder, clock, peak)
+            raise
     if context.machine.is_first:
         with clock.stage("findings"):
             findings = look_back(context, images, climbed, results, clock)
-        report = assemble_report(context, images.store, climbed, results, manifest, findings, clock, peak)
+        report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
         publish(saved, report, folder, results, images.rows, manifest.target)
         _keep_speeds(context, report)
+        write_page(context, report, folder, results, images.rows, manifest.target, clock)
     processes.wait()
     return read_run(folder)
 

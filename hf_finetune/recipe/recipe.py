@@ -41,6 +41,7 @@ class Output(Section):
         description="where dir holds a run: resume (the same recipe goes on, another is refused), number (dir-2, …), "
         "overwrite, or extend (go on from its adapter, with another budget or another train section)",
     )
+    report: bool = Field(default=True, description="make report.html in dir: a page with charts and small images")
 
     @property
     def folder(self) -> Path:

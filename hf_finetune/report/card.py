@@ -5,8 +5,7 @@ Holds no path of the machine that trained, and shows class names letter for lett
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 
@@ -23,11 +22,12 @@ from hf_finetune.report.references import (
     title,
     without_paths,
 )
+from hf_finetune.report.results import CHOSEN_ON_VALIDATION, NO_TEST, result_table, run_headline
 from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
 from hf_finetune.report.summary import memory_text, precision_text, show, time_text
 from hf_finetune.report.tables import escape, escape_words, markdown_table
 from hf_finetune.report.value_range import differs_from_stock, range_text, value_range_of
-from hf_finetune.report.wording import Figure, words_of
+from hf_finetune.report.wording import words_of
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
@@ -54,20 +54,15 @@ def model_card(report: RunReport, *, repo: str | None = None, merged: bool = Fal
 
 
 def _opening(report: RunReport, merged: bool) -> str:
-    words, which = words_of(report), "test" if report.test else "validation"
+    words = words_of(report)
     lines = [
         f"# {escape(title(report))}",
         f"{method(report)}{', merged,' * merged} of {_base_link(report)} ({report.model['parameters']:,} parameters, "
         f"`{report.model['architecture']}`), made with hf_finetune {escape_words(words.purpose)}: "
         f"{escape(without_paths(dataset_name(report)))}.",
-        f"**{capital(words.first.name)} on {which}: {words.first.said(report.test or report.validation)}**",
+        f"**{run_headline(report)}**",
     ]
     return "\n\n".join(lines)
-
-
-def capital(text: str) -> str:
-    """With its first letter large."""
-    return text[:1].upper() + text[1:]
 
 
 def _base_link(report: RunReport) -> str:
@@ -114,26 +109,14 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
 
 
 def _results(report: RunReport) -> str:
-    columns: dict[str, Mapping[str, Any]] = {"test": report.test} if report.test else {}
-    columns["validation"] = report.validation
-    words, own = words_of(report), [Figure(name, name) for name in report.extensions.get("metrics", ())]
-    table = [["Images", *(f"{score['rows']:,}" for score in columns.values())]]
-    for figure in (*words.figures, *own):
-        if any(figure.key in score for score in columns.values()):
-            name = escape(figure.name if figure in own else capital(figure.name))
-            table.append([name, *(figure.text(s[figure.key]) if figure.key in s else "" for s in columns.values())])
-            if intervals := [figure.interval(score) for score in columns.values() if figure.interval(score)]:
-                table.append([f"{name}, 95 % interval (bootstrap)", *intervals])
-    text = ["## Results", markdown_table(["", *columns], table)]
-    text.append("The checkpoint was chosen on validation, so that column is optimistic." if report.test else _NO_TEST)
+    words, (columns, rows) = words_of(report), result_table(report)
+    text = ["## Results", markdown_table(columns, [[escape(cell) for cell in row] for row in rows])]
+    text.append(CHOSEN_ON_VALIDATION if report.test else NO_TEST)
     if words.plotted():
         text.append(f"![Predicted against true numbers]({PICTURE})")
     if scored := precision_text(report):
         text.append(f"Scored in: {scored}.")
     return "\n\n".join([*text, *words.sections(report.test or report.validation)])
-
-
-_NO_TEST = "There was no test split, and the checkpoint was chosen on validation: these figures are optimistic."
 
 
 def _training(report: RunReport) -> str:

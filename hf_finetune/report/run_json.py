@@ -32,11 +32,7 @@ def write_report(report: RunReport, folder: Path) -> Path:
     null. The user's home folder is written as `~`, and anything that looks like a Hub token is blanked.
     Raises RunFolderError where the folder cannot be written, TypeError for a value that JSON has no form for.
     """
-    content: dict[str, Any] = {"format": FORMAT}
-    home = str(Path.home())  # once: a report of 20,000 classes has 200,000 texts
-    for field in fields(report):
-        content[field.name] = _plain(getattr(report, field.name), home, rounded=field.name in _MEASURED)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(content_of(report), indent=1, ensure_ascii=False, allow_nan=False)
     path, partial = folder / FILE, folder / f"{FILE}.{os.getpid()}.partial"
     try:
         with partial.open("w", encoding="utf-8") as file:
@@ -50,6 +46,15 @@ def write_report(report: RunReport, folder: Path) -> Path:
             f"{path} cannot be written: {error.strerror or error}.", "Free some space, or give another output.dir."
         ) from None
     return path
+
+
+def content_of(report: RunReport) -> dict[str, Any]:
+    """What run.json holds of it, in JSON's own types."""
+    content: dict[str, Any] = {"format": FORMAT}
+    home = str(Path.home())  # once: a report of 20,000 classes has 200,000 texts
+    for field in fields(report):
+        content[field.name] = _plain(getattr(report, field.name), home, rounded=field.name in _MEASURED)
+    return content
 
 
 def read_report(path: Path) -> dict[str, Any]:

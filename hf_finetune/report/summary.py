@@ -17,6 +17,7 @@ from hf_finetune.units import about_seconds, format_bytes, format_seconds
 
 # What a run shows of its plan before it begins; the rest is in plan.json, and `hf-finetune plan` shows it.
 BRIEF = ("device", "rungs", "learning_rate")
+PAGE = "report.html"  # in the run folder, where one was made
 
 
 def render_plan(plan: Plan, *, width: int | None = None, brief: bool = False) -> str:
@@ -68,6 +69,24 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
     """A short account of the finished run in `run_dir`; `report` may be what `read_report` gave."""
     if not isinstance(report, RunReport):
         report = as_run_report(report)
+    rows = summary_rows(report)
+    kind = "model" if report.whole else "adapter"
+    rows.append((kind, str(run_dir / kind)))
+    if (page := run_dir / PAGE).is_file():
+        rows.append(("report", str(page)))
+    path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
+    # On a line of its own, so that it can be copied.
+    use = f"hf-finetune predict {path} photo.jpg"
+    return f"{run_title(report)}\n\n{plain_table(rows, width or terminal_width())}\n\nPredict with it:\n  {use}\n"
+
+
+def run_title(report: RunReport) -> str:
+    """`LoRA (rank 8): vit_tiny on trashnet, 6 classes`."""
+    return f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {words_of(report).size}"
+
+
+def summary_rows(report: RunReport) -> list[tuple[str, str]]:
+    """What a finished run came to, as names and texts."""
     words, test = words_of(report), report.test
     rows: list[tuple[str, str]] = []
     if test:
@@ -99,13 +118,7 @@ def render_summary(report: RunReport | Mapping[str, Any], run_dir: Path, *, widt
         rows.append(
             ("", f"out of memory {replays:,} times: micro-batch {report.plan['used']['micro_batch']} at the end")
         )
-    kind = "model" if report.whole else "adapter"
-    rows.append((kind, str(run_dir / kind)))
-    path = f'"{run_dir}"' if " " in str(run_dir) else str(run_dir)
-    title = f"{method(report)}: {base_name(report)} on {dataset_name(report)}, {words.size}"
-    # On a line of its own, so that it can be copied.
-    use = f"hf-finetune predict {path} photo.jpg"
-    return f"{title}\n\n{plain_table(rows, width or terminal_width())}\n\nPredict with it:\n  {use}\n"
+    return rows
 
 
 def render_metrics(score: Mapping[str, Any], split: str, words: Words, *, width: int | None = None) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError, RecipeError
-from hf_finetune.labels import Labels
+from hf_finetune.labels import Answers, Labels
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.result.adjust import adjust
-from hf_finetune.result.classifier import Classifier, load
+from hf_finetune.result.classifier import load
 from hf_finetune.result.load import find_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.own_rows import OwnRows, own_rows
@@ -26,6 +26,18 @@ BATCH = 64
 KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
 # Keys of `data` that would cut the rows anew, which scoring never does.
 _CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern", "shots", "fold")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What `evaluate` gives as `score`, and what it was made of: the rows of `split` and the answers to them."""
+
+    score: dict[str, Any]
+    split: Split
+    source: str
+    manifest: Manifest
+    answers: Answers
+    rows: PixelRows
 
 
 def evaluate(
@@ -47,14 +59,28 @@ def evaluate(
     what it said of them.
     Raises DataError where the labels are not the result's, or more rows than `data.max_bad_share` cannot be scored.
     """
+    options: dict[str, Any] = {"base": base, "overrides": overrides, "logit_adjustment": logit_adjustment}
+    return evaluated(path, split=split, data=data, **options).score
+
+
+def evaluated(
+    path: str | Path,
+    *,
+    split: Split = "test",
+    data: str | None = None,
+    base: str | None = None,
+    overrides: Sequence[str] = (),
+    logit_adjustment: float = 0.0,
+) -> Evaluated:
+    """As `evaluate`, with rows and answers."""
     from hf_finetune.data.index.scan import scan_split
 
     folder = find_result(path)
     manifest = read_manifest(folder)
-    told = _told(overrides)
+    moved = "name" in told_keys(overrides)
     recipe = load_recipe(folder / "recipe.yaml", overrides if data is None else ())
     if data is None:
-        chosen = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved="name" in told)
+        chosen = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved=moved)
         options = recipe.data
     else:
         kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
@@ -66,7 +92,7 @@ def evaluate(
     if logit_adjustment:
         manifest = adjust(classifier.model, folder, manifest, logit_adjustment)
         adjusted.append(f"logits adjusted after training, by {logit_adjustment:g} times the logarithm of class shares")
-    rows, unreadable, clipped = _score_rows(chosen.index, classifier, options, split)
+    rows, unreadable, clipped = decoded(chosen.index, folder, manifest, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.scoring_engine import scoring_engine
 
@@ -87,10 +113,10 @@ def evaluate(
         score["engine"] = choice.figures
     if chosen.same and not adjusted and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
         score["in_training"] = before
-    return score
+    return Evaluated(score, split, chosen.index.source, manifest, answers, rows)
 
 
-def _told(overrides: Sequence[str]) -> set[str]:
+def told_keys(overrides: Sequence[str]) -> set[str]:
     """The keys of `data` that the command line sets. Raises RecipeError for any other key."""
     keys = [text.partition("=")[0].strip() for text in overrides]
     if other := [key for key in keys if not key.startswith("data.") or key.removeprefix("data.") in _CUTTING]:
@@ -101,8 +127,8 @@ def _told(overrides: Sequence[str]) -> set[str]:
     return {key.removeprefix("data.") for key in keys}
 
 
-def _score_rows(
-    index: Index, classifier: Classifier, data: Data, split: Split
+def decoded(
+    index: Index, folder: Path, manifest: Manifest, data: Data, split: Split
 ) -> tuple[PixelRows, tuple[Rejected, ...], tuple[str, ...]]:
     """The split decoded at the checkpoint's own geometry, with the result's label ids; what could not be read; and a
     note on values beyond the scale of the run, which holds here too unless `data.value_range` sets another."""
@@ -111,13 +137,14 @@ def _score_rows(
     from hf_finetune.data.store.store import evaluation_geometry
     from hf_finetune.machine.detect import usable_cores
 
-    rows = _rows_in_label_order(index, classifier.labels, split)
-    chosen = replace(index, splits={split: rows}, labels=classifier.labels)
+    labels = Labels(tuple(manifest.labels))
+    rows = _rows_in_label_order(index, labels, split)
+    chosen = replace(index, splits={split: rows}, labels=labels)
     cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    preprocess = classifier.manifest.preprocess
+    preprocess = manifest.preprocess
     if data.value_range is not None:
         preprocess = replace(preprocess, value_range=data.value_range)
-    geometry = evaluation_geometry(preprocess, (str(classifier.path), None))
+    geometry = evaluation_geometry(preprocess, (str(folder), None))
     options = Options(usable_cores(), cache, data.store_limit, data.max_pixels)
     (view,) = open_views(chosen, [(split, geometry)], options)
     check_rejected(chosen, view.rejected, {split: view.rows}, data.max_bad_share)

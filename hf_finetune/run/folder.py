@@ -1,7 +1,7 @@
 """The run folder: what is in it, whose it is, and whether it is finished.
 
-`recipe.yaml`, `plan.json`, `splits.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `held.npz`, `adapter/` (or
-`model/`), `checkpoints/`.
+`recipe.yaml`, `plan.json`, `splits.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `report.html`, `held.npz`,
+`adapter/` (or `model/`), `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def page(self) -> Path:
+        """For people: charts, and small images of the data. It stays on this machine."""
+        return self.path / "report.html"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -66,7 +71,7 @@ class RunFolder:
     @property
     def files(self) -> tuple[Path, ...]:
         """The run's own files beside the result, the recipe last: it marks the folder."""
-        first = (self.report, self.plan, self.metrics, self.predictions, self.held, self.engine)
+        first = (self.report, self.plan, self.metrics, self.predictions, self.page, self.held, self.engine)
         return (*first, self.recipe)
 
     def result(self, *, whole: bool) -> Path:

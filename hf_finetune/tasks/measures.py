@@ -149,14 +149,23 @@ def balanced_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibration_error(confidence: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error with 15 equal-width bins (Guo et al. 2017, arXiv 1706.04599, equation 3).
+    """Expected calibration error with 15 equal-width bins (Guo et al. 2017, arXiv 1706.04599, equation 3): the mean
+    over bins, weighted by rows, of |share correct − mean confidence|."""
+    _, sure, right = calibration_bins(confidence, predicted, labels)
+    return float(np.abs(right - sure).sum() / len(labels))
 
-    Bin m holds the rows with confidence in ((m−1)/15, m/15]; the error is the mean over bins, weighted by rows, of
-    |share correct − mean confidence|.
+
+def calibration_bins(
+    confidence: np.ndarray, predicted: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of the 15 bins its rows int64, the sum of their confidences, and how many are right, float64.
+
+    Bin m holds the rows with confidence in ((m−1)/15, m/15].
     """
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    rows = np.bincount(bins, minlength=ECE_BINS)
+    sure, right = (np.bincount(bins, weights=each, minlength=ECE_BINS) for each in (confidence, predicted == labels))
+    return rows, sure, right
 
 
 def accuracy_interval(share: float, rows: int) -> tuple[float, float]:

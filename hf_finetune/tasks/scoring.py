@@ -20,7 +20,7 @@ from hf_finetune.tasks.target import NO_METRICS
 # What a split's result holds; a metric of the caller's may have none of these names.
 _NUMBERS = ("rows", "loss", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1", "ece", "top5",
             "covered")  # fmt: skip
-OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion"))
+OWN = frozenset((*_NUMBERS, "per_class", "confused_pairs", "confusion", "calibration"))
 TOP_K = 5
 LARGEST_MATRIX = 200  # classes; above it a matrix is mostly zeros and unreadable
 MOST_PAIRS = 50
@@ -46,7 +46,8 @@ def score_answers(
 
     Always: `rows`, `loss` (mean cross-entropy, nats), `accuracy`, `accuracy_low`, `accuracy_high` (95 % bootstrap
     interval), `balanced_accuracy`, `macro_f1`, `ece`, and where C > 5 `top5`. With `full` also `per_class` (name →
-    precision, recall, f1, support), `confused_pairs` (the 50 most frequent mistakes by name) and, up to 200 classes,
+    precision, recall, f1, support), `confused_pairs` (the 50 most frequent mistakes by name), `calibration` (of each
+    bin of `ece` with rows: how many, their mean confidence, the share that is right) and, up to 200 classes,
     `confusion` [C][C] (rows labels, columns predictions). `metrics` are the caller's own, by name.
     Raises DataError (no rows), TrainingError (a logit was not finite, or one of `metrics` failed).
     """
@@ -71,6 +72,7 @@ def score_answers(
     result.update(measure_custom(metrics, reduced, labels))
     if full:
         result.update(_by_class(reduced.predicted, labels, names))
+        result["calibration"] = _by_confidence(reduced, labels)
     return result
 
 
@@ -113,3 +115,12 @@ def _by_class(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
     if len(names) <= LARGEST_MATRIX:
         result["confusion"] = (load("confusion_matrix").compute(**rows) or {})["confusion_matrix"]
     return result
+
+
+def _by_confidence(reduced: ClassAnswers, labels: np.ndarray) -> list[dict[str, float]]:
+    bins = zip(*measures.calibration_bins(reduced.confidence, reduced.predicted, labels), strict=True)
+    return [
+        {"rows": int(rows), "confidence": float(sure / rows), "right": float(right / rows)}
+        for rows, sure, right in bins
+        if rows
+    ]

@@ -88,7 +88,7 @@ def test_a_quick_score_holds_the_same_numbers_as_a_full_one() -> None:
     logits, labels, names = random_rows(500, 12)
     quick, full = score(logits, labels, names, full=False), score(logits, labels, names, full=True)
     assert quick == {key: full[key] for key in quick}
-    assert set(full) - set(quick) == {"per_class", "confused_pairs", "confusion"}
+    assert set(full) - set(quick) == {"per_class", "confused_pairs", "confusion", "calibration"}
 
 
 def test_a_full_score_is_plain_json() -> None:

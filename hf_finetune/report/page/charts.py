@@ -87,7 +87,7 @@ def matrix(name: str, names: Sequence[str], counts: np.ndarray) -> str:
                 place = column + 0.5, row + 0.5
                 axes.text(*place, f"{counts[row, column]:,}", ha="center", va="center", color=ink, fontsize=8)
         ticks, shown = np.arange(size) + 0.5, [short(each, 16) for each in names]
-        axes.set_xticks(ticks, shown, rotation=90 if size > 3 else 0)
+        axes.set_xticks(ticks, shown, rotation=90 if size > 3 and max(map(len, shown)) > 2 else 0)
         axes.set_yticks(ticks, shown)
         axes.tick_params(length=0, labelsize=9 if size <= _MOST_NUMBERED else 7)
         axes.set(xlabel="predicted", ylabel="true", xlim=(0, size), ylim=(size, 0))
@@ -138,7 +138,7 @@ def reliability(name: str, confidence: Sequence[float], right: Sequence[float], 
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1)
         axes.plot(confidence, right, color=SERIES[0], linewidth=1.6, marker="o", markersize=4.5)
         axes.grid()
-        axes.set(xlabel="probability that it gave", ylabel="share that was right", xlim=(0, 1.03), ylim=(0, 1.03))
+        axes.set(xlabel="probability that it gave", ylabel="share that was right", xlim=(0, 1.03), ylim=(-0.03, 1.03))
 
     return drawn(name, draw, 3.6)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hf_finetune.report.wording.words import Figure, Rows, Score, Words, f1_table, listed, weakest_row
 
-_COLUMNS = (
+COLUMNS = (
     ("average_precision", "average precision"),
     ("precision", "precision"),
     ("recall", "recall"),
@@ -53,9 +53,12 @@ class LabelWords(Words):
         return super().further(score, weakest_shown=0) + weakest_row(score["per_label"], weakest_shown)
 
     def sections(self, score: Score) -> list[str]:
+        return [*f1_table(score.get("per_label", {}), ("label", "labels"), COLUMNS), self.thresholds()]
+
+    def thresholds(self) -> str:
+        """Where the probability from which each label is given comes from."""
         made = self.task.get("thresholds_from")
-        text = f"Thresholds: those with the largest F1 on {made}." if made else "Thresholds: .5, not chosen."
-        return [*f1_table(score.get("per_label", {}), ("label", "labels"), _COLUMNS), text]
+        return f"Thresholds: those with the largest F1 on {made}." if made else "Thresholds: .5, not chosen."
 
     def error(self, row: Mapping[str, str]) -> float:
         return float(row["predicted"] != row["labels"])

@@ -1,0 +1,23 @@
+"""Make the page of a finished run (report.html) again."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN [data.name=PLACE]"""
+    parser.add_argument("run", help="the folder (output.dir) of a finished run")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="data.key=value", help="where the run's own images are now: data.name=PLACE"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write it into the run's folder, and say where."""
+    from pathlib import Path
+
+    from hf_finetune.pipeline.remake import remake
+
+    print(remake(Path(options.run), options.overrides))
+    return 0
