@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-slow lint bench bench-full bench-environments bench-tune bench-micro clean
+.PHONY: quickstart test test-fast test-slow browser lint bench bench-full bench-environments bench-tune bench-micro clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -21,6 +21,18 @@ test-fast: $(VENV)/.test-installed
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
+
+# Chromium for the tests that open a page, from Debian's packages. Without it they are skipped, saying so, and whatever
+# goes wrong here fails nothing.
+browser:
+	@if command -v chromium >/dev/null; then echo "Chromium is there."; \
+	elif ! command -v apt-get >/dev/null; then echo "No apt-get here: tests in a browser want a chromium on the path."; \
+	else \
+		sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+		apt="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120"; \
+		{ $$apt update && $$apt install --no-install-recommends chromium; } \
+			|| echo "Chromium could not be installed: tests in a browser are skipped."; \
+	fi
 
 # Parts of the product beside what others would use, held to benchmarks/micro/baseline.json. One thread: two on a busy
 # machine wait for each other. MICRO=--update-baseline records the ratios of this run; MICRO="-k lora" runs some; the

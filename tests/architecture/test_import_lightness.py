@@ -12,8 +12,9 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 REPO = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes")
-VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "recipes", "env")
+HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes",
+         "matplotlib")  # fmt: skip
+VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "report", "recipes", "env")
 
 
 def heavy_after(code: str) -> list[str]:

@@ -32,6 +32,7 @@ RUN_FILES = [
     "plan.json",
     "predictions.csv",
     "recipe.yaml",
+    "report.html",
     "run.json",
     "splits.json",
 ]
@@ -256,8 +257,11 @@ def test_a_run_that_is_interrupted_in_its_test_keeps_the_best_rung(
     assert code == 130
     assert "the best rung so far (probe) is saved in" in err
     assert hf_finetune.load(tmp_path / "run" / "adapter").labels.names
+    page = tmp_path / "run" / "report.html"
+    assert "This run was interrupted: the best rung so far became its result" in page.read_text(encoding="utf-8")
     assert cli("train", recipe, "ladder=[probe]")[0] == 0
     assert (tmp_path / "run" / "run.json").is_file()
+    assert "was interrupted" not in page.read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run_is_not_continued_on_other_data(

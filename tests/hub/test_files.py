@@ -52,6 +52,7 @@ def test_what_belongs_to_a_result_is_published_and_downloaded(path: str) -> None
         "checkpoints/config.json",
         "run.json",
         "predictions.csv",
+        "report.html",
         "xconfig.json",
         "config.json\n",
     ],

@@ -17,6 +17,7 @@ from hf_finetune.report.wording.classes import COLUMNS
 MOST_DRAWN = 20  # classes of a matrix that a person can read as a picture
 MOST_PAIRS = 30
 MOST_ROWS = 1_000  # of a table; run.json has every class
+MOST_UNFOLDED, WORST_SHOWN = 40, 20
 MOST_MISTAKES, MOST_TYPICAL_CLASSES = 24, 30
 _MANY_EACH, _FEW_EACH, _FEW_CLASSES = 4, 2, 10  # typical images of each class
 
@@ -25,7 +26,7 @@ def class_sections(evidence: Evidence, maker: Maker) -> tuple[Section, ...]:
     """In the order in which they are asked for."""
     parts = (*confusion(evidence, evidence.outputs, maker), *pairs_table(evidence.score))
     sections = [Section("What is taken for what", (), parts)] if parts else []
-    sections += [Section("By class", (), (by_name(evidence.score["per_class"], "class"),))]
+    sections += [Section("By class", (), by_name(evidence.score["per_class"], "class"))]
     sections += calibration(evidence, maker)
     sections += image_sections(evidence, evidence.outputs, maker)
     return tuple(sections)
@@ -46,22 +47,27 @@ def confusion(evidence: Evidence, names: Sequence[str], maker: Maker) -> tuple[P
 def pairs_table(score: Mapping[str, Any]) -> tuple[Table, ...]:
     """The mistakes that are made most often."""
     pairs = score.get("confused_pairs", ())[:MOST_PAIRS]
-    rows = tuple((short(each["label"]), short(each["predicted"]), f"{each['count']:,}") for each in pairs)
+    rows = tuple((short(each["label"], 100), short(each["predicted"], 100), f"{each['count']:,}") for each in pairs)
     return (Table("Most often confused", ("is", "was taken for", "images"), rows, texts=2),) if rows else ()
 
 
 def by_name(
     table: Mapping[str, Mapping[str, Any]], what: str, columns: Sequence[tuple[str, str]] = COLUMNS, first: str = "f1"
-) -> Table:
-    """A row for each class, grade or label, the worst first and those without an image last."""
+) -> tuple[Table, ...]:
+    """A row for each class, grade or label, the worst first and those without an image last; of many the worst, and
+    all of them folded."""
     order = sorted(table.items(), key=lambda entry: (entry[1]["support"] == 0, entry[1][first] or 0.0))
     rows = tuple(
         (short(name), *("" if row[key] is None else f"{row[key]:.3f}" for key, _ in columns), f"{row['support']:,}")
         for name, row in order[:MOST_ROWS]
     )
+    heads = (what, *(name for _, name in columns), "images")
+    if len(order) <= MOST_UNFOLDED:
+        return (Table(f"Each {what}, the worst first", heads, rows),)
     more = len(order) - MOST_ROWS
     note = f"{more:,} more, all of them better than these or without an image, are in run.json." if more > 0 else ""
-    return Table(f"Each {what}, the worst first", (what, *(name for _, name in columns), "images"), rows, note=note)
+    worst = Table(f"The {WORST_SHOWN} worst of {len(order):,}", heads, rows[:WORST_SHOWN])
+    return worst, Table(f"Each {what}, the worst first", heads, rows, note=note, folded=True)
 
 
 def calibration(evidence: Evidence, maker: Maker) -> list[Section]:
@@ -102,7 +108,7 @@ def image_sections(evidence: Evidence, names: Sequence[str], maker: Maker) -> li
         return (f"is {short(true[row], 60)}", f"taken for {short(predicted[row], 60)}", f"{100 * sure[row]:.1f} %")
 
     mistakes = _mistakes(evidence, wrong, sure, lines, maker)
-    galleries = [*mistakes, *_typical(evidence, names, true == predicted, sure, lines, maker)]
+    galleries = [*mistakes, *typical(evidence, names, true == predicted, sure, lines, maker)]
     text = () if len(wrong) else (f"It made no mistake on the {len(true):,} images of {evidence.split}.",)
     return [Section("Images", text, tuple(galleries))]
 
@@ -118,8 +124,14 @@ def _mistakes(evidence: Evidence, wrong: np.ndarray, sure: np.ndarray, lines: Li
     return [*found, *maker.gallery("Worst errors", evidence, other, lines, note)]
 
 
-def _typical(
-    evidence: Evidence, names: Sequence[str], right: np.ndarray, sure: np.ndarray, lines: Lines, maker: Maker
+def typical(
+    evidence: Evidence,
+    names: Sequence[str],
+    right: np.ndarray,
+    sure: np.ndarray,
+    lines: Lines,
+    maker: Maker,
+    what: tuple[str, str] = ("class", "classes"),
 ) -> list[Gallery]:
     """The images of each class that it is surest of and right about."""
     true = evidence.column("label")
@@ -133,6 +145,6 @@ def _typical(
             rows[true[row]].append(row)
     note = "The images that it was surest of and right about."
     if len(names) > len(chosen):
-        note += f" Of the {len(chosen)} classes that it does worst on, of {len(names):,}."
-    typical = [row for found in rows.values() for row in found]
-    return [*maker.gallery("Typical of each class", evidence, typical, lines, note)]
+        note += f" Of the {len(chosen)} {what[1]} that it does worst on, of {len(names):,}."
+    shown = [row for found in rows.values() for row in found]
+    return [*maker.gallery(f"Typical of each {what[0]}", evidence, shown, lines, note)]

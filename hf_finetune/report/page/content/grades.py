@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hf_finetune.report.page import charts
-from hf_finetune.report.page.content.classes import MOST_MISTAKES, by_name, confusion
+from hf_finetune.report.page.content.classes import MOST_MISTAKES, by_name, confusion, typical
 from hf_finetune.report.page.content.evidence import Evidence
 from hf_finetune.report.page.content.maker import Maker
 from hf_finetune.report.page.structure import Part, Section, Table
@@ -17,7 +17,7 @@ def grade_sections(evidence: Evidence, maker: Maker) -> tuple[Section, ...]:
     grades = tuple(evidence.task["grades"])
     parts = (*confusion(evidence, grades, maker), _distances(evidence, maker))
     sections = [Section("How far it is off", (), parts)]
-    sections.append(Section("By grade", (), (by_name(evidence.score["per_class"], "grade"),)))
+    sections.append(Section("By grade", (), by_name(evidence.score["per_class"], "grade")))
     if evidence.images is None:
         return (*sections, Section("Images", (evidence.no_images,))) if evidence.no_images else tuple(sections)
     place = {name: number for number, name in enumerate(grades)}
@@ -27,6 +27,8 @@ def grade_sections(evidence: Evidence, maker: Maker) -> tuple[Section, ...]:
     order = wrong[np.lexsort((-sure[wrong], -np.abs(off[wrong])))][:MOST_MISTAKES]
 
     def lines(row: int) -> tuple[str, ...]:
+        if not off[row]:
+            return short(true[row], 60), f"{100 * sure[row]:.1f} %"
         return (
             f"is {short(true[row], 60)}",
             f"said {short(predicted[row], 60)}",
@@ -36,6 +38,7 @@ def grade_sections(evidence: Evidence, maker: Maker) -> tuple[Section, ...]:
     text = () if len(wrong) else (f"It made no mistake on the {len(true):,} images of {evidence.split}.",)
     note = "The farthest off first, and of those the surest."
     galleries = maker.gallery("Worst errors", evidence, order.tolist(), lines, note)
+    galleries = (*galleries, *typical(evidence, grades, off == 0, sure, lines, maker, ("grade", "grades")))
     return (*sections, Section("Images", text, galleries))
 
 

@@ -18,8 +18,8 @@ from hf_finetune.report.wording.words import listed
 
 def label_sections(evidence: Evidence, maker: Maker) -> tuple[Section, ...]:
     """The table of labels, errors that come together, and the images with most of them."""
-    table = by_name(evidence.score["per_label"], "label", COLUMNS, "average_precision")
-    sections = [Section("By label", (LabelWords(evidence.task, evidence.outputs).thresholds(),), (table,))]
+    tables = by_name(evidence.score["per_label"], "label", COLUMNS, "average_precision")
+    sections = [Section("By label", (LabelWords(evidence.task, evidence.outputs).thresholds(),), tables)]
     true, said, known = _sets(evidence)
     missed, extra = true & ~said & known, said & ~true & known
     if together := _together(evidence.outputs, missed, extra):

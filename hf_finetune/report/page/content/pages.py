@@ -32,6 +32,12 @@ from hf_finetune.units import format_bytes
 
 _PRIVATE = "It holds small images of the data, and names of files: share it as you would share those."
 
+_INTERRUPTED = (
+    "This run was interrupted: the best rung so far became its result, and no test was scored. The same command goes "
+    "on with it."
+)
+_NOT_TESTED = "The checkpoint was chosen on validation, so that these figures are optimistic."
+
 
 @dataclass(frozen=True)
 class Augmented:
@@ -57,10 +63,11 @@ def run_page(
         f"{report.model['architecture']}), made {words.purpose}: {without_paths(dataset_name(report))}."
     )
     columns, rows = result_table(report)
+    optimistic = CHOSEN_ON_VALIDATION if report.test else _NOT_TESTED if interrupted else NO_TEST
     sections = (
         Section(
             "In short",
-            (opening, CHOSEN_ON_VALIDATION if report.test else NO_TEST),
+            (opening, optimistic),
             (Table("Results", columns, tuple(rows)), Table("What the run came to", (), tuple(summary_rows(report)), 2)),
         ),
         *answer_sections(evidence, maker),
@@ -71,10 +78,7 @@ def run_page(
     )
     notices = []
     if interrupted:
-        notices.append(
-            "This run was interrupted: the best rung so far became its result, and no test was scored. The same "
-            "command goes on with it."
-        )
+        notices.append(_INTERRUPTED)
     return _finished(Page(run_title(report), f"{run_headline(report)}.", sections, tuple(notices)), maker)
 
 

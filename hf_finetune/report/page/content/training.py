@@ -10,6 +10,7 @@ from hf_finetune.report.page import charts
 from hf_finetune.report.page.content.maker import Maker
 from hf_finetune.report.page.structure import Part, Section, Table
 from hf_finetune.report.page.texts import short
+from hf_finetune.report.references import without_paths
 from hf_finetune.report.summary import show
 from hf_finetune.report.wording import words_of
 from hf_finetune.types import Candidate
@@ -146,10 +147,13 @@ def data_section(report: RunReport) -> Section:
     data = report.data
     counts = tuple((split, f"{count:,}") for split, count in data["counts"].items())
     text = [f"Cut from train, the same every time: {', '.join(data['cut'])}."] if data["cut"] else []
-    text += [short(str(note), 600) for note in data["notes"]]
+    text += [short(without_paths(str(note)), 600) for note in data["notes"]]
     parts: list[Part] = [Table("Images by split", ("split", "images"), counts), *_by_class(report)]
     if rejected := data["rejected"]:
-        rows = tuple((short(row["name"]), row["split"], short(row["reason"], 400)) for row in rejected[:_MOST_REJECTED])
+        rows = tuple(
+            (short(row["name"]), row["split"], short(without_paths(row["reason"]), 400))
+            for row in rejected[:_MOST_REJECTED]
+        )
         more = len(rejected) - len(rows)
         note = f"{more:,} more are in run.json." if more > 0 else ""
         parts.append(Table("Rows that could not be used", ("row", "split", "why"), rows, texts=3, note=note))

@@ -1,0 +1,7 @@
+"""Fixtures of the pages' tests."""
+
+from __future__ import annotations
+
+from tests.report.page.browser import chromium
+
+__all__ = ["chromium"]
