@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.errors import FinetuneError, first_line
 from hf_finetune.pipeline.images import Images
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
@@ -31,7 +32,20 @@ def look_back(
     context: RunContext, images: Images, climbed: Climbed, results: Mapping[Split, Scored], clock: Clock
 ) -> dict[str, Any]:
     """`RunReport.findings`; empty where training rows were never decoded as the others are, or looking would take long
-    beside the run."""
+    beside the run. Raises nothing, and Ctrl-C only ends the looking: the result is not in its place yet."""
+    try:
+        return _look_back(context, images, climbed, results, clock)
+    except KeyboardInterrupt:
+        logger.warning("Looking for faults of the data was interrupted; the result is put in its place.")
+    except Exception as error:  # noqa: BLE001  the run is done: whatever is wrong with its data must not fail it
+        reason = error.message if isinstance(error, FinetuneError) else f"{type(error).__name__}, {first_line(error)}"
+        logger.warning("No faults of the data are told: %s", reason)
+    return {}
+
+
+def _look_back(
+    context: RunContext, images: Images, climbed: Climbed, results: Mapping[Split, Scored], clock: Clock
+) -> dict[str, Any]:
     if images.probe_rows is None:
         return {}
     rows: dict[Split, PixelRows] = {
