@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 
 import hf_finetune
 from hf_finetune.doctor.examine import Wishes
-from hf_finetune.pipeline.doctor import Diagnosis, diagnose
+from hf_finetune.pipeline.data_faults.diagnose import Diagnosis, diagnose
 from hf_finetune.recipe.recipe import load_recipe
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from hf_finetune.doctor.examine import Wishes
-    from hf_finetune.pipeline.doctor import diagnose
-    from hf_finetune.pipeline.doctor_files import claim_files, write_files
+    from hf_finetune.pipeline.data_faults.diagnose import diagnose
+    from hf_finetune.pipeline.data_faults.files import claim_files, write_files
 
     def command(table: Path) -> str:
         """What trains with the table, as a shell wants it."""

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
     split = options.split or "test"
     if options.report is not None:
-        from hf_finetune.pipeline.remake import check_page
+        from hf_finetune.pipeline.pages.again import check_page
 
         check_page(Path(options.report))
     found = evaluated(
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     )
     metrics = found.score
     if options.report is not None:
-        from hf_finetune.pipeline.remake import write_evaluation_page
+        from hf_finetune.pipeline.pages.again import write_evaluation_page
 
         write_evaluation_page(found, options.result, Path(options.report))
     if options.json:

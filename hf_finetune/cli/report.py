@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     """Write it into the run's folder, and say where."""
     from pathlib import Path
 
-    from hf_finetune.pipeline.remake import remake
+    from hf_finetune.pipeline.pages.again import remake
 
     print(remake(Path(options.run), options.overrides))
     return 0

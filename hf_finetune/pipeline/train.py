@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.pipeline.climb import climb
-from hf_finetune.pipeline.findings import look_back
+from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import InterruptedRun, assemble_report, calibrated, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import describe, say_head
-from hf_finetune.pipeline.page import write_interrupted_page, write_page
+from hf_finetune.pipeline.pages.at_the_end import write_interrupted_page, write_page
 from hf_finetune.pipeline.prepare import (
     claim_folder,
     join_processes,

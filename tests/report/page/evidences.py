@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.labels import Labels
-from hf_finetune.pipeline.page import evidence_of
+from hf_finetune.pipeline.pages.at_the_end import evidence_of
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.page.content.evidence import Evidence
 from hf_finetune.tasks.classification import ClassTarget

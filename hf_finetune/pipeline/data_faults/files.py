@@ -13,7 +13,7 @@ from hf_finetune.doctor import words
 from hf_finetune.doctor.findings import table, write_table
 from hf_finetune.doctor.page import page
 from hf_finetune.errors import MachineError
-from hf_finetune.pipeline.doctor import Diagnosis
+from hf_finetune.pipeline.data_faults.diagnose import Diagnosis
 from hf_finetune.recipe.recipe import Recipe
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.pipeline.page import evidence_of, put, read_log
+from hf_finetune.pipeline.pages.at_the_end import evidence_of, put, read_log
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
