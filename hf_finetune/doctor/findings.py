@@ -70,8 +70,17 @@ def table(findings: Iterable[Finding]) -> str:
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """By kind, copies of an image together, the surest first."""
-    return sorted(findings, key=lambda each: (KINDS.index(each.kind), -each.score, each.group, each.path))
+    """By kind, the surest first; copies of an image together, those in several splits or under several labels first."""
+    surest: dict[int, float] = {}
+    found = list(findings)
+    for each in found:
+        surest[each.group] = max(surest.get(each.group, 0.0), each.score)
+
+    def key(each: Finding) -> tuple[int, int, float, int, str]:
+        score = surest[each.group] if each.group >= 0 else each.score
+        return KINDS.index(each.kind), -len(each.crosses), -score, each.group, each.path
+
+    return sorted(found, key=key)
 
 
 def write_table(path: Path, findings: Iterable[Finding]) -> None:
