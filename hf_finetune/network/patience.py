@@ -76,23 +76,24 @@ def retry_after_s(error: BaseException) -> float | None:
     return None
 
 
-def patiently(call: Callable[[], T], what: str, patience: Patience) -> T:
-    """The call's result; an error that may pass is waited out, any other (and the last) is raised as it is."""
+def patiently(call: Callable[[], T], what: str, patience: Patience, *, who: str = "the Hub") -> T:
+    """The call's result; an error that may pass is waited out, any other (and the last) is raised as it is. `who`
+    answers, in the message of a wait."""
     for failures in range(1, patience.tries + 1):
         try:
             return call()
         except (OSError, RuntimeError, ValueError, *http_errors()) as error:
             if failures == patience.tries or not may_pass(error):
                 raise
-            wait(what, error, failures, patience)
+            wait(what, error, failures, patience, who)
     raise AssertionError("the loop above returns or raises")
 
 
-def wait(what: str, error: BaseException, failures: int, patience: Patience) -> None:
+def wait(what: str, error: BaseException, failures: int, patience: Patience, who: str = "the Hub") -> None:
     """Say why, and wait."""
     seconds = patience.wait_s(failures, retry_after_s(error))
     status = status_of(error)
-    why = f"the Hub answered {status}" if status else f"no answer ({type(error).__name__})"
+    why = f"{who} answered {status}" if status else f"no answer ({type(error).__name__})"
     logger.info("%s: %s; trying again in %.1f s.", what, why, seconds)
     time.sleep(seconds)
 

@@ -42,7 +42,8 @@ def aside() -> Iterator[None]:
 
 
 class Progress:
-    """One step: `what` is done, `unit`s of it, `total` in all, of which `done` were there before. Used with `with`.
+    """One step: `what` is done, `unit`s of it, `total` in all (0: nobody knows), of which `done` were there before. Used
+    with `with`.
 
     Shown after `delay_s`; never with `shown` False (another process speaks). In the end a line says how long it took,
     unless it ended sooner or `says_end` is False (something else is said then).
@@ -134,14 +135,14 @@ class Progress:
     def layout(self, width: int) -> str:
         """What fits into `width` columns; dropped in this order: bar, unit, figures but the last, count, time left."""
         share = min(1.0, self.done / self.total) if self.total else 0.0
-        head = f"{self._what} {100 * share:3.0f} %"
-        count, left = f"{self.done:,}/{self.total:,}", self._left()
+        head = f"{self._what} {100 * share:3.0f} %" if self.total else f"{self._what}:"
+        count, left = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}", self._left()
         figures = [f"{name} {value}" for name, value in self._figures.items()]
         last = figures[-1:]
         for parts in ([f"{count} {self._unit}s", left, *figures], [count, left, *figures], [count, left, *last]):
             text = ", ".join(each for each in parts if each)
             room = width - len(head) - len(text) - 4
-            if room >= 5:
+            if room >= 5 and self.total:
                 filled = round(share * min(room, _LONGEST_BAR))
                 return f"{head} [{'#' * filled}{'.' * (min(room, _LONGEST_BAR) - filled)}] {text}"
             if room + 3 >= 0:
@@ -155,7 +156,8 @@ class Progress:
     def _line(self) -> str:
         share = min(1.0, self.done / self.total) if self.total else 0.0
         figures = [f"{name} {value}" for name, value in self._figures.items()]
-        parts = [f"{100 * share:.0f} %", f"{self.done:,} of {self.total:,} {self._unit}s", self._left(), *figures]
+        known = [f"{100 * share:.0f} %", f"{self.done:,} of {self.total:,} {self._unit}s"]
+        parts = [*(known if self.total else [f"{self.done:,} {self._unit}s"]), self._left(), *figures]
         return f"{self._what}: {', '.join(each for each in parts if each)}"
 
     def _left(self) -> str:

@@ -14,12 +14,12 @@ from hf_finetune.labels import Labels
 from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, upright_rgb, without_pillow_limit
 from hf_finetune.result.load import find_result, load_result
 from hf_finetune.result.manifest import Manifest, read_manifest
-from hf_finetune.result.pictures import Picture, as_pillow, several
+from hf_finetune.result.predict.pictures import Picture, as_pillow, several
 from hf_finetune.result.typical import Typical, read_typical
 from hf_finetune.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,20 +39,22 @@ class Classifier:
         what = f"{count:,} classes" if kind == "classification" else f"{kind}, {count:,} outputs"
         return f"<Classifier: {base}, {what} ({names}), from {self.path}>"
 
-    def predict(self, images: Picture | Iterable[Picture], batch: int = 32) -> list[Prediction]:
+    def predict(
+        self, images: Picture | Iterable[Picture], batch: int = 32, *, mirrored: bool = False
+    ) -> list[Prediction]:
         """Predict for image files, encoded bytes, Pillow images or arrays, several or one alone; always a list.
 
-        An array is uint8 or bool [H, W], uint8 [H, W, 1, 3 or 4], uint16 [H, W], or several as [N, H, W, C]. Raises
-        DataError naming the one it cannot read.
+        An array is uint8 or bool [H, W], uint8 [H, W, 1, 3 or 4], uint16 [H, W], or several as [N, H, W, C].
+        `mirrored`: see `answer`. Raises DataError naming the one it cannot read.
         """
         predictions: list[Prediction] = []
         waiting: list[tuple[np.ndarray, int]] = []
         for image in several(images):
             waiting.append(self._pixels(image))
             if len(waiting) == batch:
-                predictions += self._answer(waiting)
+                predictions += self._answer(waiting, mirrored)
                 waiting = []
-        return predictions + self._answer(waiting) if waiting else predictions
+        return predictions + self._answer(waiting, mirrored) if waiting else predictions
 
     def _pixels(self, image: Picture) -> tuple[np.ndarray, int]:
         """uint8 [3, H, W], and how many of its values lay beyond the value range."""
@@ -73,24 +75,28 @@ class Classifier:
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}.") from None
         except UnreadableImage as error:
-            raise DataError(f"{name} cannot be read as an image: {error}.", _remedy(error)) from None
+            raise DataError(f"{name} cannot be read as an image: {error}.", remedy(error)) from None
         if preprocess.steps is None:
             from hf_finetune.preprocess.stock import stock_processor, stock_renderer
 
             return stock_renderer(stock_processor(str(self.path), None))(rgb), clipped
         return render(rgb, preprocess), clipped
 
-    def _answer(self, drawn: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
+    def _answer(self, drawn: Sequence[tuple[np.ndarray, int]], mirrored: bool) -> list[Prediction]:
+        said = self.answer(np.stack([pixels for pixels, _ in drawn]), mirrored=mirrored)
+        return [replace(each, clipped=clipped) for each, (_, clipped) in zip(said, drawn, strict=True)]
+
+    def answer(self, pixels: np.ndarray, *, mirrored: bool = False) -> list[Prediction]:
+        """What the model says of images drawn as the checkpoint wants them, uint8 [N, 3, H, W].
+
+        `mirrored`: by the mean of each image's logits and those of its mirror image. The distance is the image's own.
+        """
         import torch
 
         from hf_finetune.backbones.surgery.cut import Watch
-        from hf_finetune.preprocess.normalise import Normaliser
 
-        device = next(self.model.parameters()).device
-        pixels = np.stack([each for each, _ in drawn])
-        batch = {"pixel_values": torch.from_numpy(pixels).to(device)}
-        inputs = Normaliser(self.manifest.preprocess)(batch)
-        distances: list[float | None] = [None] * len(drawn)
+        inputs = self.inputs(pixels)
+        distances: list[float | None] = [None] * len(pixels)
         with torch.no_grad():
             if self.typical is None:
                 logits = self.model(pixel_values=inputs).logits
@@ -98,18 +104,27 @@ class Classifier:
                 with Watch(self._heads(), None) as watch:
                     logits = self.model(pixel_values=inputs).logits
                 distances = [float(each) for each in self.typical.ratios(watch.features.cpu().numpy())]
+            if mirrored:
+                logits = (logits + self.model(pixel_values=inputs.flip(-1)).logits) / 2
         said = self.manifest.target.predictions(logits.float().cpu().numpy())
-        return [
-            replace(each, clipped=clipped, distance=distance)
-            for each, (_, clipped), distance in zip(said, drawn, distances, strict=True)
-        ]
+        return [replace(each, distance=distance) for each, distance in zip(said, distances, strict=True)]
+
+    def inputs(self, pixels: np.ndarray) -> Tensor:
+        """uint8 [N, 3, H, W] → float32 as the backbone expects, on its device."""
+        import torch
+
+        from hf_finetune.preprocess.normalise import Normaliser
+
+        device = next(self.model.parameters()).device
+        return Normaliser(self.manifest.preprocess)({"pixel_values": torch.from_numpy(pixels).to(device)})
 
     def _heads(self) -> list[nn.Module]:
         backbone: Any = getattr(self.model, "get_base_model", lambda: self.model)()
         return [backbone.get_submodule(name) for name in self.manifest.head]
 
 
-def _remedy(error: UnreadableImage) -> str:
+def remedy(error: UnreadableImage) -> str:
+    """What can be done about an image that cannot be read; nothing, mostly."""
     return "Allow it with --max-pixels, or load(…, max_pixels=…)." if "data.max_pixels" in str(error) else ""
 
 

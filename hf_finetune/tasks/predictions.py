@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,11 @@ class Prediction(ABC):
     def as_json(self, top: int = 1) -> dict[str, Any]:
         """As JSON's own types."""
 
+    @abstractmethod
+    def as_row(self, top: int = 1, name: str = "") -> dict[str, str | float]:
+        """As cells of a table by their columns; `name`: of the target, where there are several. Lists are JSON. The
+        columns are the same for every image of a result."""
+
 
 @dataclass(frozen=True)
 class ClassPrediction(Prediction):
@@ -54,6 +60,11 @@ class ClassPrediction(Prediction):
         ranked = [{"label": name, "probability": round(share, 6)} for name, share in self._ranked(top)]
         return {"predictions": ranked} | ({} if self.among is None else {"among": list(self.among)})
 
+    def as_row(self, top: int = 1, name: str = "") -> dict[str, str | float]:
+        """`label`, `probability`, those that follow with a number, and `among` where there are sets."""
+        row = _ranked_cells(self._ranked(top), name)
+        return row | ({} if self.among is None else {_of(name, "among"): _listed(self.among)})
+
     def _ranked(self, top: int) -> list[tuple[str, float]]:
         pairs = sorted(zip(self.names, self.probabilities, strict=True), key=lambda pair: -pair[1])
         first = [pair for pair in pairs if pair[0] == self.label]  # the median grade need not be the likeliest
@@ -74,6 +85,11 @@ class LabelsPrediction(Prediction):
     def as_json(self, top: int = 1) -> dict[str, Any]:
         shown = [{"label": name, "probability": round(share, 6)} for name, share in self._shown(top)]
         return {"labels": list(self.labels), "predictions": shown}
+
+    def as_row(self, top: int = 1, name: str = "") -> dict[str, str | float]:
+        """`labels`, all that are given; and the likeliest, given or not, as `label`, `probability`, `label_2` …"""
+        pairs = sorted(zip(self.names, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        return {_of(name, "labels"): _listed(self.labels), **_ranked_cells(pairs[: max(1, top)], name)}
 
     def _shown(self, top: int) -> list[tuple[str, float]]:
         """Those that are given, and the likeliest others up to `top`."""
@@ -117,6 +133,17 @@ class NumberPrediction(Prediction):
             said |= {"low": dict(self.low), "high": dict(self.high)}
         return said | ({"unit": self.unit} if self.unit else {})
 
+    def as_row(self, top: int = 1, name: str = "") -> dict[str, str | float]:
+        """Each number under its own name, and the ends of its interval as `NAME low` and `NAME high`."""
+        del top
+        row: dict[str, str | float] = {}
+        for own, value in self.values.items():
+            column = own if own == name else _of(name, own)
+            row[column] = value
+            if self.low is not None and self.high is not None:
+                row |= {f"{column} low": self.low[own], f"{column} high": self.high[own]}
+        return row
+
 
 @dataclass(frozen=True)
 class TargetsPrediction(Prediction):
@@ -129,3 +156,25 @@ class TargetsPrediction(Prediction):
 
     def as_json(self, top: int = 1) -> dict[str, Any]:
         return {"targets": {name: each.as_json(top) for name, each in self.targets.items()}}
+
+    def as_row(self, top: int = 1, name: str = "") -> dict[str, str | float]:
+        """The columns of each target, with its name before them."""
+        del name
+        return {key: cell for target, each in self.targets.items() for key, cell in each.as_row(top, target).items()}
+
+
+def _of(name: str, column: str) -> str:
+    return f"{name} {column}" if name else column
+
+
+def _listed(names: Sequence[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
+
+
+def _ranked_cells(pairs: Sequence[tuple[str, float]], name: str) -> dict[str, str | float]:
+    """`label` (a target's own name where there are several), `probability`, `label_2`, `probability_2` …"""
+    row: dict[str, str | float] = {}
+    for place, (label, share) in enumerate(pairs, 1):
+        number = f"_{place}" if place > 1 else ""
+        row |= {f"{name or 'label'}{number}": label, f"{_of(name, 'probability')}{number}": round(share, 6)}
+    return row

@@ -69,13 +69,7 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
     groups.
     """
     split, notes = _split(kinds, config, source, values)
-    image = _named("image_column", config.image_column, kinds, source) or _image(kinds, source)
-    if kinds[image] not in ("image", "path", "text"):
-        raise DataError(
-            f"data.image_column: encoded images or paths are expected in column {image!r} of {source}, found "
-            f"{_described(kinds)}",
-            "set data.image_column to the column that holds them",
-        )
+    image = find_image(kinds, config, source)
     group = _group(kinds, config, source, needed=needs_label)
     free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split, group)}
     if not needs_label and not any(kind in LABELS for kind in free.values()):
@@ -90,6 +84,18 @@ def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *
                 "set data.label_column to the column that holds them",
             )
     return Columns(image, labels, split, notes, group)
+
+
+def find_image(kinds: Mapping[str, Kind], config: Data, source: str) -> str:
+    """The column of images or of their paths alone. Raises DataError as `find` does."""
+    image = _named("image_column", config.image_column, kinds, source) or _image(kinds, source)
+    if kinds[image] not in ("image", "path", "text"):
+        raise DataError(
+            f"data.image_column: encoded images or paths are expected in column {image!r} of {source}, found "
+            f"{_described(kinds)}",
+            "set data.image_column to the column that holds them",
+        )
+    return image
 
 
 def is_usual_label(name: str) -> bool:

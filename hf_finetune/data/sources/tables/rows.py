@@ -39,21 +39,31 @@ class Opened:
 
     def find(self, config: Data, *, needs_label: bool = True) -> columns.Columns:
         """The columns to use. Raises DataError, which offers a folder where the files of a column lie elsewhere."""
-        path = self.table.path
         try:
-            return columns.find(self.kinds, config, str(path), self.values, needs_label=needs_label)
+            return columns.find(self.kinds, config, str(self.table.path), self.values, needs_label=needs_label)
         except DataError as error:
-            if "path" in self.kinds.values() or config.image_column is not None or config.image_folder is not None:
-                raise
-            for name, kind in self.kinds.items():
-                cells = self.values(name)[:TRIED] if kind in ("text", "whole") else []
-                if (folder := folder_nearby(path, cells)) is not None:
-                    raise DataError(
-                        f"data.image_column: no column of {path} names files beside it; those that {name!r} names "
-                        f"are in {folder}",
-                        f"set data.image_column={name} data.image_folder={folder}",
-                    ) from error
+            self._offer_folder(config, error)
             raise
+
+    def find_image(self, config: Data) -> str:
+        """The column of the files' names alone. Raises DataError as `find` does."""
+        try:
+            return columns.find_image(self.kinds, config, str(self.table.path))
+        except DataError as error:
+            self._offer_folder(config, error)
+            raise
+
+    def _offer_folder(self, config: Data, error: DataError) -> None:
+        if "path" in self.kinds.values() or config.image_column is not None or config.image_folder is not None:
+            return
+        for name, kind in self.kinds.items():
+            cells = self.values(name)[:TRIED] if kind in ("text", "whole") else []
+            if (folder := folder_nearby(self.table.path, cells)) is not None:
+                raise DataError(
+                    f"data.image_column: no column of {self.table.path} names files beside it; those that {name!r} "
+                    f"names are in {folder}",
+                    f"set data.image_column={name} data.image_folder={folder}",
+                ) from error
 
 
 def open_table(path: Path, config: Data, split: str | None = None, *, deep: bool = False) -> Opened:
