@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--report FILE] [--json],
+    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--tta] [--report FILE] [--json],
     or RECIPE [section.key=value …] --folds N [--trained] [--json]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "were equally frequent",
     )
     parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="average over each image and its mirror image; not for text, digits or anything that is another thing in "
+        "the mirror",
+    )
+    parser.add_argument(
         "--report", metavar="FILE", help="also write a page with charts and small images, such as photos.html"
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
@@ -69,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         base=options.base,
         overrides=options.overrides,
         logit_adjustment=options.logit_adjustment,
+        mirrored=options.tta,
     )
     metrics = found.score
     if options.report is not None:
@@ -95,8 +102,8 @@ def _run_folds(options: argparse.Namespace) -> int:
     from hf_finetune.pipeline.folds import cross_validate
     from hf_finetune.report.folds import render_folds
 
-    told = ("split", "data", "base", "logit_adjustment", "report")
-    if unused := [name.replace("_", "-") for name in told if getattr(options, name) not in (None, 0.0)]:
+    told = ("split", "data", "base", "logit_adjustment", "tta", "report")
+    if unused := [name.replace("_", "-") for name in told if getattr(options, name) not in (None, 0.0, False)]:
         raise RecipeError(
             f"--{unused[0]}: with --folds a recipe says what is read, found --{unused[0]}.",
             "Leave it out; data.name and model.name of the recipe are set as section.key=value.",

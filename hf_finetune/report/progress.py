@@ -42,8 +42,8 @@ def aside() -> Iterator[None]:
 
 
 class Progress:
-    """One step: `what` is done, `unit`s of it, `total` in all (0: nobody knows), of which `done` were there before. Used
-    with `with`.
+    """One step: `what` is done, `unit`s of it, `total` in all (0: nobody knows), of which `done` were there before.
+    Used with `with`.
 
     Shown after `delay_s`; never with `shown` False (another process speaks). In the end a line says how long it took,
     unless it ended sooner or `says_end` is False (something else is said then).

@@ -130,6 +130,9 @@ def render_metrics(score: Mapping[str, Any], split: str, words: Words, *, width:
     ]
     if pairs:
         rows.append(("confused", ", ".join(pairs)))
+    if "images_s" in score:
+        speed = f"{score['images_s']:.3g} images/s, {1000 / score['images_s']:.3g} ms an image"
+        rows.append(("speed", f"{speed}, decoded before"))
     rows += [("note", note) for note in score.get("notes", ())]
     if lost := score.get("left_out", ()):
         shown = "; ".join(f"{row['name']}: {row['reason']}" for row in lost[:5])

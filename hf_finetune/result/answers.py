@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -36,21 +36,36 @@ def predict_answers(
     batch: int,
     indices: Sequence[int] | None = None,
     engine: Engine | None = None,
+    mirrored: bool = False,
 ) -> Answers:
     """What the model says of these rows (all where `indices` is None), in order; never holds all rows' logits.
 
-    `engine` answers in the model's stead (scoring_engine.py).
+    `engine` answers in the model's stead (scoring_engine.py). `mirrored`: by the mean of an image's logits and those of
+    its mirror image.
 
     Raises DataError where there are no rows, or a label is not one of the model's.
     """
     chosen = np.arange(len(rows)) if indices is None else np.asarray(indices)
     places = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
-    pieces = map(rows.gather, places)
-    logits = _batches(model, pieces, preprocess, batch) if engine is None else _by(engine, pieces, preprocess)
+
+    def logits_by(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        return _batches(model, pieces, preprocess, batch) if engine is None else _by(engine, pieces, preprocess)
+
+    logits = _mirrored(logits_by, map(rows.gather, places)) if mirrored else logits_by(map(rows.gather, places))
     parts = [target.answers(each, rows.labels[here]) for here, each in zip(places, logits, strict=True)]
     if not parts:
         raise no_rows()
     return Answers.joined(parts)
+
+
+def _mirrored(
+    logits_by: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]], pieces: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The mean of the logits of each piece and of its mirror image."""
+    both = (turned for piece in pieces for turned in (piece, np.ascontiguousarray(piece[..., ::-1])))
+    logits = logits_by(both)
+    for plain in logits:
+        yield (plain + next(logits)) / 2
 
 
 def _by(engine: Engine, pieces: Iterable[np.ndarray], preprocess: Preprocess) -> Iterator[np.ndarray]:

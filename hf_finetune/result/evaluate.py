@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,19 +49,21 @@ def evaluate(
     base: str | None = None,
     overrides: Sequence[str] = (),
     logit_adjustment: float = 0.0,
+    mirrored: bool = False,
 ) -> dict[str, Any]:
     """The task's metrics for a split of the result's own dataset as the run split it, or of `data`.
 
     A dataset without splits counts as a whole. `overrides` are `data.key=value`: columns, a split's own name, where
     the run's own images are now (`data.name`), how many unusable rows to accept. `logit_adjustment`: as if
-    that had been done to the result (`adjust.py`). Beside the metrics: `task`, as the
-    result has it; `precision` of the weights; `engine`, what answered, where there was a choice; `left_out`, the rows
+    that had been done to the result (`adjust.py`). `mirrored`: by the mean of each image's logits and those of its
+    mirror image. Beside the metrics: `task`, as the result has it; `precision` of the weights; `images_s`, how many
+    decoded images the model answered a second; `engine`, what answered, where there was a choice; `left_out`, the rows
     that were not scored, as {name, reason}; `notes`; and, for the rows that the run scored itself, `in_training` with
     what it said of them.
     Raises DataError where the labels are not the result's, or more rows than `data.max_bad_share` cannot be scored.
     """
     options: dict[str, Any] = {"base": base, "overrides": overrides, "logit_adjustment": logit_adjustment}
-    return evaluated(path, split=split, data=data, **options).score
+    return evaluated(path, split=split, data=data, mirrored=mirrored, **options).score
 
 
 def evaluated(
@@ -71,6 +74,7 @@ def evaluated(
     base: str | None = None,
     overrides: Sequence[str] = (),
     logit_adjustment: float = 0.0,
+    mirrored: bool = False,
 ) -> Evaluated:
     """As `evaluate`, with rows and answers."""
     from hf_finetune.data.index.scan import scan_split
@@ -92,6 +96,8 @@ def evaluated(
     if logit_adjustment:
         manifest = adjust(classifier.model, folder, manifest, logit_adjustment)
         adjusted.append(f"logits adjusted after training, by {logit_adjustment:g} times the logarithm of class shares")
+    if mirrored:
+        adjusted.append("the mean of each image's logits and those of its mirror image")
     rows, unreadable, clipped = decoded(chosen.index, folder, manifest, options, split)
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.scoring_engine import scoring_engine
@@ -99,13 +105,16 @@ def evaluated(
     choice = scoring_engine(classifier.model, rows, classifier.manifest, recipe.model.engine, batch=BATCH, what=split)
     engine = None if choice is None else choice.engine
     preprocess, target = manifest.preprocess, manifest.target
-    answers = predict_answers(classifier.model, rows, preprocess, target, batch=BATCH, engine=engine)
+    started = time.perf_counter()
+    answers = predict_answers(classifier.model, rows, preprocess, target, batch=BATCH, engine=engine, mirrored=mirrored)
+    seconds = time.perf_counter() - started
     score = target.score(answers, rows.labels, full=True)
     left_out = [{"name": row.name, "reason": row.reason} for row in (*chosen.index.rejected, *unreadable)]
     by = [choice.text] if choice is not None and choice.sample is not None else []
     score |= {
         "task": dict(manifest.task),
         "precision": "fp32",
+        "images_s": len(rows) / max(seconds, 1e-9),
         "left_out": left_out,
         "notes": [*chosen.notes, *clipped, *by, *adjusted],
     }

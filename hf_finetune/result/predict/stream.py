@@ -69,8 +69,8 @@ class Stream:
     counts: Counts = field(default_factory=Counts)
 
     def run(self, images: Iterable[Given], *, waits: bool = True) -> Iterator[list[Answered]]:
-        """An answer for each image in order, a batch at a time. `waits`: batches are always full; else what has come so far is answered
-        while the next image is waited for (names from standard input)."""
+        """An answer for each image in order, a batch at a time. `waits`: batches are always full; else what has come so
+        far is answered while the next image is waited for (names from standard input)."""
         read = self._reader()
         made: queue.Queue[Future[_Read] | BaseException | None] = queue.Queue(AHEAD * self.batch)
         stopped = threading.Event()
