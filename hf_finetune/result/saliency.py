@@ -88,7 +88,7 @@ def _maps(model: nn.Module, inputs: Tensor, score: Score) -> Tensor:
                 grids = [_on_grid(state, inputs) for state in states]
                 if not grids or grids[-1] is None or not logits.requires_grad:
                     continue
-                used = [number for number, grid in enumerate(grids) if grid is not None]
+                used = [number for number, grid in enumerate(grids) if grid and states[number].requires_grad]
                 if not grids[-1].channels_last:
                     used = used[-1:]
                 wanted = [states[number] for number in used]

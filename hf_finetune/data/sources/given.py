@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.folders.walk import walk
+from hf_finetune.data.sources.folders.walk import IGNORED_NAMES, walk
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES
 from hf_finetune.data.sources.tables.rows import open_table
 from hf_finetune.errors import DataError
@@ -102,10 +102,11 @@ def _in_folder(folder: Path) -> Sequence[str | Given]:
 
 
 def _matches(pattern: str) -> Sequence[str | Given]:
-    """Files that a pattern matches, `**` in any depth, as far as they are images by name."""
+    """Files that a pattern matches, `**` in any depth, as far as training would take them from a folder."""
     found = sorted(glob.iglob(os.path.expanduser(pattern), recursive=True))  # noqa: PTH111, PTH207 (keeps ./ as given)
     files = [name for name in found if os.path.isfile(name)]  # noqa: PTH113
     images = [name for name in files if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]  # noqa: PTH122
+    images = [name for name in images if IGNORED_NAMES.isdisjoint(name.lower().replace("\\", "/").split("/"))]
     if images:
         return images
     what = f"none of the {len(files):,} files that match it is an image by its name" if files else _NO_MATCH

@@ -178,7 +178,8 @@ def _feed(
                 return
     except Exception as error:  # noqa: BLE001 - it is raised where the answers are read
         put(error)
-    put(None)
+    else:
+        put(None)
 
 
 def _take(made: _Made, most: int, waits: bool) -> list[_Read]:
