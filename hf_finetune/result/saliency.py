@@ -19,7 +19,6 @@ import numpy as np
 
 from hf_finetune.errors import ModelError
 from hf_finetune.result.classifier import Classifier
-from hf_finetune.tasks import Target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,39 +39,20 @@ def saliency(
     """
     import torch
 
+    from hf_finetune.tasks.loss import log_odds
+
     network: Any = model.model if isinstance(model, Classifier) else model
     device = next(network.parameters()).device
     found: list[np.ndarray] = []
     for start in range(0, len(pixels), batch):
         piece = pixels[start : start + batch]
         inputs = model.inputs(np.asarray(piece)) if isinstance(model, Classifier) else torch.as_tensor(piece).to(device)
-        score = _score_of(model.manifest.target) if isinstance(model, Classifier) else _odds
+        score = model.manifest.target.strength if isinstance(model, Classifier) else log_odds
         if outputs is not None:
             chosen = torch.as_tensor(np.asarray(outputs)[start : start + batch], device=device)
             score = lambda logits, chosen=chosen: logits.gather(1, chosen[:, None])[:, 0]  # noqa: E731
         found.append(_maps(network, inputs, score).cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, *pixels.shape[2:]), np.float32)
-
-
-def _score_of(target: Target) -> Score:
-    """What is asked about where no output is named."""
-    from hf_finetune.tasks.several_target import SeveralTarget
-
-    if isinstance(target, SeveralTarget):
-        parts = [(_score_of(single.target), outputs) for single, outputs, _ in target.places()]
-        return lambda logits: sum(
-            (score(logits[:, outputs]) for score, outputs in parts), logits.new_zeros(len(logits))
-        )
-    scores: dict[str, Score] = {"classification": _odds, "multilabel": lambda logits: logits.amax(1)}
-    return scores.get(target.settings["kind"], lambda logits: logits.sum(1))
-
-
-def _odds(logits: Tensor) -> Tensor:
-    """What speaks for the likeliest class and against all others: the logarithm of its odds."""
-    if logits.shape[1] < 2:
-        return logits.amax(1)
-    ranked = logits.sort(1, descending=True).values
-    return ranked[:, 0] - ranked[:, 1:].logsumexp(1)
 
 
 def _maps(model: nn.Module, inputs: Tensor, score: Score) -> Tensor:

@@ -194,6 +194,12 @@ class ClassTarget:
         """Without what `calibrated` chose."""
         return replace(self, temperature=1.0, set_threshold=None, calibrated_from="")
 
+    def strength(self, logits: Tensor) -> Tensor:
+        """The logarithm of the odds of the likeliest class, float [B]."""
+        from hf_finetune.tasks.loss import log_odds
+
+        return log_odds(logits)
+
     def again(self, answers: Answers) -> ClassAnswers:
         """With loss and confidence at its temperature."""
         from hf_finetune.tasks.measures import TEMPERATURES

@@ -102,3 +102,11 @@ def mean_loss(
         share = mix.to(logits.device, torch.float32)
         losses = share * losses + (1 - share) * loss(logits, partner_labels)
     return losses.sum() / normaliser
+
+
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Of the likeliest class against all others together: float [B] of logits [B, C]; the logit itself of one class."""
+    if logits.shape[1] < 2:
+        return logits.amax(1)
+    ranked = logits.sort(1, descending=True).values
+    return ranked[:, 0] - ranked[:, 1:].logsumexp(1)

@@ -121,6 +121,10 @@ class LabelsTarget(NamedTarget):
         """The probability of each label."""
         return ValueAnswers(self.losses(logits, labels), sigmoid(logits))
 
+    def strength(self, logits: Tensor) -> Tensor:
+        """The logit of the likeliest label, float [B]."""
+        return logits.amax(1)
+
     def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> LabelsTarget:
         """With the thresholds of the largest F1 on rows that nothing was fitted on; `what` says which those are."""
         from hf_finetune.tasks.scores.label_measures import best_threshold

@@ -142,6 +142,11 @@ class SeveralTarget(ValueTarget):
             worth += self.share(single) * there * single.target.worth(logits[:, outputs], own).float()
         return worth
 
+    def strength(self, logits: Tensor) -> Tensor:
+        """The sum of the targets', float [B]."""
+        parts = [single.target.strength(logits[:, outputs]) for single, outputs, _ in self.places()]
+        return sum(parts[1:], parts[0])
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> TargetAnswers:
         """Those of the targets, for all rows; a row without a target has a loss of 0 there."""
         labels = np.asarray(labels)

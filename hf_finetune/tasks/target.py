@@ -84,6 +84,10 @@ class Target(Protocol):
         """How well each row is answered, float [B] from 0 to 1."""
         ...
 
+    def strength(self, logits: Tensor) -> Tensor:
+        """How much the logits say what is said of each image, float [B]: its gradient shows what speaks for it."""
+        ...
+
     def answers(self, logits: np.ndarray, labels: np.ndarray) -> Answers:
         """What is kept of logits float [N, C] with their labels; of any number of rows, so that a split's logits need
         never be whole. Raises DataError (no rows, a label that the model cannot have)."""

@@ -35,6 +35,10 @@ class ValueTarget(ABC):
         """The likelihood that goes with the loss, float [B]."""
         return (-self.row_loss()(logits, labels)).exp()
 
+    def strength(self, logits: Tensor) -> Tensor:
+        """The sum of the outputs, float [B]: what makes numbers and grades larger."""
+        return logits.sum(1)
+
     def losses(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """float64 [N], NaN where a logit is not finite."""
         import torch

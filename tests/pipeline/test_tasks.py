@@ -157,6 +157,52 @@ def test_predict_prints_a_line_for_each_image(
     assert len(capsys.readouterr().out.splitlines()) == 160
 
 
+PREDICTED = {
+    "classification": ["label", "probability", "label_2", "probability_2", "among"],
+    "ordinal": ["label", "probability", "label_2", "probability_2"],
+    "regression": ["brightness", "brightness low", "brightness high"],
+    "multilabel": ["labels", "label", "probability", "label_2", "probability_2"],
+    "several": ["brightness", "brightness low", "brightness high", "tone", "tone probability", "tone_2",
+                "tone probability_2", "tone among", "grade", "grade probability", "grade_2", "grade probability_2"],
+}  # fmt: skip
+
+
+@each_task
+def test_predict_writes_a_table_and_what_was_looked_at_for_each_kind(
+    runs: dict[str, Run], kind: str, table: Path, tmp_path: Path
+) -> None:
+    command = ["predict", str(runs[kind].folder.path), str(table), "data.image_column=image", "gone.png"]
+    shown = ["--top", "2", "--out", str(tmp_path / "a.csv"), "--explain", str(tmp_path / "seen")]
+    assert main([*command, *shown]) == 2
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        *rows, gone = list(csv.DictReader(file))
+    assert list(gone) == ["path", *PREDICTED[kind], "unlike", "distance", "explained", "error"]
+    assert {name for name, cell in gone.items() if cell} == {"path", "error"}
+    assert [row["path"] for row in rows] == [f"{number:03}.png" for number in range(160)]  # the table's own cells
+    files = [str(table.parent / row["path"]) for row in rows]
+    for row, said in zip(rows, runs[kind].model.predict(files), strict=True):
+        expected = {name: str(cell) for name, cell in said.as_row(2).items()}
+        texts = {name: cell for name, cell in expected.items() if isinstance(said.as_row(2)[name], str)}
+        assert {name: row[name] for name in texts} == texts
+        for name in expected.keys() - texts.keys():
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3, abs=1e-4)
+    assert len(list((tmp_path / "seen").glob("*.png"))) == 160
+
+
+@each_task
+def test_images_are_sorted_by_one_class_and_by_nothing_else(
+    runs: dict[str, Run], kind: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["predict", str(runs[kind].folder.path), str(table.parent / "000.png"), "--sort-into", str(tmp_path / "to")]
+    code = main(line)
+    out, err = capsys.readouterr()
+    if kind in ("classification", "ordinal"):
+        assert code == 0 and len(list((tmp_path / "to").glob("*/000.png"))) == 1
+        return
+    assert (code, out) == (2, "") and "--sort-into: a result that says one class of each image is expected" in err
+    assert not (tmp_path / "to").exists()
+
+
 @pytest.mark.parametrize("kind", ["regression", "several"])
 def test_a_trained_rung_learns_it_too(table: Path, tmp_path: Path, kind: str) -> None:
     recipe = load_recipe(
