@@ -59,6 +59,16 @@ def test_the_bar_is_as_long_as_what_is_done() -> None:
     assert bar(30).layout(119).startswith("training  33 % [##########....................] 10/30 updates, ")
 
 
+@pytest.mark.parametrize("width", [12, 39, 79])
+def test_a_step_whose_end_nobody_knows_has_a_count_and_no_share(width: int) -> None:
+    step = Progress("Predicting", "image", 0, delay_s=0)
+    step.to(1234)
+    step.show(speed="40/s")
+    text = step.layout(width)
+    assert len(text) <= width
+    assert width < 39 or text == "Predicting: 1,234 images, speed 40/s"
+
+
 @pytest.mark.usefixtures("quick")
 def test_on_a_terminal_one_line_stays_in_its_place_and_what_is_logged_goes_above() -> None:
     with redirect_stderr(terminal := Terminal()):
