@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(recipe_schema(), indent=1))
         return 0
     recipe = recipe_of(options)
+    recipe.tracking.check_installed()
     print(dump_recipe(recipe), end="", flush=True)
     for line in _data_text(recipe).splitlines():
         print(f"# {line}".rstrip())

@@ -27,7 +27,9 @@ def run(options: argparse.Namespace) -> int:
     from hf_finetune.report.understood import render_data
     from hf_finetune.run.folder import plan_as_dict
 
-    context = prepare_run(recipe_of(options), device=options.device)
+    recipe = recipe_of(options)
+    recipe.tracking.check_installed()
+    context = prepare_run(recipe, device=options.device)
     refuse_no_validation(context.index)
     if options.json:
         print(json.dumps(plan_as_dict(context.plan), indent=1, ensure_ascii=False))

@@ -62,14 +62,22 @@ class Usage:
 
 class Candidates:
     """Every candidate of one climb, in order, and the weights of the best one. `by` is the metric that chooses;
-    `gains(answers, than)` says how much better each row of validation is answered.
+    `gains(answers, than)` says how much better each row of validation is answered; `told` hears of each.
 
     What the model says as it starts, which it learnt elsewhere, stays unless a rung is better by more than luck.
     """
 
-    def __init__(self, model: nn.Module, by: str, device: str, usage: Usage, gains: Gains) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        by: str,
+        device: str,
+        usage: Usage,
+        gains: Gains,
+        told: Callable[[Candidate], None] | None = None,
+    ) -> None:
         self._model, self._by, self._device, self._usage = model, by, device, usage
-        self._gains = gains
+        self._gains, self._told = gains, told
         self._all: list[Candidate] = []
         self._metrics: Mapping[str, Any] = {}
         self._answers: Answers | None = None
@@ -113,6 +121,8 @@ class Candidates:
                 images=images,
             )
         )
+        if self._told is not None:
+            self._told(self._all[-1])
         self._fit = fit or self._fit
         if better:
             self._metrics, self._answers, self._left_out = metrics, answers, left_out

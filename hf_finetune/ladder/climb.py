@@ -31,6 +31,7 @@ from hf_finetune.ladder.trained.cached import Cached
 from hf_finetune.ladder.trained.full import Full
 from hf_finetune.ladder.trained.patches import Patches
 from hf_finetune.machine import processes
+from hf_finetune.tracking.run import TrackedRun
 from hf_finetune.training.autocast import autocast_type
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
 from hf_finetune.types import PixelRows, Split
@@ -48,7 +49,7 @@ class Given:
 
     `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry (None: no rung asks);
     `features`: where the pass keeps what it gives; `time` is None where there is no budget; `offer`: an engine that may
-    run the pass.
+    run the pass. `tracked` hears of every rung.
     """
 
     rows: Mapping[Split, PixelRows]
@@ -58,6 +59,7 @@ class Given:
     time: TimeLeft | None
     usage: Usage
     offer: Offer = field(default_factory=Offer)
+    tracked: TrackedRun = field(default_factory=TrackedRun)
 
 
 class Climber:
@@ -72,7 +74,7 @@ class Climber:
         if candidates is None:
             by, labels = recipe.train.best_by, np.asarray(given.rows["validation"].labels)
             gains = partial(context.target.gains, labels=labels, by=by)
-            candidates = Candidates(model, by, plan.device.value, given.usage, gains)
+            candidates = Candidates(model, by, plan.device.value, given.usage, gains, given.tracked.rung)
         self._candidates = candidates
         self._passed: PassResult | None = None
         self._engine: Mapping[str, Any] = {}
@@ -120,6 +122,7 @@ class Climber:
             self._refused.append(f"{rung}: {error.message}")
             logger.info("%s: not for this backbone (%s)", rung, error)
         except Interrupted as interruption:
+            self._given.tracked.interrupt()
             self._offer_fit(rung, interruption.fit, None)
             return False
         except KeyboardInterrupt:

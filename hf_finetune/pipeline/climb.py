@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.images import Images, features_place
+from hf_finetune.pipeline.track import CLOSING_S
 from hf_finetune.pipeline.typical import rows_to_pass
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.machine.peak import PeakMemory
     from hf_finetune.result.manifest import Manifest
+    from hf_finetune.tracking.run import TrackedRun
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +34,11 @@ def climb(
     clock: Clock,
     peak: PeakMemory,
     offer: Offer,
+    tracked: TrackedRun,
 ) -> Climbed:
     """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError.
 
-    `offer`: an engine that may run the probe's pass.
+    `offer`: an engine that may run the probe's pass. `tracked` hears of rungs and updates.
     """
     from hf_finetune.ladder.candidates import Usage
     from hf_finetune.ladder.climb import Climber, Given
@@ -53,13 +56,17 @@ def climb(
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, context.machine.world_size)
     at_end = len(images.rows.get("test", ())) + rows_to_pass(images)
+    closing_s = CLOSING_S if tracked.is_followed else 0.0
     given = Given(
         rows=images.rows,
         probe_rows=images.probe_rows,
         features=features_place(context, manifest, folder),
-        folders=FitFolders(folder.checkpoints, folder.metrics, seal, resume),
-        time=TimeLeft(seconds, clock.total, load_s, at_end) if seconds else None,
+        folders=FitFolders(
+            folder.checkpoints, folder.metrics, seal, resume, tracked.log if tracked.is_followed else None
+        ),
+        time=TimeLeft(seconds, clock.total, load_s + closing_s, at_end) if seconds else None,
         usage=Usage(clock.total, peak),
         offer=offer,
+        tracked=tracked,
     )
     return Climber(model, context, given).climb()

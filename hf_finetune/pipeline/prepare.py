@@ -21,6 +21,7 @@ from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
 from hf_finetune.tasks import settled
+from hf_finetune.tracking.config import PROCESS_BYTES
 from hf_finetune.types import BackboneFacts, Index, Machine, Rejected, label_array
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def prepare_run(
     from hf_finetune.machine.peak import anonymous_bytes
 
     machine = detect(recipe.budget.memory) if device is None else described(device, recipe.budget.memory)
+    if recipe.tracking.to and machine.device == "cpu" and recipe.budget.memory is None:
+        left = machine.device_memory_bytes - PROCESS_BYTES  # the trackers' own process takes it from the same memory
+        machine = replace(machine, device_memory_bytes=max(PROCESS_BYTES, left))
     classes = len(index.labels.names)
     facts = read_facts(recipe.model, classes)
     extensions = extensions or Extensions()

@@ -27,6 +27,7 @@ from hf_finetune.pipeline.prepare import (
     settle_plan,
 )
 from hf_finetune.pipeline.publish import publish
+from hf_finetune.pipeline.track import tracked_run
 from hf_finetune.pipeline.typical import typical_of
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.extensions import Extensions
@@ -68,6 +69,7 @@ def train(
 
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    recipe.tracking.check_installed()
     if processes.is_first():
         from hf_finetune.hub.access import check_before_training
 
@@ -125,34 +127,36 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
     from hf_finetune.machine.peak import PeakMemory
     from hf_finetune.machine.process import collect_as_usual
 
-    with PeakMemory() as peak:
-        images, (model, head), offer = open_and_build(context, folder, clock)
-        context = replace(settle_plan(context, images.store.rejected), head=head)
-        say_head(context)
-        collect_as_usual()
-        with clock.stage("model"):
-            manifest = describe(context)
-        with clock.stage("training"), full_disk_is_said(folder):
-            climbed = climb(context, folder, images, model, manifest, clock, peak, offer)
-            manifest = calibrated(manifest, climbed, context, images.rows["validation"])
-            typical = typical_of(context, climbed, model, images)
-        try:
-            with clock.stage("saving"), full_disk_is_said(folder):
-                saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)
-                del model  # before a second one is loaded, which the test is scored with
-            with clock.stage("test"):
-                results = score_saved(context, saved, climbed, manifest, images.rows)
-        except InterruptedRun:
-            if context.machine.is_first:
-                write_interrupted_page(context, climbed, manifest, images, folder, clock, peak)
-            raise
-    if context.machine.is_first:
-        with clock.stage("findings"):
-            findings = look_back(context, images, climbed, results, clock)
-        report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
-        publish(saved, report, folder, results, images.rows, manifest.target)
-        _keep_speeds(context, report)
-        write_page(context, report, folder, results, images.rows, manifest.target, clock)
+    with tracked_run(context, folder, clock) as tracked:
+        with PeakMemory() as peak:
+            images, (model, head), offer = open_and_build(context, folder, clock)
+            context = replace(settle_plan(context, images.store.rejected), head=head)
+            say_head(context)
+            collect_as_usual()
+            with clock.stage("model"):
+                manifest = describe(context)
+            with clock.stage("training"), full_disk_is_said(folder):
+                climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked)
+                manifest = calibrated(manifest, climbed, context, images.rows["validation"])
+                typical = typical_of(context, climbed, model, images)
+            try:
+                with clock.stage("saving"), full_disk_is_said(folder):
+                    saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)
+                    del model  # before a second one is loaded, which the test is scored with
+                with clock.stage("test"):
+                    results = score_saved(context, saved, climbed, manifest, images.rows)
+            except InterruptedRun:
+                if context.machine.is_first:
+                    write_interrupted_page(context, climbed, manifest, images, folder, clock, peak)
+                raise
+        tracked.test(results["test"].metrics if "test" in results else {})
+        if context.machine.is_first:
+            with clock.stage("findings"):
+                findings = look_back(context, images, climbed, results, clock)
+            report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
+            publish(saved, report, folder, results, images.rows, manifest.target)
+            _keep_speeds(context, report)
+            write_page(context, report, folder, results, images.rows, manifest.target, clock)
     processes.wait()
     return read_run(folder)
 

@@ -26,6 +26,7 @@ from hf_finetune.recipe.problems import find_problems
 from hf_finetune.recipe.truth_values import spell_truth_values
 from hf_finetune.section import Section
 from hf_finetune.tasks import Auto, Task, kind_with
+from hf_finetune.tracking.config import Tracking, as_section, take_a_list
 from hf_finetune.training.config import Budget, Train
 from hf_finetune.types import Compute
 
@@ -62,6 +63,7 @@ class Recipe(Section):
     train: Train = Train()
     budget: Budget = Budget()
     output: Output = Output()
+    tracking: Tracking = Field(default=Tracking(), json_schema_extra=take_a_list)
     hub: Hub = Hub()
 
     @property
@@ -138,6 +140,8 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         where = str(source)
     before = content
     content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    if "tracking" in content:  # a list in the file, of which the command line may set `tracking.project`
+        content["tracking"] = as_section(content["tracking"])
     written = apply_overrides(content, overrides, Recipe)
     for section, value in content.items():
         if isinstance(value, dict) and "kind" not in value and section in ("task", *_DEFAULT_KINDS):

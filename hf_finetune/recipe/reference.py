@@ -44,7 +44,7 @@ def render_reference() -> str:
 
 def _kinds(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The classes that a section may be, by their `kind`; none where it is a plain value."""
-    for each in field.get("oneOf", [field]):
+    for each in field.get("oneOf") or field.get("anyOf") or [field]:
         if (name := _referred(each)) is not None and "properties" in definitions[name]:
             definition = definitions[name]
             yield definition["properties"].get("kind", {}).get("const", ""), definition

@@ -11,6 +11,7 @@ from pathlib import Path
 from hf_finetune.errors import RunFolderError
 from hf_finetune.recipe.recipe import Existing, Recipe, dump_recipe
 from hf_finetune.run.folder import RunFolder, different_from, locked, refuse_changed_data
+from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
 
 BEFORE = "before"  # in an extended run: the run that it goes on from
@@ -47,10 +48,12 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
             for file in folder.files:
                 if file.is_file():
                     file.replace(folder.path / BEFORE / file.name)
+            if (folder.path / TRACKING).is_dir():
+                (folder.path / TRACKING).replace(folder.path / BEFORE / TRACKING)
         else:
             for file in folder.files:
                 file.unlink(missing_ok=True)
-            for name in ("adapter", "model", "adapter.staged", "model.staged", BEFORE):
+            for name in ("adapter", "model", "adapter.staged", "model.staged", BEFORE, TRACKING):
                 shutil.rmtree(folder.path / name, ignore_errors=True)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         folder.recipe.write_text(dump_recipe(recipe), encoding="utf-8")

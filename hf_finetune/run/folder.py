@@ -143,7 +143,7 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
 
 
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
-    if path in ("output", "hub"):  # where a result goes does not change what it is
+    if path in ("output", "hub", "tracking"):  # where a result goes, and who looks on, does not change what it is
         return
     if isinstance(ours, Mapping) and isinstance(there, Mapping):
         for key in sorted({*ours, *there}):

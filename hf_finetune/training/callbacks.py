@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,22 @@ class MetricsFile(TrainerCallback):
         line = {"step": state.global_step, "seconds": round(time.monotonic() - self._started, 3), **logs}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class ToTrackers(TrainerCallback):
+    """Hands every log on, under the names that transformers' own integrations give: train/loss, eval/accuracy."""
+
+    def __init__(self, log: Callable[[int, Mapping[str, Any]], None]) -> None:
+        self._log = log
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:  # the last sums up the rung
+            return
+        from transformers.integrations.integration_utils import rewrite_logs
+
+        self._log(state.global_step, rewrite_logs(logs))
 
 
 class SealCheckpoints(TrainerCallback):

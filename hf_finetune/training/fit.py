@@ -18,7 +18,7 @@ from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.best import KeepBest, Reduce, Score
-from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints
+from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints, ToTrackers
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.captured import may_capture
 from hf_finetune.training.cuda_graph.module_walks import listed_weights
@@ -46,12 +46,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class FitFolders:
-    """Where training writes, and the checkpoint to resume from."""
+    """Where training writes, and the checkpoint to resume from. `log` is given, beside the file of metrics, the updates
+    taken and what is known then."""
 
     checkpoints: Path
     metrics: Path
     seal: Callable[[Path], None]
     resume: Path | None
+    log: Callable[[int, Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,19 +165,24 @@ def _train(
             trainer._load_best_model()
             if trainer.state.best_global_step != best.step:
                 # Resumed, or interrupted between an evaluation and its checkpoint: these weights' answers are others.
-                best.step = None
-                trainer.evaluate()
+                _answer_again(trainer, best)
                 best.step = trainer.state.best_global_step
     else:
         if best.step is None or (by_clock is None and best.step != trainer.state.best_global_step):
             # Resumed after its best evaluation: the weights are there, their answers are not.
-            best.step = None
-            trainer.evaluate()
+            _answer_again(trainer, best)
             best.step = trainer.state.best_global_step or trainer.state.global_step
         return _finished(trainer, best, by_clock, started)
     finally:
         trainer.drop_graph()
     raise Interrupted(_finished(trainer, best, by_clock, started))
+
+
+def _answer_again(trainer: UpdateTrainer, best: KeepBest) -> None:
+    """Evaluate the best weights, which are known to be so; no point of the curve, whose last step has other ones."""
+    trainer.remove_callback(ToTrackers)
+    best.step = None
+    trainer.evaluate()
 
 
 def _callbacks(
@@ -187,6 +194,8 @@ def _callbacks(
         SealCheckpoints(folders.seal),
         best,
     ]
+    if folders.log is not None:
+        callbacks.append(ToTrackers(folders.log))
     if pace is not None:
         callbacks.append(KeepPace(pace))
     elif train.early_stopping:

@@ -18,7 +18,7 @@ FLOORS = (
     ("errors", "labels", "types"),
     ("section", "units"),
     ("arithmetic", "machine", "network", "preprocess", "report"),
-    ("adapters", "backbones", "data", "quantizers", "tasks", "training"),
+    ("adapters", "backbones", "data", "quantizers", "tasks", "tracking", "training"),
     ("recipe",),
     ("plan", "result", "run"),
     ("doctor", "hub", "ladder"),
