@@ -1,6 +1,6 @@
 """The command line: one module per verb, each with `add_arguments` and `run`. Light: heavy imports are in `run`.
 
-Exit codes: 0 done, 1 a bug of ours, 2 a mistake or limit that the message explains, 130 interrupted.
+Exit codes are those of `EXIT_CODES`. With `--json` a verb prints one document by document.py, and nothing else.
 """
 
 from __future__ import annotations
@@ -8,14 +8,19 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NoReturn
 
 from hf_finetune import __version__
 from hf_finetune.cli import (
     cache,
     check,
     compare,
+    docs,
     doctor,
     env,
     evaluate,
@@ -29,6 +34,7 @@ from hf_finetune.cli import (
     report,
     train,
 )
+from hf_finetune.cli.document import documents_only, print_error
 from hf_finetune.cli.meant import meant_option, meant_verb
 from hf_finetune.errors import FinetuneError
 
@@ -48,12 +54,43 @@ VERBS = {
     "recipes": recipes,
     "cache": cache,
     "env": env,
+    "docs": docs,
 }
+EXIT_CODES = {
+    0: "done",
+    1: "a bug of ours: a traceback is shown",
+    2: "a mistake or a limit, which the message explains",
+    130: "interrupted",
+}
+_FOR_PROGRAMS = (
+    "With --json every verb prints one JSON document on standard output (predict: one a line) and all else on standard "
+    'error; of a command that failed {"error": {"kind", "message", "hint"}}. `hf-finetune docs` prints the cookbook.'
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments as JSON too, where they ask for JSON."""
+
+    arguments: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in _Parser.arguments:
+            with documents_only():
+                print_error("UsageError", message, f"{self.prog} --help")
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every verb."""
-    parser = argparse.ArgumentParser(prog="hf-finetune", description="Fine-tune image models on small machines.")
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+    rest = textwrap.fill(_FOR_PROGRAMS, max(40, shutil.get_terminal_size().columns - 2))
+    parser = _Parser(
+        prog="hf-finetune",
+        description="Fine-tune image models on small machines.",
+        epilog=f"exit codes:\n{codes}\n\n{rest}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document, and errors as one")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes; warnings and results stay")
     parser.add_argument("--version", action="version", version=f"hf-finetune {__version__}")
@@ -62,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         summary = (module.__doc__ or "").strip().split("\n")[0]
         verb = verbs.add_parser(name, help=summary, description=summary)
         module.add_arguments(verb)
+        what = getattr(module, "JSON", "print one JSON document")
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=what)
         for switch in (["--debug"], ["--quiet", "-q"]):  # they may stand behind the verb, too
             verb.add_argument(*switch, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -70,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; overrides may stand behind them, where argparse by itself would not know them any more."""
     parser = build_parser()
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _Parser.arguments = arguments = sys.argv[1:] if arguments is None else list(arguments)
     if meant := meant_verb(arguments, VERBS):
         parser.error(meant)
     options, rest = parser.parse_known_args(arguments)
@@ -96,29 +135,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows pipe speaks cp1252, which has no √ or ≤
     configure_logging(options.debug, options.quiet)
+    with documents_only() if options.json else nullcontext():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the verb, and say of an error what it means for a person and, with `--json`, for a program."""
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:
+        if options.json:
+            print_error(type(error).__name__, error.message, error.hint)
         if options.debug:
             raise
         print(f"hf-finetune: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
-        if options.debug:
-            raise
         done = str(interruption) or "interrupted"
         command = (
             "the same command, without --overwrite," if getattr(options, "overwrite", False) else "the same command"
         )
         goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
+        if options.json:
+            print_error("Interrupted", done, goes_on.removeprefix("; "))
+        if options.debug:
+            raise
         print(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
         return 130
     except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it
+        message = f"{error.filename or error} may not be read or written by this user."
+        hint = "Give another place, or ask for access."
+        if options.json:
+            print_error("PermissionError", message, hint)
         if options.debug:
             raise
-        print(f"hf-finetune: {error.filename or error} may not be read or written by this user.", file=sys.stderr)
-        print("  Give another place, or ask for access.", file=sys.stderr)
+        print(f"hf-finetune: {message}\n  {hint}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()  # `hf-finetune … | head`: nobody reads on
         return 0
+    except Exception as error:
+        if options.json:
+            print_error(type(error).__name__, str(error), "This is a bug: please report it, with its traceback.")
+        raise

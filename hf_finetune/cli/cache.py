@@ -7,17 +7,15 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[clear] [--dir FOLDER] [--json]"""
+    """[clear] [--dir FOLDER]"""
     parser.add_argument("action", nargs="?", choices=("show", "clear"), default="show", help="default: show")
     parser.add_argument("--clear", action="store_true", help="delete all of it; the next run decodes again")
     parser.add_argument("--dir", help="another cache: a recipe's data.cache_dir")
-    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print place, number and size of what is kept; or what was deleted."""
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.data.store.cache import cache_root, clear, entries
     from hf_finetune.units import format_bytes
 
@@ -28,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     size = sum(each for _, _, each in found)
     count = f"{len(found):,} {'entry' if len(found) == 1 else 'entries'}"
     if options.json:
-        print(json.dumps({"folder": str(root), "entries": len(found), "bytes": size, "freed_bytes": freed}, indent=1))
+        print_document({"folder": root, "entries": len(found), "bytes": size, "freed_bytes": freed})
         return 0
     print(root)
     if clears:

@@ -9,6 +9,10 @@ from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
+    from hf_finetune.types import Index
+
+
+JSON = "print recipe and data as one JSON document"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,15 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the resolved recipe and, as comments below it, what its data are read as; or the schema."""
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.recipe.recipe import dump_recipe, recipe_schema
 
     if options.schema:
-        print(json.dumps(recipe_schema(), indent=1))
+        print_document(recipe_schema())
         return 0
     recipe = recipe_of(options)
     recipe.tracking.check_installed()
+    if options.json:
+        from hf_finetune.report.understood import data_as_dict
+
+        index = _index(recipe)
+        data = None if index is None else data_as_dict(index)
+        print_document({"recipe": recipe.model_dump(mode="json"), "data": data})
+        return 0
     print(dump_recipe(recipe), end="", flush=True)
     for line in _data_text(recipe).splitlines():
         print(f"# {line}".rstrip())
@@ -35,13 +45,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _data_text(recipe: Recipe) -> str:
-    """What the data are read as, where they are on this machine: nothing is fetched to check a recipe."""
-    from hf_finetune.data.index.scan import is_on_the_hub, scan
-    from hf_finetune.pipeline.prepare import settle_task
+    """What the data are read as; which command says so of those that are not here."""
     from hf_finetune.report.understood import render_data
 
+    index = _index(recipe)
+    return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it" if index is None else render_data(index)
+
+
+def _index(recipe: Recipe) -> Index | None:
+    """The data, where they are on this machine: nothing is fetched to check a recipe."""
+    from hf_finetune.data.index.scan import is_on_the_hub, scan
+    from hf_finetune.pipeline.prepare import settle_task
+
     if is_on_the_hub(recipe.data.name):
-        return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it"
+        return None
     index = scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading)
     settle_task(recipe, index)  # what of these labels cannot be learnt as the recipe says
-    return render_data(index)
+    return index

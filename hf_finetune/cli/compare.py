@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from hf_finetune.pipeline.finished import Run
 
 
+JSON = "print the reports as one JSON list, the best run first"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN RUN … [--json]"""
+    """RUN RUN …"""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders (output.dir) of finished runs")
-    parser.add_argument("--json", action="store_true", help="print the reports as JSON, the best run first")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table, best first."""
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.report.run_json import as_run_report
     from hf_finetune.report.side_by_side import Finished, in_order, render_runs
 
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     if options.json:
         reports = [{"run": each.name, **read[each.name].report} for each in in_order(runs)]
-        print(json.dumps(reports, indent=1, ensure_ascii=False))
+        print_document(reports)
     else:
         print(render_runs(runs), end="")
     return 0

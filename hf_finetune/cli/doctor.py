@@ -10,7 +10,7 @@ from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[RECIPE | DATA] [section.key=value …] [--out DIR] [--apply OUT.csv] [--labels drop] [--copies drop] [--json]"""
+    """[RECIPE | DATA] [section.key=value …] [--out DIR] [--apply OUT.csv] [--labels drop] [--copies drop]"""
     add_recipe_arguments(parser)
     parser.add_argument("--out", metavar="DIR", help="for doctor.html and findings.csv; default: beside output.dir")
     parser.add_argument("--apply", metavar="OUT.csv", help="write what is to be changed, for data.corrections=OUT.csv")
@@ -23,13 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="keep",
         help="drop: leave near duplicates of another split's rows out",
     )
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found, and write the page and the table."""
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.doctor.examine import Wishes
     from hf_finetune.pipeline.data_faults.diagnose import diagnose
     from hf_finetune.pipeline.data_faults.files import claim_files, write_files
@@ -44,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     diagnosis = diagnose(recipe, Wishes(options.labels, options.copies))
     written = write_files(diagnosis, files, command)
     if options.json:
-        print(json.dumps(diagnosis.as_json(written), indent=1, ensure_ascii=False))
+        print_document(diagnosis.as_json(written))
         return 0
     print(diagnosis.text(written))
     if files.apply is not None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--tta] [--report FILE] [--json],
-    or RECIPE [section.key=value …] --folds N [--trained] [--json]"""
+    """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--tta] [--report FILE],
+    or RECIPE [section.key=value …] --folds N [--trained]"""
     parser.add_argument("result", help="run folder, or its adapter/ or model/ folder; with --folds a recipe or data")
     parser.add_argument(
         "overrides",
@@ -48,15 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", metavar="FILE", help="also write a page with charts and small images, such as photos.html"
     )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the metrics."""
     if options.folds is not None:
         return _run_folds(options)
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.errors import RecipeError
     from hf_finetune.result.evaluate import evaluated
 
@@ -83,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_evaluation_page(found, options.result, Path(options.report))
     if options.json:
-        print(json.dumps(metrics, indent=1, ensure_ascii=False))
+        print_document(metrics)
         return 0
     from hf_finetune.report.summary import render_metrics
     from hf_finetune.report.wording import words_for
@@ -95,8 +93,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_folds(options: argparse.Namespace) -> int:
-    import json
-
+    from hf_finetune.cli.document import print_document
     from hf_finetune.cli.recipe import recipe_of
     from hf_finetune.errors import RecipeError
     from hf_finetune.pipeline.folds import cross_validate
@@ -110,5 +107,8 @@ def _run_folds(options: argparse.Namespace) -> int:
         )
     recipe = recipe_of(argparse.Namespace(recipe=options.result, overrides=options.overrides))
     found = cross_validate(recipe, folds=options.folds, trained=options.trained)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else render_folds(found))
+    if options.json:
+        print_document(found)
+    else:
+        print(render_folds(found))
     return 0

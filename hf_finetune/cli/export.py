@@ -22,11 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print where it is, its size, and how far its answers are from the result's."""
+    from hf_finetune.cli.document import print_document
     from hf_finetune.result.merge import write_merged
     from hf_finetune.units import format_bytes
 
     adjustment = options.logit_adjustment
     merged = write_merged(options.result, Path(options.folder), base=options.base, logit_adjustment=adjustment)
+    if options.json:
+        print_document(
+            {
+                "folder": merged.folder,
+                "bytes": sum(merged.sizes.values()),
+                "files": [{"name": name, "bytes": size} for name, size in merged.sizes.items()],
+                "logit_difference": merged.difference,
+                "logits_range": merged.logits_range,
+                "trained_on_quantization": merged.quantization,
+                "readme": merged.readme,
+            }
+        )
+        return 0
     print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
     if merged.difference is None:
         print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")

@@ -1,4 +1,4 @@
-"""The recipes shipped with the package: in the repository's folder, or in the wheel."""
+"""What is shipped with the package, recipes and pages: in the repository's folders, or in the wheel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from hf_finetune.errors import RecipeError
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """Name → file, sorted. In a checkout they lie at the top level, in a wheel inside the package."""
+def shipped(name: str) -> Path:
+    """The folder of that name. In a checkout it lies at the top level, in a wheel inside the package."""
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_shipped" / "recipes", package.parent / "recipes"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
+    inside = package / "_shipped" / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name → file, sorted."""
+    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
 
 
 def shipped_recipe(name: str) -> Path:

@@ -18,11 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the suggestion and write the plot."""
+    from dataclasses import asdict
+
+    from hf_finetune.cli.document import print_document
     from hf_finetune.pipeline.lr_find import check_plot, find_learning_rate, plot
 
     recipe = recipe_of(options)
     check_plot(options.plot)
     found = find_learning_rate(recipe, low=options.low, high=options.high, steps=options.steps)
-    print(found.render())
-    print(plot(found, options.plot))
+    drawn = plot(found, options.plot)
+    if options.json:
+        print_document({**asdict(found), "plot": drawn})
+    else:
+        print(found.render())
+        print(drawn)
     return 0

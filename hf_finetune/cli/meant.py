@@ -23,6 +23,7 @@ _OTHERS = {
     "recipes": "recipe list examples templates ls",
     "env": "info environment versions",
     "cache": "clean clear-cache",
+    "docs": "doc man manual cookbook howto how-to",
 }
 
 

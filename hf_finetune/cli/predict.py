@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+JSON = "the same as --format jsonl: one JSON object a line"
 _OVERRIDE = re.compile(r"data\.\w+=")
 
 
@@ -23,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="labels to show for each image (default 1)")
     parser.add_argument("--format", choices=("text", "csv", "jsonl", "parquet"), help="default: by --out, else text")
-    parser.add_argument("--json", action="store_true", help="the same as --format jsonl: one JSON object a line")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there, and not on standard output")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
     parser.add_argument("--batch", type=int, metavar="N", help="images that pass forward together (default 32)")
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Answer each image. An unreadable one is named, the others are answered, and the exit code is 2."""
+    from hf_finetune.cli.document import standard_output
     from hf_finetune.errors import DataError
     from hf_finetune.pipeline.predict.predict import Asked, predict
 
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         sort_into=options.sort_into,
         sort_unlike=options.sort_unlike,
         explain=options.explain,
+        shown_on=standard_output(),
         **({} if options.batch is None else {"batch": options.batch}),
     )
     return 2 if predict(asked).failed else 0

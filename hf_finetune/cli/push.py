@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_finetune.backbones.config import Model
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Push, and print where it is; or print what would be pushed."""
+    from hf_finetune.cli.document import print_document
     from hf_finetune.errors import HubError, RecipeError
     from hf_finetune.hub.push import Push, dry_run, push_run
     from hf_finetune.hub.stage import finished_run
@@ -56,10 +57,18 @@ def run(options: argparse.Namespace) -> int:
         replace_card=options.replace_card,
     )
     if options.dry_run:
-        _show(dry_run(finished, wanted), private=wanted.private)
+        parcels = dry_run(finished, wanted)
+        if options.json:
+            print_document({"would_push": [_as_dict(parcel, private=wanted.private) for parcel in parcels]})
+        else:
+            _show(parcels, private=wanted.private)
         return 0
-    for done in push_run(finished, wanted):
-        print(render_uploaded(done))
+    pushed = push_run(finished, wanted)
+    if options.json:
+        print_document({"pushed": [uploaded_as_dict(done) for done in pushed]})
+    else:
+        for done in pushed:
+            print(render_uploaded(done))
     return 0
 
 
@@ -78,6 +87,19 @@ def render_uploaded(done: Uploaded) -> str:
 
     what = "pushed and compared" if done.changed else "nothing to do, it is there already"
     return f"{constants.ENDPOINT}/{done.repo} at {done.commit[:12]}: {what}"
+
+
+def uploaded_as_dict(done: Uploaded) -> dict[str, Any]:
+    """The same for a program. `changed`: False where the repo held all of it already."""
+    from huggingface_hub import constants
+
+    url = f"{constants.ENDPOINT}/{done.repo}"
+    return {"repo": done.repo, "url": url, "commit": done.commit, "changed": done.changed, "kept_card": done.kept_card}
+
+
+def _as_dict(parcel: Parcel, *, private: bool) -> dict[str, Any]:
+    files = [{"name": name, "bytes": size} for name, size in parcel.sizes.items()]
+    return {"repo": parcel.repo, "private_if_new": private, "files": files, "card": parcel.card}
 
 
 def _show(parcels: Sequence[Parcel], *, private: bool) -> None:

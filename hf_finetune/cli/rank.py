@@ -8,19 +8,18 @@ from collections.abc import Sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """MODEL … --data D [--images N] [--json]"""
+    """MODEL … --data D [--images N]"""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="Hub ids or local folders of backbones")
     parser.add_argument("--data", required=True, help="dataset: Hub id, folder, CSV or Parquet")
     parser.add_argument("--images", type=int, default=1000, help="training images to look at, at most (1000)")
     parser.add_argument("--set", nargs="+", default=[], metavar="section.key=value", help="values of the recipe")
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table, best first; 2 where no backbone could be used."""
-    import json
     from dataclasses import asdict
 
+    from hf_finetune.cli.document import print_document
     from hf_finetune.errors import DataError
     from hf_finetune.pipeline.rank import rank
     from hf_finetune.report.tables import plain_table, terminal_width
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"--images: at least 2 are expected, found {options.images}.")
     found = rank(options.models, options.data, images=options.images, overrides=options.set)
     if options.json:
-        print(json.dumps([asdict(each) for each in found], indent=1, ensure_ascii=False))
+        print_document([asdict(each) for each in found])
     else:
         measure = next((each.measure for each in found if each.measure), "score")
         rows = [("backbone", measure.replace("_", " "), "loss", "ms/image", "seconds", "MB")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,12 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy = actions.add_parser("copy", help="copy one, to change it and own it")
     copy.add_argument("name")
     copy.add_argument("target", nargs="?", help="file or folder; default: NAME.yaml here")
+    for action in actions.choices.values():
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
     """Do the action."""
+    from hf_finetune.cli.document import print_document
     from hf_finetune.cli.files import shipped_recipe, shipped_recipes
 
+    if options.json and options.action != "copy":
+        print_document(_as_dict(options))
+        return 0
     if options.action == "keys":
         from hf_finetune.recipe.reference import render_reference
 
@@ -37,14 +44,35 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "show":
         print(source.read_text(encoding="utf-8"), end="")
         return 0
-    return _copy(source, Path(options.target or source.name))
+    target = _copy(source, Path(options.target or source.name))
+    if options.json:
+        print_document({"path": target})
+    else:
+        print(f"{target}  (train it with: hf-finetune train {target})")
+    return 0
+
+
+def _as_dict(options: argparse.Namespace) -> Any:
+    """What `list`, `show` and `keys` print, for a program: names, a recipe, the schema of recipes."""
+    from hf_finetune.cli.files import shipped_recipe, shipped_recipes
+
+    if options.action == "list":
+        return [{"name": name, "says": _first_line(path), "path": path} for name, path in shipped_recipes().items()]
+    if options.action == "keys":
+        from hf_finetune.recipe.recipe import recipe_schema
+
+        return recipe_schema()
+    from hf_finetune.recipe.parse import parse_yaml
+
+    source = shipped_recipe(options.name)
+    return {"name": source.stem, "path": source, "recipe": parse_yaml(source)[0]}
 
 
 def _first_line(path: Path) -> str:
     return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
-def _copy(source: Path, target: Path) -> int:
+def _copy(source: Path, target: Path) -> Path:
     from hf_finetune.errors import RecipeError
 
     target = target / source.name if target.is_dir() else target
@@ -55,5 +83,4 @@ def _copy(source: Path, target: Path) -> int:
         raise RecipeError(f"{target} exists already; nothing was written.", "Give another target.") from None
     except OSError as error:
         raise RecipeError(f"{target} cannot be written: {error.strerror or error}.") from None
-    print(f"{target}  (train it with: hf-finetune train {target})")
-    return 0
+    return target

@@ -17,7 +17,12 @@ def run(options: argparse.Namespace) -> int:
     """Write it into the run's folder, and say where."""
     from pathlib import Path
 
+    from hf_finetune.cli.document import print_document
     from hf_finetune.pipeline.pages.again import remake
 
-    print(remake(Path(options.run), options.overrides))
+    page = remake(Path(options.run), options.overrides)
+    if options.json:
+        print_document({"page": page})
+    else:
+        print(page)
     return 0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_finetune.recipe.recipe import Recipe
 
 
+JSON = "print run.json, with where run and result lie and what was pushed"
 _EXISTING = {
     "extend": "go on from its adapter, with the budget and the train section of now",
     "overwrite": "begin anew there",
@@ -68,6 +69,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print the summary on rank 0."""
+    from hf_finetune.cli.document import print_document
     from hf_finetune.machine import processes
     from hf_finetune.pipeline.train import train
     from hf_finetune.run.clock import process_start
@@ -83,12 +85,16 @@ def run(options: argparse.Namespace) -> int:
     finally:
         processes.leave()
     if processes.is_first():
+        from hf_finetune.cli.push import render_uploaded, uploaded_as_dict
         from hf_finetune.report.summary import render_summary
 
-        print(render_summary(finished.report, finished.folder.path), flush=True)
-        if recipe.hub.repo is not None:
-            from hf_finetune.cli.push import render_uploaded
-
-            for done in finished.push(recipe.hub):
+        if not options.json:
+            print(render_summary(finished.report, finished.folder.path), flush=True)
+        pushed = [] if recipe.hub.repo is None else finished.push(recipe.hub)
+        if options.json:
+            where = {"run": finished.folder.path, "result": finished.result}
+            print_document({**where, **finished.report, "pushed": [uploaded_as_dict(done) for done in pushed]})
+        else:
+            for done in pushed:
                 print(render_uploaded(done))
     return 0

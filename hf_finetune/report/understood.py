@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hf_finetune.labels import LabelColumn
 from hf_finetune.report.tables import plain_table, terminal_width
@@ -23,6 +24,19 @@ def render_data(index: Index, *, width: int | None = None) -> str:
         rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
     rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
     return f"{plain_table(rows, width or terminal_width())}\n"
+
+
+def data_as_dict(index: Index) -> dict[str, Any]:
+    """The same for a program, with every name."""
+    return {
+        "name": index.source,
+        "layout": index.layout,
+        "columns": [{"name": each.name, "kind": each.kind, "names": list(each.names)} for each in index.columns],
+        "rows": {split: len(index.splits.get(split, ())) for split in SPLITS},
+        "cut": list(index.cut),
+        "left_out": [{"name": row.name, "split": row.split, "reason": row.reason} for row in index.rejected],
+        "notes": [str(note) for note in index.notes],
+    }
 
 
 def _column_text(index: Index, column: LabelColumn) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -37,7 +38,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Asked:
     """`images`: what `AllGiven` takes; `overrides`: of `data`, how tables are read. `format`: one of
-    `output.FORMATS`, None: by `out`'s suffix. `sort_into`, `explain`: folders, which are made."""
+    `output.FORMATS`, None: by `out`'s suffix. `sort_into`, `explain`: folders, which are made. `shown_on`: what stands
+    for the standard output."""
 
     result: str
     images: Sequence[str]
@@ -54,6 +56,7 @@ class Asked:
     sort_into: Path | None = None
     sort_unlike: bool = False
     explain: Path | None = None
+    shown_on: TextIO | None = None
 
 
 def predict(asked: Asked) -> Counts:
@@ -74,7 +77,8 @@ def predict(asked: Asked) -> Counts:
         _check_apart(place, images.folders)
     columns = columns_of(tuple(example.as_row(asked.top)), explained=asked.explain is not None)
     kinds = kinds_of(columns, example.as_row(asked.top))
-    with Output(format_name, kinds, asked.out, overwrite=asked.overwrite) as output, _saying_what_is_kept(output):
+    opened = Output(format_name, kinds, asked.out, overwrite=asked.overwrite, shown_on=asked.shown_on)
+    with opened as output, _saying_what_is_kept(output):
         classifier = load(folder, base=asked.base, max_pixels=asked.max_pixels)
         fetches = sorter is not None
         stream = Stream(classifier, asked.batch, asked.mirrored, asked.explain is not None, fetches)

@@ -58,17 +58,24 @@ def format_of(chosen: str | None, file: Path | None) -> str:
 class Output:
     """Use it with `with`; `write` each answer. `kinds`: the table's columns and the type of each (str, float, bool).
 
-    Raises DataError on entering where the file is there and `overwrite` is False; MachineError where it cannot be
+    `shown_on`: what stands for the standard output. Raises DataError on entering where the file is there and `overwrite` is False; MachineError where it cannot be
     written. `kept` says where answers are that did not become the file.
     """
 
     def __init__(
-        self, format_name: str, kinds: Mapping[str, type], file: Path | None = None, *, overwrite: bool = False
+        self,
+        format_name: str,
+        kinds: Mapping[str, type],
+        file: Path | None = None,
+        *,
+        overwrite: bool = False,
+        shown_on: TextIO | None = None,
     ) -> None:
         self._format, self._kinds, self._columns = format_name, kinds, tuple(kinds)
         self._file, self._overwrite = file, overwrite
         self._partial = None if file is None else file.with_name(f"{file.name}.partial")
         self._stream: TextIO | None = None
+        self._shown_on = shown_on
         self._count = 0
 
     def __enter__(self) -> Output:
@@ -133,8 +140,9 @@ class Output:
     def _lines(self, text: str) -> None:
         if self._stream is None:
             with aside():
-                sys.stdout.write(text)
-                sys.stdout.flush()  # whoever reads the pipe sees the answer now
+                shown_on = self._shown_on or sys.stdout
+                shown_on.write(text)
+                shown_on.flush()  # whoever reads the pipe sees the answer now
             return
         try:
             self._stream.write(text)
