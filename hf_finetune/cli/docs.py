@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the page or the sections, paged on a terminal; without a topic list them."""
     from hf_finetune.cli.document import print_document
-    from hf_finetune.cli.pages import find, pages, render_topics
+    from hf_finetune.cli.shipped.pages import find, pages, render_topics
 
     if not options.topic:
         if options.json:

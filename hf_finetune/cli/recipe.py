@@ -22,7 +22,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """The recipe of the command line. Raises RecipeError, and for data alone what choosing a backbone raises."""
-    from hf_finetune.cli.files import recipe_path
+    from hf_finetune.cli.shipped.files import recipe_path
     from hf_finetune.recipe.recipe import load_recipe
 
     written, overrides = options.recipe, list(options.overrides)
@@ -51,7 +51,7 @@ def is_data(written: str) -> bool:
 
 def _no_recipe(written: str) -> Exception:
     """What is said of a name that is neither a file nor a folder nor a shipped recipe."""
-    from hf_finetune.cli.files import shipped_recipes
+    from hf_finetune.cli.shipped.files import shipped_recipes
     from hf_finetune.data.sources.naming import HUB_ID, looks_like_path, missing_path_hint
     from hf_finetune.errors import RecipeError
     from hf_finetune.recipe.suggest import suggest

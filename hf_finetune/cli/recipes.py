@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do the action."""
     from hf_finetune.cli.document import print_document
-    from hf_finetune.cli.files import shipped_recipe, shipped_recipes
+    from hf_finetune.cli.shipped.files import shipped_recipe, shipped_recipes
 
     if options.json and options.action != "copy":
         print_document(_as_dict(options))
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _as_dict(options: argparse.Namespace) -> Any:
     """What `list`, `show` and `keys` print, for a program: names, a recipe, the schema of recipes."""
-    from hf_finetune.cli.files import shipped_recipe, shipped_recipes
+    from hf_finetune.cli.shipped.files import shipped_recipe, shipped_recipes
 
     if options.action == "list":
         return [{"name": name, "says": _first_line(path), "path": path} for name, path in shipped_recipes().items()]

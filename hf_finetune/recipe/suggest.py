@@ -48,7 +48,7 @@ _ELSEWHERE = {
     "data.split_seed": "cut_seed",
     "data.image_column": "image image_col path_column",
     "output.dir": "output_dir out save_dir outdir run_dir logging_dir",
-    "tracking": "report_to log_with logger loggers wandb tensorboard mlflow trackio tracker trackers",
+    "tracking.to": "report_to log_with logger loggers wandb tensorboard mlflow trackio tracker trackers",
     "tracking.project": "wandb_project experiment experiment_name",
     "tracking.name": "run_name",
     "budget.time": "timeout max_time time_limit minutes seconds limit duration",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,36 +51,48 @@ class Opened:
     remedy: str = ""
 
     def settings(self, values: Mapping[str, Any], texts: Mapping[str, str]) -> None:
-        """Keep recipe and plan: `values` by name, or as `texts` where a tracker's settings would be runs of their
-        own."""
-        if self.tracker.name == "tensorboard":
-            indented = {name: "    " + text.replace("\n", "\n    ") for name, text in texts.items()}  # Markdown
-            self.tracker.log(indented, step=0)
-        else:
-            self.tracker.store_init_configuration(dict(values))
+        """Keep recipe and plan: `values` by name, or as `texts`."""
+        del texts
+        self.tracker.store_init_configuration(dict(values))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write the values at a step."""
-        if self.tracker.name == "mlflow":
-            values = {_NO_METRIC_NAME.sub("_", name): value for name, value in values.items()}
         self.tracker.log(dict(values), step=step)
 
     def finish(self, end: str) -> None:
         """Write what is left. `end`: FINISHED, KILLED or FAILED, for those that keep it."""
-        if self.tracker.name == "mlflow":
-            import mlflow
+        del end
+        self.tracker.finish()
 
-            mlflow.end_run(end)
-        elif self.tracker.name == "wandb" and end != "FINISHED":
-            self.tracker.tracker.finish(exit_code=1)
-        else:
-            self.tracker.finish()
+
+class _TensorBoard(Opened):
+    def settings(self, values: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """As texts: its hyperparameters would be a run of their own, in a folder below this one's."""
+        del values
+        self.tracker.log({name: textwrap.indent(text, "    ") for name, text in texts.items()}, step=0)  # Markdown
+
+
+class _Wandb(Opened):
+    def finish(self, end: str) -> None:
+        import wandb
+
+        wandb.finish(exit_code=0 if end == "FINISHED" else 1)
+
+
+class _Mlflow(Opened):
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        super().log({_NO_METRIC_NAME.sub("_", name): value for name, value in values.items()}, step)
+
+    def finish(self, end: str) -> None:
+        import mlflow
+
+        mlflow.end_run(end)
 
 
 def is_remote(tracker: str) -> bool:
     """Whether it sends what it is told to somewhere, so that a local store may stand in for it."""
     if tracker == "mlflow":
-        return "://" in (uri := os.environ.get("MLFLOW_TRACKING_URI", "")) and not uri.startswith(("file:", "sqlite:"))
+        return os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://", "databricks"))
     return tracker == "wandb" and os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun")
 
 
@@ -92,7 +105,7 @@ def _tensorboard(wanted: Wanted) -> Opened:
     # What an earlier try has written from this step on is not shown any more.
     tracker = TensorBoardTracker(name, folder, purge_step=wanted.step + 1)
     tracker.start()
-    return Opened(tracker, name, str(folder / name), f"tensorboard --logdir {shlex.quote(str(folder))}")
+    return _TensorBoard(tracker, name, str(folder / name), f"tensorboard --logdir {shlex.quote(str(folder))}")
 
 
 def _trackio(wanted: Wanted) -> Opened:
@@ -112,7 +125,7 @@ def _wandb(wanted: Wanted) -> Opened:
     import wandb
     from accelerate.tracking import WandBTracker
 
-    given = {} if "WANDB_CONSOLE" in os.environ else {"console": "off"}
+    given: dict[str, Any] = {} if "WANDB_CONSOLE" in os.environ else {"console": "off"}
     given |= {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": REACH_S}
     given |= {"mode": "offline"} if wanted.local else {}
     folder = os.environ.get("WANDB_DIR") or str(wanted.folder)
@@ -129,7 +142,8 @@ def _wandb(wanted: Wanted) -> Opened:
     run = tracker.tracker
     place = str(Path(run.dir).parent)
     sync = f"wandb sync {shlex.quote(place)}"
-    return Opened(tracker, run.id, run.url or place, sync if run.url is None else "also by `wandb sync`", f"`{sync}`")
+    look = sync if run.url is None else "its page"
+    return _Wandb(tracker, run.id, run.url or place, look, f"`{sync}` sends the rest.")
 
 
 def _mlflow(wanted: Wanted) -> Opened:
@@ -152,8 +166,10 @@ def _mlflow(wanted: Wanted) -> Opened:
         tracker.experiment_name = wanted.project  # the recipe says more about this run than the environment does
     tracker.start()
     allowed = "MLFLOW_ALLOW_FILE_STORE=true " if uri == own else ""
-    show = f"{allowed}mlflow ui --backend-store-uri {shlex.quote(uri)}" if "http" not in uri else "its own page"
-    return Opened(tracker, tracker.tracker.info.run_id, uri, show)
+    shown = re.sub(r"//[^/@]*@", "//", uri)  # without a password
+    look = f"{allowed}mlflow ui --backend-store-uri {shlex.quote(shown)}"
+    sent = is_remote("mlflow") and not wanted.local
+    return _Mlflow(tracker, tracker.tracker.info.run_id, shown, "its page" if sent else look)
 
 
 OPEN: dict[str, Callable[[Wanted], Opened]] = {

@@ -19,7 +19,7 @@ from typing import IO, Any
 from hf_finetune.errors import first_line
 
 STATE = "state.json"
-START_S = 20.0  # for a tracker to begin, however it fails; after that it is left alone
+START_S = 60.0  # for a tracker to be imported and begin; after that it is left alone, whatever it waits for
 Message = dict[str, Any]
 
 
@@ -70,6 +70,8 @@ class Follower(threading.Thread):
         threading.Timer(START_S, self._say_late).start()
         self._try(self._begin)
         self.began.set()
+        if self.is_late:
+            return
         while "end" not in (message := self.messages.get()):
             self._taken.append(message)
             if self._open is not None:

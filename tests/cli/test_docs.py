@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_finetune.cli.pages import NAMES, find, pages
+from hf_finetune.cli.shipped.pages import NAMES, find, pages
 
 REPO = Path(__file__).resolve().parents[2]
 Cli = Callable[..., tuple[int, str, str]]

@@ -99,6 +99,7 @@ def test_what_both_did_wrong_is_told_apart(tmp_path: Path) -> None:
         ("lora.rank=3", "did you mean adapter?"),
         ("data.path=x", "did you mean name?"),
         ("output.path=x", "did you mean dir?"),
+        ("train.report_to=wandb", "did you mean tracking.to?"),
         ("model=facebook/dinov2-small", "found 'facebook/dinov2-small'; did you mean model.name?"),
         ("quantization=nf4", "found 'nf4'; did you mean quantization.kind?"),
     ],
@@ -112,7 +113,7 @@ def test_every_key_that_is_suggested_exists_and_no_name_means_two() -> None:
     known = {
         f"{section}.{key}"
         for section, field in schema["properties"].items()
-        for member in [field, *field.get("oneOf", ())]
+        for member in [field, *field.get("oneOf", ()), *field.get("anyOf", ())]
         if "$ref" in member
         for key in schema["$defs"][member["$ref"].rpartition("/")[2]]["properties"]
     }

@@ -90,6 +90,8 @@ def test_a_run_is_extended_and_then_overwritten(small_recipe: Path, tmp_path: Pa
     for way in ("--number", "--overwrite", "--extend", "output.existing"):
         assert way in err
     (run / "mine.txt").write_text("a person's own")
+    (run / "tracking").mkdir()
+    (run / "tracking" / "state.json").write_text("{}")
     code, _, err = cli(*longer, "--extend")
     assert code == 0, err
     then = json.loads((run / "run.json").read_text())
@@ -97,6 +99,7 @@ def test_a_run_is_extended_and_then_overwritten(small_recipe: Path, tmp_path: Pa
     assert then["rungs"][0]["validation"]["accuracy"] == pytest.approx(first["validation"]["accuracy"])
     assert then["validation"]["accuracy"] >= first["validation"]["accuracy"]
     assert json.loads((run / "before" / "run.json").read_text()) == first
+    assert (run / "before" / "tracking" / "state.json").is_file() and not (run / "tracking").exists()
     assert yaml.safe_load((run / "recipe.yaml").read_text())["adapter"]["from"] == str(run / "before")
 
     code, _, err = cli("train", small_recipe, "budget.time=0", "adapter.kind=head_only", "--overwrite")

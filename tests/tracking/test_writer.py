@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -111,6 +113,29 @@ def test_a_process_that_dies_is_said_once_and_nothing_fails(tmp_path: Path, capl
     tracked.close("FINISHED", 5)
     (warning,) = warnings(caplog)
     assert "the process that writes has ended" in warning
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hf_finetune.tracking.run import TrackedRun, opening
+from hf_finetune.tracking.writer import Writer
+begun = opening(Path(sys.argv[1]), to=("tensorboard",), project=None, name="a run", goes_on=True)
+tracked = TrackedRun(Writer({**begun, "settings": {}, "texts": {}}))
+tracked.log(1, {"train/loss": 0.5})
+tracked.log(2, {"train/loss": 0.25})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_what_a_killed_run_has_told_is_kept(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL
+    _wait_for(lambda: (tmp_path / FOLDER / "state.json").is_file() and '"step": 1' in _state(tmp_path))
+    names, points, _ = READERS["tensorboard"](tmp_path / FOLDER)
+    assert names == ["a run"] and points["train/loss"] == [(0, 0.5), (1, 0.25)]
 
 
 def test_where_it_writes_and_what_shows_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from hf_finetune.errors import RecipeError
 
 def shipped(name: str) -> Path:
     """The folder of that name. In a checkout it lies at the top level, in a wheel inside the package."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     inside = package / "_shipped" / name
     return inside if inside.is_dir() else package.parent / name
 

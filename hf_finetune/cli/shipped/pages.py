@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hf_finetune.cli.files import shipped
+from hf_finetune.cli.shipped.files import shipped
 from hf_finetune.errors import RecipeError
 
 NAMES = ("cookbook", "tutorial", "recipe-keys", "python")
