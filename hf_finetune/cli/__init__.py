@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import NoReturn
 
 from hf_finetune import __version__
@@ -141,11 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Run the verb, and say of an error what it means for a person and, with `--json`, for a program."""
+    say = partial(print_error, line=options.verb == "predict")
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:
         if options.json:
-            print_error(type(error).__name__, error.message, error.hint)
+            say(type(error).__name__, error.message, error.hint)
         if options.debug:
             raise
         print(f"hf-finetune: {error}", file=sys.stderr)
@@ -157,7 +159,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
         if options.json:
-            print_error("Interrupted", done, goes_on.removeprefix("; "))
+            say("Interrupted", done, goes_on.removeprefix("; "))
         if options.debug:
             raise
         print(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
@@ -166,7 +168,7 @@ def _run(options: argparse.Namespace) -> int:
         message = f"{error.filename or error} may not be read or written by this user."
         hint = "Give another place, or ask for access."
         if options.json:
-            print_error("PermissionError", message, hint)
+            say("PermissionError", message, hint)
         if options.debug:
             raise
         print(f"hf-finetune: {message}\n  {hint}", file=sys.stderr)
@@ -176,5 +178,5 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     except Exception as error:
         if options.json:
-            print_error(type(error).__name__, str(error), "This is a bug: please report it, with its traceback.")
+            say(type(error).__name__, str(error), "This is a bug: please report it, with its traceback.")
         raise

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(text: str) -> None:
     """A screen at a time, where a person sees it."""
-    if sys.stdout.isatty() and sys.stdin.isatty():
+    if sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty():
         import shutil
 
         if text.count("\n") >= shutil.get_terminal_size().lines:

@@ -42,9 +42,9 @@ def print_document(document: Any, *, line: bool = False) -> None:
     print(text, file=standard_output(), flush=line)
 
 
-def print_error(kind: str, message: str, hint: str = "") -> None:
+def print_error(kind: str, message: str, hint: str = "", *, line: bool = False) -> None:
     """The document of a command that failed: kind of error, what was expected and found, and the remedy."""
-    print_document({"error": error_fields(kind, message, hint)})
+    print_document({"error": error_fields(kind, message, hint)}, line=line)
 
 
 def error_fields(kind: str, message: str, hint: str = "") -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +15,10 @@ from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
 from hf_finetune.tracking.run import TrackedRun, flat, opening
 
+logger = logging.getLogger(__name__)
 WAIT_S = 30.0  # for trackers that send, at the end of a run without a budget
-LEAST_WAIT_S = 0.5  # with one that is used up
+SHORT_WAIT_S = 10.0  # of one that was interrupted, or failed
+LEAST_WAIT_S = 0.5  # with a budget that is used up
 # What trackers take at the end of a run, all four of them in local stores (two busy cores, 2026-11-29).
 CLOSING_S = 1.0
 
@@ -40,7 +43,12 @@ def tracked_run(context: RunContext, folder: RunFolder, clock: Clock) -> Iterato
         name=wanted.name,
         goes_on=context.recipe.budget.time is None,
     )
-    tracked = TrackedRun(Writer(begun | _settings(context)))
+    try:
+        tracked = TrackedRun(Writer(begun | _settings(context)))
+    except OSError as error:  # no memory for a process, a folder that is a file
+        logger.warning("tracking: it cannot begin: %s. The run goes on without it.", error)
+        yield TrackedRun()
+        return
     end = "FAILED"
     try:
         yield tracked
@@ -49,7 +57,7 @@ def tracked_run(context: RunContext, folder: RunFolder, clock: Clock) -> Iterato
         end = "KILLED"
         raise
     finally:
-        tracked.close(end, closing_s(context, clock))
+        tracked.close(end, min(SHORT_WAIT_S, closing_s(context, clock)))  # one that finished is closed already
 
 
 def closing_s(context: RunContext, clock: Clock) -> float:

@@ -63,17 +63,19 @@ class Writer:
         with suppress(OSError, ValueError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        if not self._ended.wait(within_s):
-            for tracker, remedy in self._unfinished.items():
-                hint = f" {remedy}" if remedy else ""
-                logger.warning("tracking: %s has not taken everything within %.0f s.%s", tracker, within_s, hint)
-        with suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-        self._listener.join(timeout=1.0)
-        with suppress(OSError):
-            if self._process.stdout is not None:
-                self._process.stdout.close()
+        try:
+            if not self._ended.wait(within_s):
+                for tracker, remedy in self._unfinished.items():
+                    hint = f" {remedy}" if remedy else ""
+                    logger.warning("tracking: %s has not taken everything within %.0f s.%s", tracker, within_s, hint)
+        finally:  # also where a person does not wait
+            with suppress(OSError):
+                self._process.kill()
+            self._process.wait()
+            self._listener.join(timeout=1.0)
+            with suppress(OSError):
+                if self._process.stdout is not None:
+                    self._process.stdout.close()
 
     def _listen(self) -> None:
         """Say what it reports, until it has nothing more to say."""

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 REPO = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes",
          "matplotlib")  # fmt: skip
-VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "report", "recipes", "env")
+VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "report", "recipes", "env", "docs")
 
 
 def heavy_after(code: str) -> list[str]:

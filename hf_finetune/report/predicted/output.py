@@ -58,8 +58,9 @@ def format_of(chosen: str | None, file: Path | None) -> str:
 class Output:
     """Use it with `with`; `write` each answer. `kinds`: the table's columns and the type of each (str, float, bool).
 
-    `shown_on`: what stands for the standard output. Raises DataError on entering where the file is there and `overwrite` is False; MachineError where it cannot be
-    written. `kept` says where answers are that did not become the file.
+    `shown_on`: what stands for the standard output. Raises DataError on entering where the file is there and
+    `overwrite` is False; MachineError where it cannot be written. `kept` says where answers are that did not become the
+    file.
     """
 
     def __init__(
