@@ -17,7 +17,9 @@ from functools import partial
 from typing import NoReturn
 
 from hf_finetune import __version__
-from hf_finetune.cli import (
+from hf_finetune.cli.document import documents_only, print_error
+from hf_finetune.cli.meant import meant_option, meant_verb
+from hf_finetune.cli.verbs import (
     cache,
     check,
     compare,
@@ -35,8 +37,6 @@ from hf_finetune.cli import (
     report,
     train,
 )
-from hf_finetune.cli.document import documents_only, print_error
-from hf_finetune.cli.meant import meant_option, meant_verb
 from hf_finetune.errors import FinetuneError
 
 VERBS = {

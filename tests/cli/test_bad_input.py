@@ -113,7 +113,7 @@ def test_a_plot_that_could_not_be_written_is_refused_before_the_test(recipe: Pat
 
 
 def test_a_place_that_may_not_be_entered_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from hf_finetune.cli import check
+    from hf_finetune.cli.verbs import check
 
     def forbidden(_: object) -> int:
         raise PermissionError(13, "Permission denied", str(tmp_path / "locked"))

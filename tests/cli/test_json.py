@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_finetune.cli import EXIT_CODES, VERBS, build_parser, main, plan
+from hf_finetune.cli import EXIT_CODES, VERBS, build_parser, main
 from hf_finetune.cli.document import as_json, documents_only, print_document
+from hf_finetune.cli.verbs import plan
 from tests.cli.photos import CLASSES, write_photos
 from tests.cli.recipes import write_recipe
 

@@ -318,7 +318,7 @@ def test_the_range_test_suggests_a_rate_and_draws_a_plot(recipe: Path, tmp_path:
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from hf_finetune.cli import check, train
+    from hf_finetune.cli.verbs import check, train
 
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     finally:
         processes.leave()
     if processes.is_first():
-        from hf_finetune.cli.push import render_uploaded, uploaded_as_dict
+        from hf_finetune.cli.verbs.push import render_uploaded, uploaded_as_dict
         from hf_finetune.report.summary import render_summary
 
         if not options.json:
