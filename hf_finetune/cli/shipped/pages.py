@@ -87,7 +87,7 @@ def find(topic: str) -> list[Section]:
 
 def render_topics() -> str:
     """Every page and its headings."""
-    lines = ["hf-finetune docs TOPIC prints a page, or the sections whose headings have the words of TOPIC.\n"]
+    lines = ["hf-finetune docs TOPIC prints a page,", "or the sections with TOPIC in their headings.\n"]
     for page in pages():
         lines += [f"{page.name}: {page.title}", *(f"  {heading}" for heading in page.headings), ""]
     return "\n".join(lines)
