@@ -24,6 +24,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def reason_of(error: BaseException) -> str:
+    """One line of why something was left out: a message of ours, or another's with the kind of error that it is."""
+    return error.message if isinstance(error, FinetuneError) else f"{type(error).__name__}, {first_line(error)}"
+
+
 class RecipeError(FinetuneError):
     """The recipe, or an override of it, is not valid. Carries every problem at once."""
 

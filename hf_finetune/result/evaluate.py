@@ -15,11 +15,12 @@ from hf_finetune.errors import DataError, RecipeError
 from hf_finetune.labels import Answers, Labels
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.result.adjust import adjust
-from hf_finetune.result.classifier import load
+from hf_finetune.result.classifier import Classifier, load
 from hf_finetune.result.load import find_result
 from hf_finetune.result.manifest import Manifest, read_manifest
 from hf_finetune.result.own_rows import OwnRows, own_rows
 from hf_finetune.result.split_record import read_record
+from hf_finetune.tasks import Target
 from hf_finetune.types import Index, PixelRows, Rejected, Row, Split
 
 BATCH = 64
@@ -36,7 +37,8 @@ class Evaluated:
     score: dict[str, Any]
     split: Split
     source: str
-    manifest: Manifest
+    classifier: Classifier
+    target: Target
     answers: Answers
     rows: PixelRows
 
@@ -122,7 +124,7 @@ def evaluated(
         score["engine"] = choice.figures
     if chosen.same and not adjusted and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
         score["in_training"] = before
-    return Evaluated(score, split, chosen.index.source, manifest, answers, rows)
+    return Evaluated(score, split, chosen.index.source, classifier, target, answers, rows)
 
 
 def told_keys(overrides: Sequence[str]) -> set[str]:

@@ -64,6 +64,7 @@ def test_a_probe_learns_it(runs: dict[str, Run], kind: str) -> None:
     _, metric, least = TASKS[kind]
     assert runs[kind].report["task"]["kind"] == kind
     assert runs[kind].report["test"][metric] > least
+    assert "on test: " in runs[kind].folder.page.read_text(encoding="utf-8")
 
 
 @each_task

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError
+from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError, reason_of
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.pipeline.pages.at_the_end import evidence_of, put, read_log
+from hf_finetune.pipeline.pages.at_the_end import evidence_of, look_of, put, read_log
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
@@ -36,14 +36,17 @@ def check_page(path: Path) -> None:
 
 def write_evaluation_page(found: Evaluated, result: str, path: Path) -> None:
     """The page of what `evaluated` gave. Raises MachineError where it cannot be written."""
+    from hf_finetune.report.page.content.looks import Look
     from hf_finetune.report.page.content.pages import evaluation_page
     from hf_finetune.report.references import last_component, without_paths
+    from hf_finetune.result.saliency import saliency
 
     score = found.score
-    evidence = evidence_of(found.split, found.manifest.target, found.answers, score, found.rows)
+    evidence = evidence_of(found.split, found.target, found.answers, score, found.rows)
     title = f"{last_component(result)} on {last_component(found.source)}, {found.split}"
     notes = [without_paths(note) for note in score["notes"]]
-    text = evaluation_page(title, evidence, notes, score["left_out"])
+    look = Look(lambda pixels: saliency(found.classifier, pixels))
+    text = evaluation_page(title, evidence, notes, score["left_out"], look)
     with failed_writes_are_said(path, "Free some space, or name another file."):
         put(text, path)
 
@@ -70,7 +73,7 @@ def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
     if any(rung.rung == "full" and rung.images for rung in report.rungs):
         maker.left_out.append("augmented images (a run draws them as it ends)")
     evidence = _recorded(folder, report, overrides)
-    text = run_page(report, evidence, read_log(folder), maker)
+    text = run_page(report, evidence, read_log(folder), maker, look=look_of(folder.result(whole=report.whole)))
     with failed_writes_are_said(folder.path, "Free some space, or ask for access."):
         put(text, folder.page)
     return folder.page
@@ -98,7 +101,7 @@ def _recorded(folder: RunFolder, report: RunReport, overrides: Sequence[str]) ->
     except (FinetuneError, OSError) as error:
         if isinstance(error, RecipeError):
             raise
-        return replace(told, no_images=f"Images are left out. {getattr(error, 'message', error)}")
+        return replace(told, no_images=f"Images are left out. {reason_of(error)}")
     place = {name: at for at, name in enumerate(rows.names)}
     at = np.array([place.get(name, -1) for name in names], np.int64)
     labels = np.asarray(rows.labels)[at] if (at >= 0).all() else None

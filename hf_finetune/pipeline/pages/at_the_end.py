@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.errors import FinetuneError, first_line
+from hf_finetune.errors import reason_of
 from hf_finetune.labels import Answers
 from hf_finetune.pipeline.finish import Scored, assemble_report, scored_validation
 from hf_finetune.report.fields import RunReport
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hf_finetune.pipeline.images import Images
     from hf_finetune.plan.context import RunContext
     from hf_finetune.report.page.content.evidence import Evidence
+    from hf_finetune.report.page.content.looks import Look
     from hf_finetune.report.page.content.maker import Maker
     from hf_finetune.report.page.content.pages import Augmented
     from hf_finetune.result.manifest import Manifest
@@ -76,8 +77,7 @@ def _nothing_fails_by(page: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  the run is safe: whatever is wrong with its picture must not fail it
-        reason = error.message if isinstance(error, FinetuneError) else f"{type(error).__name__}, {first_line(error)}"
-        logger.warning("%s was not made: %s", page, reason)
+        logger.warning("%s was not made: %s", page, reason_of(error))
 
 
 def _write(
@@ -98,10 +98,12 @@ def _write(
     maker = Maker(_seconds_left(context, clock))
     report = as_run_report(content_of(report))  # as it will be read from run.json: rounded, without a home
     split: Split = "test" if "test" in results else "validation"
-    scored = results[split]
-    evidence = evidence_of(split, target, scored.answers, scored.metrics, rows[split])
+    evidence = evidence_of(split, target, results[split].answers, report.test or report.validation, rows[split])
     seen = _augmented(context, report, rows["train"], maker)
-    put(run_page(report, evidence, read_log(folder), maker, augmented=seen, interrupted=interrupted), folder.page)
+    cost_s = _look_s(context, report, len(rows[split]))
+    look = None if interrupted else look_of(folder.result(whole=report.whole), cost_s)
+    log = read_log(folder)
+    put(run_page(report, evidence, log, maker, augmented=seen, look=look, interrupted=interrupted), folder.page)
 
 
 def _seconds_left(context: RunContext, clock: Clock) -> float:
@@ -121,6 +123,30 @@ def evidence_of(split: Split, target: Target, answers: Answers, score: Mapping[s
     return Evidence(
         split, target.settings, names, rows.names, columns, list(lines), score, labels, answers.loss, images
     )
+
+
+def look_of(result: Path, cost_s: float = 0.0) -> Look:
+    """By the saved result, which is loaded where time is left for it."""
+    from hf_finetune.report.page.content.looks import Look
+
+    def maps(pixels: np.ndarray) -> np.ndarray:
+        from hf_finetune.result.classifier import load
+        from hf_finetune.result.saliency import saliency
+
+        return saliency(load(result), pixels)
+
+    return Look(maps, cost_s)
+
+
+def _look_s(context: RunContext, report: RunReport, rows: int) -> float:
+    """Seconds: of loading the result, as when it was saved and read back; of a forward pass and about twice as much
+    backwards over a dozen images, as in the test. Streamed weights would be read once more, which nobody waits for."""
+    if context.plan.stream.value != "off":
+        return float("inf")
+    from hf_finetune.report.page.content.looks import RIGHT, WORST
+
+    seconds = report.seconds
+    return seconds.get("saving", 0.0) + 3 * (WORST + RIGHT) * seconds.get("test", seconds["training"]) / max(1, rows)
 
 
 def read_log(folder: RunFolder) -> list[dict[str, Any]]:

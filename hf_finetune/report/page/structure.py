@@ -47,13 +47,15 @@ class Thumb:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small images, the most telling first: where a page grows too large, the last ones go (`fitting.py`)."""
+    """Small images, the most telling first: where a page grows too large, the last ones go (`fitting.py`). `wide`: two
+    of them stand side by side in each."""
 
     kind: ClassVar[str] = "gallery"
 
     caption: str
     thumbs: tuple[Thumb, ...]
     note: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)

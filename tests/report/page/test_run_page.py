@@ -10,6 +10,7 @@ import pytest
 
 from hf_finetune.errors import DataError
 from hf_finetune.report.page.content.evidence import Evidence, Images
+from hf_finetune.report.page.content.looks import Look
 from hf_finetune.report.page.content.maker import Maker
 from hf_finetune.report.page.content.pages import Augmented, evaluation_page, run_page
 from hf_finetune.report.page.fitting import MOST_BYTES
@@ -206,3 +207,37 @@ def test_an_evaluation_has_its_notes_and_what_was_left_out() -> None:
     text = text_of(html)
     assert "run on photos, test" in text and "a note" in text and "x <y>" in text
     assert "How it was trained" not in text
+
+
+def test_what_the_model_looked_at_is_shown_of_its_worst_errors_first() -> None:
+    evidence = classes(("a", "b", "c"), 60, strength=1.0)
+    asked: list[int] = []
+
+    def maps(pixels: np.ndarray) -> np.ndarray:
+        asked.append(len(pixels))
+        return np.linspace(0, 1, pixels[:, 0].size, dtype=np.float32).reshape(pixels[:, 0].shape)
+
+    html = page_of(evidence, look=Look(maps))
+    assert asked == [12]
+    section = html[html.index("What it looked at</bdi></h2>") : html.index("How it was trained</bdi></h2>")]
+    rows = [int(each) for each in re.findall(r'alt="Thumbnail of [^"]*image (\d+)', section)]
+    wrong = [evidence.lines[row][0] != evidence.lines[row][1] for row in rows]
+    assert wrong == [True] * 6 + [False] * 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_images_to_look_at(kind: str) -> None:
+    html = page_of(KINDS[kind](), look=Look(lambda pixels: np.ones(pixels[:, 0].shape, np.float32)))
+    assert "What it looked at</bdi></h2>" in html and "Left out" not in html
+
+
+def test_a_model_that_cannot_be_asked_where_it_looks_costs_the_page_nothing_else() -> None:
+    def broken(_: np.ndarray) -> np.ndarray:
+        raise RuntimeError("out of memory\nand a page of what else")
+
+    evidence = classes(("a", "b", "c"), 60)
+    html = page_of(evidence, look=Look(broken))
+    assert "what the model looked at (RuntimeError, out of memory)" in text_of(html)
+    assert html.count("<svg") == page_of(evidence).count("<svg")
+    hurried = page_of(evidence, Maker(seconds=30.0), look=Look(broken, cost_s=float("inf")))
+    assert "what the model looked at (no time)" in text_of(hurried)

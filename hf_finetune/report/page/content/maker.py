@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hf_finetune.errors import FinetuneError
+from hf_finetune.errors import FinetuneError, reason_of
 from hf_finetune.report.page.content.evidence import Evidence, Images
 from hf_finetune.report.page.structure import Figure, Gallery, Part, Table, Thumb
 from hf_finetune.report.page.thumbnails import thumbnail
@@ -71,7 +71,7 @@ class Maker:
         try:
             return images.gather(np.asarray(rows, np.int64))
         except (FinetuneError, OSError) as error:  # moved away since the run scored them
-            self.left_out.append(f"{what} ({getattr(error, 'message', error)})")
+            self.left_out.append(f"{what} ({reason_of(error)})")
             return None
 
     def if_time(self, what: str, cost_s: float, make: Callable[[], T]) -> T | None:

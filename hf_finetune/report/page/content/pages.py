@@ -11,6 +11,7 @@ import yaml
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.page.content.answers import answer_sections
 from hf_finetune.report.page.content.evidence import Evidence
+from hf_finetune.report.page.content.looks import Look, looked_at
 from hf_finetune.report.page.content.maker import Maker
 from hf_finetune.report.page.content.training import Log, data_section, training_sections
 from hf_finetune.report.page.fitting import fitted
@@ -54,15 +55,18 @@ def run_page(
     maker: Maker,
     *,
     augmented: Augmented | None = None,
+    look: Look | None = None,
     interrupted: bool = False,
 ) -> str:
-    """The HTML of a finished run, or of one that was interrupted and has a result."""
+    """The HTML of a finished run, or of one that was interrupted and has a result. `look`: where there is a model."""
     words = words_of(report)
     opening = (
         f"{method(report)} of {base_name(report)} ({report.model['parameters']:,} parameters, "
         f"{report.model['architecture']}), made {words.purpose}: {without_paths(dataset_name(report))}."
     )
     columns, rows = result_table(report)
+    answers, trained = answer_sections(evidence, maker), training_sections(report, log, maker)
+    looked = looked_at(evidence, look, maker)  # after the charts, which take less time
     optimistic = CHOSEN_ON_VALIDATION if report.test else _NOT_TESTED if interrupted else NO_TEST
     sections = (
         Section(
@@ -70,8 +74,9 @@ def run_page(
             (opening, optimistic),
             (Table("Results", columns, tuple(rows)), Table("What the run came to", (), tuple(summary_rows(report)), 2)),
         ),
-        *answer_sections(evidence, maker),
-        *training_sections(report, log, maker),
+        *answers,
+        *looked,
+        *trained,
         *_as_seen(augmented),
         data_section(report),
         _again(report),
@@ -82,7 +87,13 @@ def run_page(
     return _finished(Page(run_title(report), f"{run_headline(report)}.", sections, tuple(notices)), maker)
 
 
-def evaluation_page(title: str, evidence: Evidence, notes: Sequence[str], left_out: Sequence[Mapping[str, str]]) -> str:
+def evaluation_page(
+    title: str,
+    evidence: Evidence,
+    notes: Sequence[str],
+    left_out: Sequence[Mapping[str, str]],
+    look: Look | None = None,
+) -> str:
     """The HTML of a result that was scored on some rows."""
     maker = Maker()
     columns, rows = score_table(evidence.words, {evidence.split: evidence.score})
@@ -91,7 +102,11 @@ def evaluation_page(title: str, evidence: Evidence, notes: Sequence[str], left_o
         cells = tuple((short(row["name"]), short(row["reason"], 400)) for row in left_out[:100])
         note = f"{len(left_out) - 100:,} more." if len(left_out) > 100 else ""
         parts.append(Table("Rows that could not be scored", ("row", "why"), cells, 2, note))
-    sections = (Section("In short", tuple(notes), tuple(parts)), *answer_sections(evidence, maker))
+    sections = (
+        Section("In short", tuple(notes), tuple(parts)),
+        *answer_sections(evidence, maker),
+        *looked_at(evidence, look, maker),
+    )
     return _finished(Page(title, f"{headline(evidence.words, evidence.split, evidence.score)}.", sections), maker)
 
 
