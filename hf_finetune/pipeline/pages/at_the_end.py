@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Of the seconds that a run took, for the charts and images of its page; of a short run as many.
 SHARE, LEAST_S = 0.05, 2.0
 _AUGMENTED, _TIMES = 6, 4  # training images that are shown, and how often each
+_LOOKED_AT_ONCE = 2  # images whose gradients are held: of a ViT-B about 0.2 GB
 
 
 def write_page(
@@ -47,10 +48,10 @@ def write_page(
     clock: Clock,
 ) -> None:
     """Write it, unless the recipe wants none; says in one line why it could not be made."""
-    if not context.recipe.output.report:
-        folder.page.unlink(missing_ok=True)  # of an earlier, interrupted beginning
-        return
     with _nothing_fails_by(folder.page):
+        if not context.recipe.output.report:
+            folder.page.unlink(missing_ok=True)  # of an earlier, interrupted beginning
+            return
         _write(context, report, folder, results, rows, target, clock)
 
 
@@ -100,8 +101,7 @@ def _write(
     split: Split = "test" if "test" in results else "validation"
     evidence = evidence_of(split, target, results[split].answers, report.test or report.validation, rows[split])
     seen = _augmented(context, report, rows["train"], maker)
-    cost_s = _look_s(context, report, len(rows[split]))
-    look = None if interrupted else look_of(folder.result(whole=report.whole), cost_s)
+    look = None if interrupted else _look(context, report, folder, len(rows[split]), maker)
     log = read_log(folder)
     put(run_page(report, evidence, log, maker, augmented=seen, look=look, interrupted=interrupted), folder.page)
 
@@ -133,20 +133,25 @@ def look_of(result: Path, cost_s: float = 0.0) -> Look:
         from hf_finetune.result.classifier import load
         from hf_finetune.result.saliency import saliency
 
-        return saliency(load(result), pixels)
+        return saliency(load(result), pixels, batch=_LOOKED_AT_ONCE)
 
     return Look(maps, cost_s)
 
 
-def _look_s(context: RunContext, report: RunReport, rows: int) -> float:
-    """Seconds: of loading the result, as when it was saved and read back; of a forward pass and about twice as much
-    backwards over a dozen images, as in the test. Streamed weights would be read once more, which nobody waits for."""
-    if context.plan.stream.value != "off":
-        return float("inf")
+def _look(context: RunContext, report: RunReport, folder: RunFolder, rows: int, maker: Maker) -> Look | None:
+    """None where the result is not loaded once more: for a budget of memory, which no plan has counted that in, and
+    where its weights are streamed."""
     from hf_finetune.report.page.content.looks import RIGHT, WORST
 
+    streamed = context.plan.stream.value != "off"
+    if streamed or context.recipe.budget.memory is not None:
+        why = "weights are streamed" if streamed else "budget.memory has no room for it"
+        maker.left_out.append(f"what the model looked at ({why})")
+        return None
+    # Loading takes as long as saving with its reload did; a pass, and about twice as much backwards, as in the test.
     seconds = report.seconds
-    return seconds.get("saving", 0.0) + 3 * (WORST + RIGHT) * seconds.get("test", seconds["training"]) / max(1, rows)
+    pass_s = seconds.get("test", seconds["training"]) / max(1, rows)
+    return look_of(folder.result(whole=report.whole), seconds.get("saving", 0.0) + 3 * (WORST + RIGHT) * pass_s)
 
 
 def read_log(folder: RunFolder) -> list[dict[str, Any]]:

@@ -61,7 +61,9 @@ def drawn(name: str, draw: Callable[[Axes], None], height: float = 3.0) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_SETTINGS), _missing_glyphs_are_the_readers():
+    with mpl.rc_context(), _missing_glyphs_are_the_readers():
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcParams.update(_SETTINGS)
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(figure.subplots())
         found = io.BytesIO()

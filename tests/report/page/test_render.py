@@ -135,10 +135,33 @@ def test_a_matrix_of_awkward_names_and_an_empty_row_is_drawn() -> None:
     assert "&lt;b&gt;bold&lt;/b&gt;" in picture and "$5 &amp; $6" in picture and ">5<" in picture
 
 
+def test_settings_of_the_users_own_change_no_picture_and_stay_as_they_are() -> None:
+    import matplotlib as mpl
+
+    plain = charts.bars("x", {"a": 1.0}, label="b")
+    with mpl.rc_context({"axes.grid": True, "font.size": 30, "lines.linewidth": 9}):
+        assert charts.bars("x", {"a": 1.0}, label="b") == plain
+        assert mpl.rcParams["font.size"] == 30
+
+
 def test_a_histogram_says_what_its_bins_hold() -> None:
     picture, bins = charts.histogram("h", np.arange(48.0), label="EUR")
     assert picture.startswith("<svg") and sum(count for _, count in bins) == 48
     assert bins[0] == ("0 to 1.958", 2)
+
+
+def test_one_value_and_none_that_differ_are_drawn_without_a_warning() -> None:
+    same = np.full(3, 7.0)
+    pictures = [
+        charts.bars("b", {"a": 0.0, "b": 0.0}, label="MB"),
+        charts.scatter("s", same, same, log=True),
+        charts.scatter("t", same[:1], same[:1]),
+        charts.histogram("h", same, label="x")[0],
+        charts.reliability("r", [0.5], [1.0], [1]),
+        charts.lines("l", {}, across="s", up="y", points={"probe": (1.0, 0.5)}),
+        charts.matrix("m", ["a"], np.array([[3]])),
+    ]
+    assert all(each.startswith("<svg") for each in pictures)
 
 
 def test_a_long_name_is_cut() -> None:

@@ -100,7 +100,8 @@ def test_of_twenty_thousand_classes_the_worst_thousand_are_listed() -> None:
     names = [f"class {n}" for n in range(20_000)]
     html = page_of(classes(names, 300, side=64))
     assert len(html.encode()) < MOST_BYTES
-    assert "19,000 more, all of them better than these or without an image, are in run.json." in html
+    assert "19,000 more, all of them better than these or without an image, are not listed here." in html
+    assert html.count("<img") > 20
 
 
 def test_no_time_leaves_tables_and_names_what_is_not_there() -> None:

@@ -16,7 +16,7 @@ from hf_finetune.report.wording.classes import COLUMNS
 
 MOST_DRAWN = 20  # classes of a matrix that a person can read as a picture
 MOST_PAIRS = 30
-MOST_ROWS = 1_000  # of a table; run.json has every class
+MOST_ROWS = 1_000  # of a table; run.json and `evaluate --json` have every class
 MOST_UNFOLDED, WORST_SHOWN = 40, 20
 MOST_MISTAKES, MOST_TYPICAL_CLASSES = 24, 30
 _MANY_EACH, _FEW_EACH, _FEW_CLASSES = 4, 2, 10  # typical images of each class
@@ -65,7 +65,7 @@ def by_name(
     if len(order) <= MOST_UNFOLDED:
         return (Table(f"Each {what}, the worst first", heads, rows),)
     more = len(order) - MOST_ROWS
-    note = f"{more:,} more, all of them better than these or without an image, are in run.json." if more > 0 else ""
+    note = f"{more:,} more, all of them better than these or without an image, are not listed here." if more > 0 else ""
     worst = Table(f"The {WORST_SHOWN} worst of {len(order):,}", heads, rows[:WORST_SHOWN])
     return worst, Table(f"Each {what}, the worst first", heads, rows, note=note, folded=True)
 
@@ -136,7 +136,8 @@ def typical(
     """The images of each class that it is surest of and right about."""
     true = evidence.column("label")
     table = evidence.score.get("per_class", {})
-    chosen = sorted(names, key=lambda name: table.get(name, {}).get("f1", 0.0))[:MOST_TYPICAL_CLASSES]
+    there = [name for name in names if table.get(name, {}).get("support")]
+    chosen = sorted(there, key=lambda name: table[name]["f1"])[:MOST_TYPICAL_CLASSES]
     kept = set(chosen)
     each = _MANY_EACH if len(names) <= _FEW_CLASSES else _FEW_EACH
     rows: dict[str, list[int]] = {name: [] for name in names if name in kept}
@@ -144,7 +145,7 @@ def typical(
         if right[row] and len(rows.get(true[row], [0] * each)) < each:
             rows[true[row]].append(row)
     note = "The images that it was surest of and right about."
-    if len(names) > len(chosen):
-        note += f" Of the {len(chosen)} {what[1]} that it does worst on, of {len(names):,}."
+    if len(there) > len(chosen):
+        note += f" Of the {len(chosen)} {what[1]} that it does worst on, of {len(there):,}."
     shown = [row for found in rows.values() for row in found]
     return [*maker.gallery(f"Typical of each {what[0]}", evidence, shown, lines, note)]
