@@ -79,8 +79,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
     served = folder / "served"
     save_tiny_vit(served / "models" / "org" / "tiny-vit")
     timm_model(served, TIMM["name"])
-    with running(served) as server:
-        world = World(Hub(server, served, folder), folder)
+    with running(served) as server, World(Hub(server, served, folder), folder) as world:
         lines: list[list[object]] = []
         for name, sections in SECTIONS.items():
             place = many_classes(folder / "many") if name == "many" else photos

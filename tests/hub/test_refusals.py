@@ -54,8 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     other = save_tiny_vit(served / "models" / "org" / "other", classes=4)  # another head: other weights
     shutil.copytree(served / "models" / "org" / "tiny", folder / "weights")
     assert other.is_dir()
-    with running(served) as server:
-        world = World(Hub(server, served, folder), folder)
+    with running(served) as server, World(Hub(server, served, folder), folder) as world:
         lines = []
         for name, base, data in (
             ("run", "org/tiny", "photos"),

@@ -66,17 +66,17 @@ def test_a_run_on_a_hub_model_and_a_hub_dataset_is_repeated_without_the_hub(hub:
     save_tiny_vit(hub.folder / "models" / "org" / "tiny")
     labels = ("circle", "square")
     restrict(parquet_dataset(hub.folder, "org/shapes", {"train": 20, "test": 5}, labels), "private")
-    world = World(hub, tmp_path)
     sections = {
         "model": {"name": "org/tiny", "revision": "main"},
         "data": {"name": "org/shapes", "revision": "main", "validation_share": 0.2},
     }
-    ((code, _, err),) = world.commands(["train", recipe(tmp_path, "online", sections)])
-    assert code == 0, err
-    before = len(hub.requests)
-    ((code, _, err),) = world.commands(["train", recipe(tmp_path, "offline", sections)], offline=True)
-    assert code == 0, err
-    assert len(hub.requests) == before
+    with World(hub, tmp_path) as world:
+        ((code, _, err),) = world.commands(["train", recipe(tmp_path, "online", sections)])
+        assert code == 0, err
+        before = len(hub.requests)
+        ((code, _, err),) = world.commands(["train", recipe(tmp_path, "offline", sections)], offline=True)
+        assert code == 0, err
+        assert len(hub.requests) == before
     weights = [
         (tmp_path / "runs" / run / "adapter" / "adapter_model.safetensors").read_bytes()
         for run in ("online", "offline")
