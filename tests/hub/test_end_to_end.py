@@ -29,11 +29,14 @@ SECTIONS = {
     "timm": {"model": TIMM},
     "timm-int8": {"model": TIMM, "quantization": {"kind": "int8"}},
     "starter": {"model": {"name": "builtin:starter"}},
-    "many": {"model": VIT, "ladder": ["probe"]},
+    "many": {"model": VIT, "ladder": ["probe"], "adapter": {"kind": "head_only"}},
 }
-REPOS = [f"loopback/{name}" for name in SECTIONS]
-MERGED = [f"loopback/{name}-merged" for name in ("lora", "int8", "timm", "starter")]  # the rest in tests/result
-
+# A push starts a process with stock libraries, and another one for the merged model. These say something of their own
+# here; the others, run by make test-slow, repeat the adapter of `many` and the quantization of `int8`, and what
+# tests/quantizers, tests/cli/test_main_job.py and tests/result/test_merge.py ask of the cards' lines and of merging.
+USUAL = ("lora", "int8", "nf4", "whole", "timm", "starter", "many")
+MERGED_TOO = {"int8", "timm"}
+BY_RECIPE = ("lora", "int8")  # pushed by `train`, the others by `push`
 
 # repo → for each photo the label, and the probability of every label
 Answers = dict[str, list[tuple[str, dict[str, float]]]]
@@ -51,6 +54,12 @@ class Pushed:
     answers: Answers
     said: list[list[object]]
     stock: Answers
+    names: tuple[str, ...]
+    merged: list[str]
+
+    @property
+    def repos(self) -> list[str]:
+        return [f"loopback/{name}" for name in self.names]
 
     def run(self, name: str) -> Path:
         return self.world.folder / "runs" / name
@@ -72,8 +81,15 @@ def many_classes(folder: Path) -> Path:
     return folder / "table.csv"
 
 
-@pytest.fixture(scope="module")
-def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((USUAL, MERGED_TOO), id="usual"),
+        pytest.param((tuple(SECTIONS), MERGED_TOO | {"lora", "starter"}), id="all", marks=pytest.mark.slow),
+    ],
+)
+def pushed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+    names, with_merged = request.param
     folder = tmp_path_factory.mktemp("world")
     photos = write_photos(folder / "photos")
     served = folder / "served"
@@ -81,21 +97,23 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
     timm_model(served, TIMM["name"])
     with running(served) as server, World(Hub(server, served, folder), folder) as world:
         lines: list[list[object]] = []
-        for name, sections in SECTIONS.items():
+        for name in names:
             place = many_classes(folder / "many") if name == "many" else photos
             data = {"data": {"name": str(place), "validation_share": 0.2}}
-            hub = {"hub": {"repo": name, "merged": True}} if name == "lora" else {}
-            lines.append(["train", recipe(folder, name, {**sections, **data, **hub})])
+            hub = {"hub": {"repo": name, "merged": name in with_merged}} if name in BY_RECIPE else {}
+            lines.append(["train", recipe(folder, name, {**SECTIONS[name], **data, **hub})])
             if not hub:  # in the namespace of the token's user, with and without saying so
-                repo = f"loopback/{name}" if name == "head" else name
-                merged = ["--merged"] if f"loopback/{name}-merged" in MERGED else []
+                repo = f"loopback/{name}" if name == "many" else name
+                merged = ["--merged"] if name in with_merged else []
                 lines.append(["push", folder / "runs" / name, "--repo", repo, *merged])
         said = world.commands(*lines)
         some = sorted(str(path) for path in (photos / "test").rglob("*.jpg"))[::7]
-        own = [str(folder / "runs" / name) for name in SECTIONS]
+        own = [str(folder / "runs" / name) for name in names]
         answers = world.ask("author", OURS, [own, some])
-        stock = world.ask("stock", STOCK, [REPOS, some])
-        yield Pushed(world, some, {f"loopback/{Path(run).name}": answers[run] for run in own}, said, stock)
+        stock = world.ask("stock", STOCK, [[f"loopback/{name}" for name in names], some])
+        of_repos = {f"loopback/{Path(run).name}": answers[run] for run in own}
+        merged_repos = [f"loopback/{name}-merged" for name in names if name in with_merged]
+        yield Pushed(world, some, of_repos, said, stock, names, merged_repos)
 
 
 def assert_same(found: Answers, known: Answers, tolerance: float) -> None:
@@ -109,20 +127,19 @@ def assert_same(found: Answers, known: Answers, tolerance: float) -> None:
 def test_every_command_succeeded_and_said_where_the_result_is(pushed: Pushed) -> None:
     assert [err for code, _, err in pushed.said if code != 0] == []
     out = "\n".join(str(out) for _, out, _ in pushed.said)
-    for repo in (*REPOS, *MERGED):
+    for repo in (*pushed.repos, *pushed.merged):
         assert f"{pushed.world.hub.url}/{repo} at " in out
-    assert all(pushed.world.hub.server.root.joinpath("models", repo, "README.md").is_file() for repo in REPOS)
+    assert all(pushed.world.hub.server.root.joinpath("models", repo, "README.md").is_file() for repo in pushed.repos)
 
 
 def test_another_machine_knows_nothing_but_the_name_and_later_needs_no_network(pushed: Pushed) -> None:
-    whole = MERGED[:1]
-    everything = pushed.world.ask("other", OURS, [[*REPOS, *whole], pushed.photos])
-    found = {repo: everything[repo] for repo in REPOS}
+    whole = "loopback/timm-merged"
+    everything = pushed.world.ask("other", OURS, [[*pushed.repos, whole], pushed.photos])
+    found = {repo: everything[repo] for repo in pushed.repos}
     assert_same(found, pushed.answers, 1e-5)
-    for repo in whole:  # merged: other additions
-        assert_same({repo.removesuffix("-merged"): everything[repo]}, pushed.answers, 1e-4)
+    assert_same({"loopback/timm": everything[whole]}, pushed.answers, 1e-4)  # merged: other additions
     before = len(pushed.world.hub.requests)
-    assert_same(pushed.world.ask("other", OURS, [REPOS, pushed.photos], offline=True), found, 1e-5)
+    assert_same(pushed.world.ask("other", OURS, [pushed.repos, pushed.photos], offline=True), found, 1e-5)
     assert len(pushed.world.hub.requests) == before
     ((code, out, _),) = pushed.world.commands(
         ["predict", "loopback/lora", pushed.photos[0]], machine="other", offline=True
@@ -131,7 +148,7 @@ def test_another_machine_knows_nothing_but_the_name_and_later_needs_no_network(p
 
 
 def test_the_cards_own_lines_answer_the_same_in_stock_libraries(pushed: Pushed) -> None:
-    for repo in REPOS:
+    for repo in pushed.repos:
         # Stock code repacks 4-bit weights for a bfloat16 kernel where the CPU has one, and multiplies int8 as LLM.int8,
         # whose outputs depend on what else is in the batch; `load` takes quantization.compute auto.
         tolerance = 2e-2 if "nf4" in repo else 5e-3 if "int8" in repo else 1e-4
@@ -145,7 +162,7 @@ def test_500_class_names_arrive_letter_for_letter(pushed: Pushed) -> None:
 
 
 def test_the_merged_model_works_in_a_pipeline_with_its_own_label_names(pushed: Pushed) -> None:
-    found = pushed.world.ask("stock", PIPELINE, [[*MERGED, "loopback/whole"], pushed.photos])
+    found = pushed.world.ask("stock", PIPELINE, [[*pushed.merged, "loopback/whole"], pushed.photos])
     for repo, rows in found.items():
         adapter = repo.removesuffix("-merged")
         quantized = "quantization" in SECTIONS[adapter.removeprefix("loopback/")]
@@ -156,7 +173,7 @@ def test_the_merged_model_works_in_a_pipeline_with_its_own_label_names(pushed: P
 
 
 def test_a_repo_holds_the_result_and_nothing_else(pushed: Pushed) -> None:
-    for name in SECTIONS:
+    for name in pushed.names:
         there = {
             path.relative_to(place).as_posix()
             for place in [pushed.world.hub.folder / "models" / "loopback" / name]
@@ -195,7 +212,7 @@ def test_a_finished_push_and_a_finished_training_change_nothing(pushed: Pushed) 
 def test_a_dry_run_shows_files_sizes_and_the_card_and_asks_the_hub_for_nothing_to_write(pushed: Pushed) -> None:
     before = len(pushed.world.hub.requests)
     ((code, out, _),) = pushed.world.commands(
-        ["push", pushed.run("head"), "--repo", "anna/beans", "--dry-run"], token=None
+        ["push", pushed.run("many"), "--repo", "anna/beans", "--dry-run"], token=None
     )
     assert code == 0
     assert "anna/beans (private if it is new)" in out

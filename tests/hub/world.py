@@ -150,7 +150,7 @@ class World:
         return json.loads(answer["said"])
 
     def _started(self, machine: str, offline: bool) -> subprocess.Popen[str]:
-        """Its process. Another one without a network, since huggingface_hub asks the environment when it is imported."""
+        """Its process; another one offline, since huggingface_hub reads the environment when it is imported."""
         if (machine, offline) not in self._running:
             env = self.machine(machine).env(offline=offline)
             env |= {"PYTHONPATH": str(REPO), "HF_FINETUNE_CACHE": str(self.folder / machine / "cache")}
