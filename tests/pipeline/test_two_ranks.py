@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,72 +43,106 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-RUNS = {
-    "none": ("quantization.kind=none",),
-    "int8": ("quantization.kind=int8",),
-    "still": ("train.learning_rate=1e-12", "train.weight_decay=0"),
-    "probe": ("ladder=[probe]", "augment={}"),
-}
-ONE_AFTER_ANOTHER = """
-import json, sys
-from hf_finetune.cli import main
-sys.exit(any([main(line) for line in json.loads(sys.argv[1])]))
-"""
+LABELS = (
+    r"data.group_pattern=(\d\d)\.png",  # 20 pairs, which are left out together whichever process passed over them
+    'task={kind: several, targets: {brightness: {log: true}, tone: auto, grade: ordinal, lit: {separator: ";"}}}',
+    "train.epochs=3",
+)
 
 
 @pytest.fixture(scope="module")
-def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with each of RUNS, trained by one process: the same one for all, to import the libraries once."""
-    folder = tmp_path_factory.mktemp("alone")
-    lines = [
-        ["train", str(recipe), f"output.dir={folder / name}", f"data.cache_dir={folder / 'cache' / name}", *overrides]
-        for name, overrides in RUNS.items()
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(lines)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **ON_CPUS},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+def runs(recipe: Path) -> dict[str, tuple[str, ...]]:
+    """The overrides of each run."""
+    photos, pictures = recipe.parent / "rare", f"data.name={write_pictures(recipe.parent / 'pictures', 120)}"
+    shutil.copytree(recipe.parent / "photos", photos)
+    rare = min(each for each in (photos / "train").iterdir() if each.is_dir())
+    for photo in sorted(rare.iterdir())[4:]:  # of one class four photos, so that a balanced epoch repeats them
+        photo.unlink()
+    return {
+        "none": ("quantization.kind=none",),
+        "int8": ("quantization.kind=int8",),
+        "still": ("train.learning_rate=1e-12", "train.weight_decay=0"),
+        "probe": ("ladder=[probe]", "augment={}"),
+        "balanced": (f"data.name={photos}", "task.class_weights=none", "train.sampler=balanced"),
+        "labels probe": (pictures, *LABELS, "ladder=[probe]"),
+        "labels full": (pictures, *LABELS, "ladder=[full]"),
+    }
 
 
-def train(recipe: Path, out: Path, processes: int, *overrides: str) -> dict[str, Any]:
-    launcher = [sys.executable, "-m", "hf_finetune"]
+USUAL = ("none", "still", "probe", "balanced", "labels probe")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Folders of runs by name: by one process, and by two. The usual ones are there, others are trained on demand."""
+
+    recipe: Path
+    runs: dict[str, tuple[str, ...]]
+    folder: Path
+
+    def pair(self, name: str) -> tuple[Path, Path]:
+        places = self.folder / "1" / name, self.folder / "2" / name
+        for count, place in enumerate(places, 1):
+            if not place.is_dir():
+                self.train(count, name)
+        return places
+
+    def train(self, processes: int, *names: str) -> None:
+        """In one program, where each process imports the libraries once."""
+        lines = [(str(self.recipe), self.overrides(processes, name)) for name in names]
+        launch(processes, "tests.pipeline.one_after_another", json.dumps(lines))
+
+    def overrides(self, processes: int, name: str) -> list[str]:
+        """No run finds what another one decoded or computed."""
+        folder = self.folder / str(processes)
+        return [f"output.dir={folder / name}", f"data.cache_dir={folder / 'caches' / name}", *self.runs[name]]
+
+
+@pytest.fixture(scope="module")
+def both(recipe: Path, runs: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    trained = Trained(recipe, runs, tmp_path_factory.mktemp("both"))
+    # One run goes through the command line, as launchers start it.
+    launch(2, "hf_finetune", "train", str(recipe), *trained.overrides(2, "none"))
+    trained.train(1, *USUAL)
+    trained.train(2, *USUAL[1:])
+    return trained
+
+
+def launch(processes: int, module: str, *arguments: str) -> None:
+    launcher = [sys.executable]
     if processes > 1:
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
-        launcher = [*launch, "--num_processes", str(processes), "-m", "hf_finetune"]
+        options = ["--config_file", str(CONFIG), "--num_processes", str(processes)]
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
     done = subprocess.run(
-        [*launcher, "train", str(recipe), f"output.dir={out}", *overrides],
+        [*launcher, "-m", module, *arguments],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, **ON_CPUS},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return report_of(out)
 
 
 def report_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "run.json").read_text("utf-8"))
 
 
-def trained(out: Path) -> dict[str, torch.Tensor]:
+def weights_of(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter" / "adapter_model.safetensors")
 
 
 @pytest.mark.parametrize("quantization", ["none", pytest.param("int8", marks=pytest.mark.slow)])
-def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path, quantization: str) -> None:
-    one = report_of(alone / quantization)
-    two = train(recipe, tmp_path / "two", 2, *RUNS[quantization])
+def test_two_processes_train_like_one(both: Trained, quantization: str) -> None:
+    folders = both.pair(quantization)
+    one, two = map(report_of, folders)
     assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
     assert two["plan"]["steps"]["value"] == 20
     assert two["plan"]["micro_batch"]["value"] == 8
-    for name, value in trained(alone / quantization).items():
+    weights = weights_of(folders[1])
+    for name, value in weights_of(folders[0]).items():
         # Relative for what is larger than 1: the closed-form head, where a solve magnifies the order of a sum.
-        torch.testing.assert_close(value, trained(tmp_path / "two")[name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(value, weights[name], atol=1e-4, rtol=1e-4)
     # every row is scored once: the very same rows and labels
-    folders = (alone / quantization, tmp_path / "two")
     files = [(folder / "predictions.csv").read_text("utf-8").splitlines() for folder in folders]
     rows = [[line.split(",")[:-2] for line in file] for file in files]
     assert rows[0] == rows[1]
@@ -117,46 +152,30 @@ def test_two_processes_train_like_one(recipe: Path, alone: Path, tmp_path: Path,
     assert sum(one != two for one, two in zip(*answers, strict=True)) <= 1
 
 
-def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path) -> None:
-    """Of one class four photos, so that an epoch repeats them."""
-    photos = tmp_path / "photos"
-    shutil.copytree(recipe.parent / "photos", photos)
-    rare = min(each for each in (photos / "train").iterdir() if each.is_dir())
-    for photo in sorted(rare.iterdir())[4:]:
-        photo.unlink()
-    balanced = (
-        f"data.name={photos}",
-        "task.class_weights=none",
-        "train.sampler=balanced",
-        f"data.cache_dir={tmp_path}",
-    )
-    reports = [train(recipe, tmp_path / str(count), count, *balanced) for count in (1, 2)]
+def test_a_balanced_sampler_draws_alike_on_one_and_two_processes(both: Trained) -> None:
+    folders = both.pair("balanced")
+    reports = [report_of(folder) for folder in folders]
     assert [each["machine"]["world_size"] for each in reports] == [1, 2]
     assert reports[0]["recipe"]["train"]["best_by"] == "balanced_accuracy"
-    for name, value in trained(tmp_path / "1").items():
-        torch.testing.assert_close(value, trained(tmp_path / "2")[name], atol=1e-4, rtol=1e-4)
+    weights = weights_of(folders[1])
+    for name, value in weights_of(folders[0]).items():
+        torch.testing.assert_close(value, weights[name], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rung", ["probe", pytest.param("full", marks=pytest.mark.slow)])
-def test_every_kind_of_label_trains_alike_on_one_and_two_processes(recipe: Path, tmp_path: Path, rung: str) -> None:
+def test_every_kind_of_label_trains_alike_on_one_and_two_processes(both: Trained, rung: str) -> None:
     """All in one adapter, with rows that lack a number and pairs that belong together."""
-    line = (
-        f"data.name={write_pictures(tmp_path / 'pictures', 120)}",
-        f"data.cache_dir={tmp_path / 'cache'}",
-        r"data.group_pattern=(\d\d)\.png",  # 20 pairs, which are left out together whichever process passed over them
-        'task={kind: several, targets: {brightness: {log: true}, tone: auto, grade: ordinal, lit: {separator: ";"}}}',
-        f"ladder=[{rung}]",
-        "train.epochs=3",
-    )
-    one, two = (train(recipe, tmp_path / str(count), count, *line) for count in (1, 2))
+    folders = both.pair(f"labels {rung}")
+    one, two = map(report_of, folders)
     assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
     assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalties, and figures of rows left out
     assert ("leave-group-out" in one["rungs"][0]["note"]) == (rung == "probe")
-    for name, value in trained(tmp_path / "1").items():
+    weights = weights_of(folders[1])
+    for name, value in weights_of(folders[0]).items():
         # Labels that can be told apart without an error have a flat loss: logistic regression ends where it is small
         # enough, and not twice at the same place. Numbers, the first output, are in closed form.
         rows = slice(1) if rung == "probe" and "classifier" in name else slice(None)
-        torch.testing.assert_close(value[rows], trained(tmp_path / "2")[name][rows], atol=1e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(value[rows], weights[name][rows], atol=1e-4, rtol=1e-4, msg=name)
     flat = ("loss", "ece") if rung == "probe" else ()
     for key, value in one["test"].items():
         if isinstance(value, float) and (key.startswith("brightness") or not key.endswith(flat)):
@@ -164,15 +183,15 @@ def test_every_kind_of_label_trains_alike_on_one_and_two_processes(recipe: Path,
     widths = [each["task"]["targets"][0]["task"]["half_widths"][0] for each in (one, two)]
     assert widths[0] == pytest.approx(widths[1], rel=1e-3)
     if rung == "probe":
-        first, second = (load_file(tmp_path / count / "adapter" / "typical.safetensors") for count in ("1", "2"))
+        first, second = (load_file(folder / "adapter" / "typical.safetensors") for folder in folders)
         torch.testing.assert_close(first["threshold"], second["threshold"], rtol=1e-3, atol=0)
 
 
-def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:
+def test_the_same_weights_score_the_same_on_one_and_two_processes(both: Trained) -> None:
     """With a learning rate too small to matter, both runs hold the same weights at every evaluation."""
-    train(recipe, tmp_path / "two", 2, *RUNS["still"])
     metrics = []
-    for out in (alone / "still", tmp_path / "two"):
+    for out in both.pair("still"):
+        assert report_of(out)["machine"]["world_size"] == 1 + len(metrics)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
         metrics.append([line for line in lines if "eval_loss" in line])
     names = ["eval_accuracy", "eval_macro_f1", "eval_ece"]
@@ -182,10 +201,12 @@ def test_the_same_weights_score_the_same_on_one_and_two_processes(recipe: Path, 
         assert a["eval_loss"] == pytest.approx(b["eval_loss"], abs=1e-4)
 
 
-def test_the_probe_gives_the_same_head_on_one_and_two_processes(recipe: Path, alone: Path, tmp_path: Path) -> None:
-    one, two = report_of(alone / "probe"), train(recipe, tmp_path / "two", 2, *RUNS["probe"])
+def test_the_probe_gives_the_same_head_on_one_and_two_processes(both: Trained) -> None:
+    folders = both.pair("probe")
+    one, two = map(report_of, folders)
+    assert (one["machine"]["world_size"], two["machine"]["world_size"]) == (1, 2)
     assert one["rungs"][0]["note"] == two["rungs"][0]["note"]  # penalty and leave-one-out accuracy
-    heads = trained(alone / "probe"), trained(tmp_path / "two")
+    heads = [weights_of(folder) for folder in folders]
     for name, weight in heads[0].items():
         torch.testing.assert_close(heads[1][name], weight, rtol=1e-4, atol=1e-4, msg=name)
 
