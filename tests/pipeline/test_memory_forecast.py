@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from hf_finetune.cli import main
+
 pytestmark = pytest.mark.e2e
 STARTER = ("data.name=builtin:digits", "train.effective_batch_size=16", "train.micro_batch=16")
 
 
-def command(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "hf_finetune", verb, *arguments], capture_output=True, text=True)
-
-
 def test_a_run_takes_what_was_forecast(tmp_path: Path) -> None:
     settings = ("ladder=[full]", "train.epochs=0.02", "train.patches_kept=1.0", "train.checkpointing=2")
-    done = command("train", *STARTER, *settings, f"output.dir={tmp_path / 'run'}")
+    # In a process of its own, whose memory holds nothing of other tests.
+    line = ["train", *STARTER, *settings, f"output.dir={tmp_path / 'run'}"]
+    done = subprocess.run([sys.executable, "-m", "hf_finetune", *line], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
     forecast, measured = report["memory"]["forecast"], report["memory"]["measured"]
@@ -29,16 +29,15 @@ def test_a_run_takes_what_was_forecast(tmp_path: Path) -> None:
     assert "forecast " in done.stdout and ", measured " in done.stdout
 
 
-def test_a_plan_for_another_machine_and_what_makes_it_fit(tmp_path: Path) -> None:
+def test_a_plan_for_another_machine_and_what_makes_it_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = ("data.name=builtin:digits", "adapter.kind=full", f"output.dir={tmp_path / 'run'}")
-    planned = command("plan", *here, "--device", "cuda:8GB", "--json")
-    assert planned.returncode == 0, planned.stderr
-    plan = json.loads(planned.stdout)
+    assert main(["plan", *here, "--device", "cuda:8GB", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
     assert plan["device"]["value"] == "cuda" and plan["precision"]["value"] == "bf16"
     assert "process" not in plan["memory"]["bytes"] or plan["memory"]["bytes"]["process"] < 200e6
 
     least = sum(plan["memory"]["bytes"].values()) // 10**6
-    refused = command("plan", *here, "--device", f"cuda:{max(90, least // 4)}MB")
-    assert refused.returncode == 2, refused.stdout
-    assert "may be used" in refused.stderr
-    assert command("plan", *here, "--device", "gpu").stderr.startswith("hf-finetune: --device gpu: one of cuda, cpu")
+    assert main(["plan", *here, "--device", f"cuda:{max(90, least // 4)}MB"]) == 2
+    assert "may be used" in capsys.readouterr().err
+    assert main(["plan", *here, "--device", "gpu"]) == 2
+    assert capsys.readouterr().err.startswith("hf-finetune: --device gpu: one of cuda, cpu")

@@ -69,31 +69,32 @@ import numpy as np, torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-photo = Image.open(sys.argv[1])
+photos, folders = json.loads(sys.argv[1])
 answers = {}
-for folder in sys.argv[2:]:
+for folder in folders:
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    pixels = processor(photo, return_tensors="pt")["pixel_values"]
     model = AutoModelForImageClassification.from_pretrained(folder).eval()
-    with torch.no_grad():
-        logits = model(pixel_values=pixels).logits[0]
-    found = pipeline("image-classification", model=folder)(photo, top_k=10_000)
-    answers[folder] = {
-        "pixels": pixels.numpy().tobytes().hex(),
-        "logits": logits.tolist(),
-        "dtypes": sorted({str(weight.dtype) for weight in model.parameters()}),
-        "id2label": {str(number): name for number, name in model.config.id2label.items()},
-        "pipeline": {entry["label"]: entry["score"] for entry in found},
-    }
+    ask = pipeline("image-classification", model=folder)
+    answers[folder] = []
+    for photo in map(Image.open, photos):
+        pixels = processor(photo, return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            logits = model(pixel_values=pixels).logits[0]
+        answers[folder].append({
+            "pixels": pixels.numpy().tobytes().hex(),
+            "logits": logits.tolist(),
+            "dtypes": sorted({str(weight.dtype) for weight in model.parameters()}),
+            "id2label": {str(number): name for number, name in model.config.id2label.items()},
+            "pipeline": {entry["label"]: entry["score"] for entry in ask(photo, top_k=10_000)},
+        })
 print(json.dumps(answers))
 """
 
 
-def stock_answers(photo: Path, folders: list[Path], cwd: Path) -> dict[str, dict[str, Any]]:
-    """What stock transformers says of a photo for each folder: in a process that cannot import hf_finetune."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", _STOCK, str(photo), *map(str, folders)], capture_output=True, text=True, cwd=cwd
-    )
+def stock_answers(photos: list[Path], folders: list[Path], cwd: Path) -> dict[str, list[dict[str, Any]]]:
+    """What stock transformers says of each photo, by folder: in a process that cannot import hf_finetune."""
+    question = json.dumps([[str(photo) for photo in photos], [str(folder) for folder in folders]])
+    done = subprocess.run([sys.executable, "-I", "-c", _STOCK, question], capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -52,8 +52,8 @@ def test_a_run_becomes_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     (plain := tmp_path / "plain").touch()
     assert {file.stat().st_mode for file in written} == {plain.stat().st_mode}  # the umask's, for weights too
     (run / "adapter").rename(tmp_path / "gone")
-    for image, prediction in zip(images, expected, strict=True):
-        answer = stock_answers(image, [tmp_path / "whole"], tmp_path)[str(tmp_path / "whole")]["pipeline"]
+    answers = stock_answers(images, [tmp_path / "whole"], tmp_path)[str(tmp_path / "whole")]
+    for answer, prediction in zip((each["pipeline"] for each in answers), expected, strict=True):
         # Pipelines choose torchvision's resize, which differs by a grey level here and there.
         assert answer[prediction.label] == pytest.approx(prediction.probability, abs=0.02)
         assert max(answer.values()) == pytest.approx(prediction.probability, abs=0.02)

@@ -115,9 +115,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> dict[str, Mad
         written[name] = write_merged(results[name], folder / "whole")
         assert sorted(path.name for path in folder.iterdir() if path != base) == ["result", "whole"]
     folders = [merged.folder for merged in written.values()]
-    answers = stock_answers(photo, folders, tmp_path_factory.mktemp("elsewhere"))
+    answers = stock_answers([photo], folders, tmp_path_factory.mktemp("elsewhere"))
     return {
-        name: Made(results[name], merged, pixels[name], answers[str(merged.folder)]) for name, merged in written.items()
+        name: Made(results[name], merged, pixels[name], answers[str(merged.folder)][0])
+        for name, merged in written.items()
     }
 
 
