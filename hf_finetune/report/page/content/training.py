@@ -148,6 +148,11 @@ def data_section(report: RunReport) -> Section:
     counts = tuple((split, f"{count:,}") for split, count in data["counts"].items())
     text = [f"Cut from train, the same every time: {', '.join(data['cut'])}."] if data["cut"] else []
     text += [short(without_paths(str(note)), 600) for note in data["notes"]]
+    text += [f"Found: {short(each, 600)}." for each in report.findings.get("worst", ())]
+    if clean := report.findings.get("without_leaks"):
+        first = words_of(report).first
+        leaks = f"{clean['leaked']:,} row{'s' * (clean['leaked'] > 1)} with a copy in another split"
+        text.append(f"Without the {leaks} the test says: {first.name} {first.said(clean)}.")
     parts: list[Part] = [Table("Images by split", ("split", "images"), counts), *_by_class(report)]
     if rejected := data["rejected"]:
         rows = tuple(
