@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.browser import chromium
+
+__all__ = ["chromium"]
+
 # Small tensors: a second thread costs more than it brings, and spins when cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may reach the internet; Hub clients run in processes of their own, against a server on loopback.

@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from hf_finetune.cli import main
+from tests.browser import DESKTOP, PHONE, opened
 from tests.cli.photos import write_photos
 from tests.cli.recipes import write_recipe
-from tests.report.page.browser import DESKTOP, PHONE, chromium, opened
 
-__all__ = ["chromium"]
 pytestmark = pytest.mark.e2e
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ from hf_finetune.report.page.content.maker import Maker
 from hf_finetune.report.page.content.pages import run_page
 from hf_finetune.report.page.fitting import MOST_BYTES
 from hf_finetune.report.page.render import render
-from tests.report.page.browser import DESKTOP, PHONE, opened
+from tests.browser import DESKTOP, PHONE, opened
 from tests.report.page.evidences import KINDS, LOG, classes, report_of
 from tests.report.page.pages import example_page
 

@@ -42,9 +42,10 @@ class Opened:
         ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Skips, with the reason, where there is none."""
+    """Skips, with the reason, where there is none. A module long: while it is there, an event loop runs in this thread,
+    and no other one could."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium on the path; `make browser` installs it")
