@@ -93,10 +93,20 @@ def _numbered(what: str, count: int) -> tuple[str, ...]:
     return tuple(f"{what}_{number:03}" for number in range(count))
 
 
-def seed_recipe_repos(root: Path) -> None:
-    """Create under `root` every model and dataset that a recipe in `recipes/` names on the Hub."""
+def _shallow(config: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The config with at most so many blocks, in each stage where there are stages."""
+    if "depths" in config:
+        return {**config, "depths": [min(depth, blocks) for blocks in config["depths"]]}
+    return {**config, "num_hidden_layers": min(depth, config["num_hidden_layers"])}
+
+
+def seed_recipe_repos(root: Path, depth: int | None = None) -> None:
+    """Create under `root` every model and dataset that a recipe in `recipes/` names on the Hub.
+
+    `depth`: the most blocks of a model of transformers (the widths stay), for what need not count all of them.
+    """
     for name, (config, preprocessor) in MODELS.items():
-        model_config(root, name, config, preprocessor)
+        model_config(root, name, config if depth is None else _shallow(config, depth), preprocessor)
     for architecture in TIMM_MODELS:
         model_config(root, f"timm/{architecture}", timm_config(architecture), None)
     parquet_dataset(

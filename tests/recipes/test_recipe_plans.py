@@ -30,8 +30,12 @@ print(json.dumps(outcomes))
 
 
 @pytest.mark.e2e
-def test_every_shipped_recipe_plans_with_the_facts_that_the_hub_serves(hub: Hub, tmp_path: Path) -> None:
-    seed_recipe_repos(hub.folder)
+@pytest.mark.parametrize("depth", [2, pytest.param(None, id="whole", marks=pytest.mark.slow)])
+def test_every_shipped_recipe_plans_with_the_facts_that_the_hub_serves(
+    hub: Hub, tmp_path: Path, depth: int | None
+) -> None:
+    """A plan follows an update through every block, which of 24 takes as long as all else: two are planned here."""
+    seed_recipe_repos(hub.folder, depth)
     seed_recipe_folders(tmp_path)
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
     recipes = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "recipes").rglob("*.yaml"))
