@@ -165,6 +165,20 @@ class Preprocess:
     value_range: ValueRange | None = None
 
 
+class LabelledRows(Protocol):
+    """Names and labels of one split, whatever else is known of its rows."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N], or float32 [N, K]: see `Label`."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+
 class PixelRows(Protocol):
     """Decoded rows of one split at one geometry: the training loop's only view of images."""
 

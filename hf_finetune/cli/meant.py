@@ -19,6 +19,7 @@ _OTHERS = {
     "lr-find": "lrfind lr_find lr-finder find-lr lr",
     "rank": "compare-models benchmark",
     "doctor": "lint inspect diagnose duplicates find-duplicates clean-data",
+    "fix": "correct relabel refit teach unlearn suggest label",
     "report": "page html show",
     "recipes": "recipe list examples templates ls",
     "env": "info environment versions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,8 @@ class Climbed:
     `fit` is the last training's, None where no rung trained. `engine`: what ran the probe's pass (`Choice.figures`),
     where there was a choice. `left_out`: what the best head says of training rows that it was not fitted on, where
     that is known; `frozen`: what a closed-form head on the frozen backbone says so, whatever is best. `features`: what
-    the best head is given of this process's rows, where the probe's pass shows that.
+    the best head is given of this process's rows, where the probe's pass shows that; `all_features` the same of every
+    process's, in rank order, and `made_by` the identity of the engine that made them.
     """
 
     candidates: tuple[Candidate, ...]
@@ -45,6 +46,8 @@ class Climbed:
     left_out: LeftOut | None = None
     features: Mapping[Split, SplitFeatures] = field(default_factory=dict)
     frozen: LeftOut | None = None
+    all_features: Mapping[Split, Sequence[SplitFeatures]] = field(default_factory=dict)
+    made_by: str = ""
 
     @property
     def best(self) -> Candidate:

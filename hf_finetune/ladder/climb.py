@@ -103,7 +103,8 @@ class Climber:
         climbed = replace(climbed, engine=self._engine, frozen=self._frozen)
         if self._passed is None or climbed.best.rung != "probe":
             return climbed
-        return replace(climbed, features=self._passed.own)
+        passed = self._passed
+        return replace(climbed, features=passed.own, all_features=passed.all, made_by=passed.engine.identity)
 
     @property
     def passed(self) -> PassResult | None:

@@ -25,7 +25,7 @@ from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.typical import Typical, write_typical
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
-from hf_finetune.types import PixelRows, Split
+from hf_finetune.types import LabelledRows, PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +60,7 @@ class Saved:
     model: nn.Module | None
 
 
-def calibrated(manifest: Manifest, climbed: Climbed, context: RunContext, rows: PixelRows) -> Manifest:
+def calibrated(manifest: Manifest, climbed: Climbed, context: RunContext, rows: LabelledRows) -> Manifest:
     """With what the task calibrates (a temperature, thresholds, intervals) on rows that the best rung's head was not
     fitted on: the training rows, each left out, where they were answered so; else validation."""
     left_out = climbed.left_out
@@ -89,7 +89,8 @@ def save_best(
     target = folder.result(whole=context.recipe.adapter.whole)
     saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
     if context.machine.is_first:
-        again = save_verified(model, saved.staged, manifest, context.recipe, rows["validation"], folder)
+        held = rows["validation"].gather(np.arange(min(HELD_ROWS, len(rows["validation"]))))
+        again = save_verified(model, saved.staged, manifest, context.recipe, held, folder)
         if typical is not None:
             write_typical(saved.staged, typical)
             follow_umask(saved.staged)
@@ -112,9 +113,10 @@ def score_saved(
 
 
 def save_verified(
-    model: nn.Module, staged: Path, manifest: Manifest, recipe: Recipe, rows: PixelRows, folder: RunFolder
+    model: nn.Module, staged: Path, manifest: Manifest, recipe: Recipe, held: np.ndarray, folder: RunFolder
 ) -> nn.Module:
-    """Stage the result of a trained model, reload it, and compare logits on held rows; returns the reloaded model.
+    """Stage the result of a trained model, reload it, and compare logits on `held` rows, uint8 [n, 3, H, W]; returns
+    the reloaded model.
 
     The rows and their logits are kept in the run folder for a later push.
     """
@@ -128,7 +130,6 @@ def save_verified(
     # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
     bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
     device = str(next(bare.parameters()).device)
-    held = rows.gather(np.arange(min(HELD_ROWS, len(rows))))
     expected = logits_of(bare, held, manifest.preprocess, batch=HELD_BATCH)
     stage(bare, staged, manifest, dump_recipe(recipe))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.model import build_with_head, describe
 from hf_finetune.plan.context import RunContext
+from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.report.progress import Progress
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
@@ -74,7 +75,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
             context.facts.preprocess,
             train_side=train_side,
             workers=context.plan.decode_workers.value,
-            cache_dir=_cache_dir(context),
+            cache_dir=cache_folder(context.recipe),
             limit_bytes=data.store_limit,
             max_bad_share=data.max_bad_share,
             max_pixels=data.max_pixels,
@@ -143,7 +144,7 @@ def _options(context: RunContext) -> Options:
     from hf_finetune.data.store.open_views import Options
 
     data = context.recipe.data
-    return Options(context.plan.decode_workers.value, _cache_dir(context), data.store_limit, data.max_pixels)
+    return Options(context.plan.decode_workers.value, cache_folder(context.recipe), data.store_limit, data.max_pixels)
 
 
 def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:
@@ -158,8 +159,9 @@ def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:
     )
 
 
-def _cache_dir(context: RunContext) -> Path | None:
-    folder = context.recipe.data.cache_dir
+def cache_folder(recipe: Recipe) -> Path | None:
+    """Where the recipe wants the store; None: in its usual place."""
+    folder = recipe.data.cache_dir
     return Path(folder).expanduser() if folder else None
 
 
@@ -167,7 +169,7 @@ def cache_of(context: RunContext) -> Path:
     """Where the store and the features are kept."""
     from hf_finetune.data.store.cache import cache_root
 
-    return cache_root(_cache_dir(context))
+    return cache_root(cache_folder(context.recipe))
 
 
 def features_place(context: RunContext, manifest: Manifest, folder: RunFolder | None = None) -> FeaturePlace:

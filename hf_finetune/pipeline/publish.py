@@ -12,7 +12,7 @@ import numpy as np
 from hf_finetune.pipeline.finish import Saved, Scored
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
-from hf_finetune.types import PixelRows, Split
+from hf_finetune.types import LabelledRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.tasks import Target
@@ -23,7 +23,7 @@ def publish(
     report: RunReport,
     folder: RunFolder,
     results: Mapping[Split, Scored],
-    rows: Mapping[Split, PixelRows],
+    rows: Mapping[Split, LabelledRows],
     target: Target,
 ) -> None:
     """Card and metrics into the result, the result into place, predictions, and run.json last: it marks the end."""

@@ -81,7 +81,7 @@ def _measure(recipe: Recipe, images: int) -> Ranked:
     context = prepare_run(recipe)
     frozen = pass_over_train(replace(context, index=some_of(context.index, images)))
     context, model, rows, passed = frozen.context, frozen.model, frozen.rows, frozen.passed
-    left_out, measure = fit_on(context, rows, passed).left_out(), context.target.chosen_by[0]
+    left_out, measure = fit_on(context, rows, passed.own["train"]).left_out(), context.target.chosen_by[0]
     metrics = context.score(left_out.answers, left_out.labels, full=False)
     score, loss, own = metrics[measure], metrics["loss"], _own_figures(model, context, rows, passed)
     if own is not None and (-own[0], own[1]) < (-score, loss):

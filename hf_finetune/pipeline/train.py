@@ -17,6 +17,7 @@ from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import InterruptedRun, assemble_report, calibrated, save_best, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
+from hf_finetune.pipeline.keep_features import keep_features
 from hf_finetune.pipeline.model import describe, say_head
 from hf_finetune.pipeline.pages.at_the_end import write_interrupted_page, write_page
 from hf_finetune.pipeline.prepare import (
@@ -155,6 +156,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
                 findings = look_back(context, images, climbed, results, clock)
             report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
             publish(saved, report, folder, results, images.rows, manifest.target)
+            keep_features(context, folder, climbed, images, manifest, clock)
             _keep_speeds(context, report)
             write_page(context, report, folder, results, images.rows, manifest.target, clock)
     processes.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,9 +52,14 @@ def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: 
     except ModelError as error:
         logger.info("What training images are like is not kept: %s.", error.message)
         return None
-    train, held = kept["train"], kept["validation"]
+    return typical_from(context, np.asarray(images.probe_rows.labels), kept["train"], kept["validation"])
+
+
+def typical_from(context: RunContext, labels: np.ndarray, train: SplitFeatures, held: SplitFeatures) -> Typical | None:
+    """From this process's and everybody else's features of training rows, whose split has these `labels` [N, …], with
+    the threshold from `held` ones of validation; None where those are too few."""
     widths = [each for each in processes.gather(train.features.shape[1] if len(train.rows) else 0) if each]
-    labels, count = _classes(context, np.asarray(images.probe_rows.labels))
+    labels, count = _classes(context, labels)
     sums = FeatureSums(widths[0], count)
     for start in range(0, len(train.rows), 4096):
         part = slice(start, start + 4096)
@@ -72,19 +78,34 @@ def _classes(context: RunContext, labels: np.ndarray) -> tuple[np.ndarray, int]:
 def _passed(context: RunContext, model: nn.Module, rows: PixelRows, most: int) -> SplitFeatures:
     """This process's share of some rows, as the model sees them now."""
     from hf_finetune.adapters.low_memory import low_memory_lora
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
+    chosen = chosen[context.machine.own_rows(len(chosen))]
+    with low_memory_lora(model):
+        features = features_of(context, model, rows, chosen, context.plan.eval_batch.value)
+    return SplitFeatures(chosen, features, None, None)
+
+
+def features_of(
+    context: RunContext,
+    model: nn.Module,
+    rows: PixelRows,
+    chosen: np.ndarray,
+    batch: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> np.ndarray:
+    """float32 [n, d]: what the head is given of some rows, by the torch model as it is; [0, 0] of none. Raises
+    ModelError where its head takes no vector an image."""
     from hf_finetune.backbones.engines.eager import Eager
     from hf_finetune.ladder.probe.extractor import FeatureExtractor
     from hf_finetune.ladder.probe.feature_pass import watch_of
     from hf_finetune.preprocess.normalise import Normaliser
 
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
-    chosen = chosen[context.machine.own_rows(len(chosen))]
-    batch = context.plan.eval_batch.value
     watch = watch_of(model, context.facts.head, None)
     extractor = FeatureExtractor(Eager(model, watch), Normaliser(context.facts.preprocess), batch)
     found: list[Any] = []
-    with low_memory_lora(model):
-        for start in range(0, len(chosen), batch):
-            found.append(extractor(rows.gather(chosen[start : start + batch]))[0].numpy())
-    features = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
-    return SplitFeatures(chosen, features, None, None)
+    for start in range(0, len(chosen), batch):
+        here = chosen[start : start + batch]
+        found.append(extractor(rows.gather(here))[0].numpy())
+        progress(len(here))
+    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)

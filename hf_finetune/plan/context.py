@@ -13,7 +13,7 @@ from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.tasks import Target, settled
-from hf_finetune.types import BackboneFacts, Index, Machine, PixelRows, Plan
+from hf_finetune.types import BackboneFacts, Index, LabelledRows, Machine, Plan
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -50,12 +50,12 @@ class RunContext:
         """The metrics of a split: its answers against its labels [N, …]; with `full` tables too."""
         return self.target.score(answers, np.asarray(labels), full=full, metrics=self.extensions.metrics)
 
-    def classes_to_balance(self, train: PixelRows) -> np.ndarray | None:
+    def classes_to_balance(self, train: LabelledRows) -> np.ndarray | None:
         """The class of each training row, int64 [N], where `train.sampler` balances them; None where rows count
         alike."""
         return np.asarray(train.labels, np.int64) if self.recipe.train.sampler == "balanced" else None
 
-    def units_of(self, train: PixelRows) -> np.ndarray:
+    def units_of(self, train: LabelledRows) -> np.ndarray:
         """int64 [N]: which training rows belong together, by number; −1 is alone."""
         unit_of = {row.name: row.unit for row in self.index.splits["train"]}
         return np.array([unit_of[name] for name in train.names], np.int64)

@@ -11,6 +11,7 @@ import yaml
 
 from hf_finetune.report.card_mark import marked
 from hf_finetune.report.fields import RunReport
+from hf_finetune.report.fixed import fixed_for_card
 from hf_finetune.report.front_matter import front_matter
 from hf_finetune.report.references import (
     base_name,
@@ -130,6 +131,8 @@ def _training(report: RunReport) -> str:
     if data["rejected"]:
         facts.append(f"- Left out because they could not be read: {len(data['rejected']):,}.")
     facts += [f"- {text}" for text in _notes(data["notes"])]
+    if report.fix:
+        facts.append(f"- {fixed_for_card(report.fix)}")
     if report.model["commit"]:
         facts.append(f"- Base model: commit `{report.model['commit']}`.")
     if start := report.model.get("start"):

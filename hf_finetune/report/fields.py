@@ -93,6 +93,27 @@ class PeakFields(TypedDict):
     device: int
 
 
+class FixFields(TypedDict):
+    """Of a run that `hf-finetune fix` made of the run in the folder `of`: rows that went and that got other labels, by
+    split; rows of train that were `added`, and how many of those look exactly like rows of train and validation
+    (`twins`); `rung`: whose weights the result has but for its head. `before`: the scores of `of`, as it told them, and
+    `corrected`: on validation as it is labelled now (None: its head does not know a class). `untested`: why the test
+    was not scored, for the owner alone; `advice`: sentences on training again; `earlier`: how many fixes came before.
+    """
+
+    of: str
+    left_out: dict[str, int]
+    relabelled: dict[str, int]
+    added: int
+    new_classes: list[str]
+    twins: dict[str, int]
+    rung: str
+    before: dict[str, Any]
+    untested: str
+    advice: list[str]
+    earlier: int
+
+
 @dataclass(frozen=True)
 class RunReport:
     """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
@@ -106,7 +127,7 @@ class RunReport:
     what the labels were settled to (`Target.settings`), classification in a run.json from before 2026-11-29;
     `data.labels` names the model's outputs. `findings` are what was found about the data: `worst`, sentences for the
     owner alone, since they name files, and `without_leaks`, the test's metrics without its `rows` that have a copy in
-    another split.
+    another split. `fix` is None but for a run that `hf-finetune fix` made.
     """
 
     recipe: Mapping[str, Any]
@@ -126,6 +147,7 @@ class RunReport:
     engine: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})
     findings: Mapping[str, Any] = field(default_factory=dict)
+    fix: FixFields | None = None
 
     @property
     def whole(self) -> bool:

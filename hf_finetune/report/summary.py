@@ -155,7 +155,7 @@ def precision_text(report: RunReport) -> str:
     """`validation in bf16, in which it trained; test in fp32`; empty where all is float32, as `evaluate` scores."""
     trained = report.plan.get("precision", {}).get("value", "fp32")
     kind = report.recipe["quantization"]["kind"]
-    exact = report.test and report.recipe["budget"]["time"] is None
+    exact = report.test and report.recipe["budget"]["time"] is None and not report.fix
     split = f"validation in {trained}, in which it trained; test in fp32" if exact and trained != "fp32" else trained
     if kind != "none":
         return f"{split} beside {kind} layers, which `hf-finetune evaluate` and stock code round a little otherwise"

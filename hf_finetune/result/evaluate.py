@@ -149,7 +149,7 @@ def decoded(
     from hf_finetune.machine.detect import usable_cores
 
     labels = Labels(tuple(manifest.labels))
-    rows = _rows_in_label_order(index, labels, split)
+    rows = rows_in_label_order(index, labels, split)
     chosen = replace(index, splits={split: rows}, labels=labels)
     cache = Path(data.cache_dir).expanduser() if data.cache_dir else None
     preprocess = manifest.preprocess
@@ -162,7 +162,7 @@ def decoded(
     return view.rows, view.rejected, () if view.clipped is None else (view.clipped.text,)
 
 
-def _rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row, ...]:
+def rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row, ...]:
     """The split's rows with the result's label ids."""
     if not index.splits.get(split):
         there = ", ".join(name for name, rows in index.splits.items() if rows)

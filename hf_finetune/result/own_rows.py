@@ -6,15 +6,16 @@ Owns what becomes of data that moved or changed since. Does not own scoring (`ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.naming import missing_path_hint, was_in_memory
 from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError
-from hf_finetune.labels import Reading
+from hf_finetune.labels import Labels, Reading
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import SplitRecord, read_record
 from hf_finetune.types import Index, Split, is_builtin
@@ -69,8 +70,9 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     few = data.shots is not None  # the others of train lie where the run's rows do, and are not new
     was_cut = split in record.cut or (split == "train" and (few or bool(record.cut)))
     ours = set(wanted)
-    others = {name for names in record.names.values() for name in names} - ours
+    others = record.elsewhere - ours
     index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
+    index = _relabelled(index, split, record)
     rows = index.splits[split]
     if index.revision != record.revision and any(isinstance(row.locator, int) for row in rows):
         commit = "" if record.place is not None else ", or name their commit (data.revision=COMMIT)"
@@ -103,6 +105,23 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     if out:
         notes.append(f"{count(len(out), 'image')} not scored, since in another split of the run: {_some(out)}")
     return OwnRows(index, tuple(notes), same=found == ours)
+
+
+def _relabelled(index: Index, split: Split, record: SplitRecord) -> Index:
+    """With the labels that `hf-finetune fix` gave rows of the split."""
+    if not record.labels:
+        return index
+    names, rows = list(index.labels.names), []
+    for row in index.splits[split]:
+        given = record.labels.get(row.name)
+        if isinstance(given, str):
+            if given not in names:
+                names.append(given)
+            row = replace(row, label=names.index(given))
+        elif given is not None:
+            row = replace(row, label=tuple(math.nan if each is None else each for each in given))
+        rows.append(row)
+    return replace(index, labels=Labels(tuple(names)), splits={**index.splits, split: tuple(rows)})
 
 
 def _place(name: str, record: SplitRecord | None, manifest: Manifest) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,30 @@ FILE = "splits.json"
 @dataclass(frozen=True)
 class SplitRecord:
     """`place` is the folder or table file, absolute (None: the Hub's, built-in, or of a program); `revision` and `cut`
-    are the index's."""
+    are the index's. Of a run that `hf-finetune fix` made: the rows that it left out stand in `left_out`, and `labels`
+    are those that it gave rows by name, a class's name, or the numbers as the result takes them (None: not known)."""
 
     place: str | None
     revision: str
     cut: tuple[Split, ...]
     names: dict[Split, list[str]]
+    left_out: list[str] = field(default_factory=list)
+    labels: Mapping[str, str | list[float | None]] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> set[str]:
+        """The names of all rows that are in a split, or were left out of one."""
+        return {name for names in self.names.values() for name in names} | set(self.left_out)
 
 
 def write_record(folder: Path, index: Index, data_name: str) -> None:
     """Write `index`, as it was before anything was decoded, into a run folder; `data_name` is the recipe's."""
     names: dict[Split, list[str]] = {split: [row.name for row in rows] for split, rows in index.splits.items()}
-    record = SplitRecord(local_place(data_name), index.revision, index.cut, names)
+    save_record(folder, SplitRecord(local_place(data_name), index.revision, index.cut, names))
+
+
+def save_record(folder: Path, record: SplitRecord) -> None:
+    """Write a record into a run folder."""
     partial = folder / f"{FILE}.{os.getpid()}.partial"
     partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
     partial.replace(folder / FILE)

@@ -1,7 +1,7 @@
 """The run folder: what is in it, whose it is, and whether it is finished.
 
 `recipe.yaml`, `plan.json`, `splits.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `report.html`, `held.npz`,
-`adapter/` (or `model/`), `checkpoints/`.
+`features.safetensors`, `adapter/` (or `model/`), `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
-from hf_finetune.types import Index, Plan
+from hf_finetune.types import Decision, Index, Plan
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
 
@@ -69,9 +69,15 @@ class RunFolder:
         return self.path / "engine.json"
 
     @property
+    def features(self) -> Path:
+        """What the winning head is given of each training and validation row."""
+        return self.path / "features.safetensors"
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The run's own files beside the result, the recipe last: it marks the folder."""
         first = (self.report, self.plan, self.metrics, self.predictions, self.page, self.held, self.engine)
+        first = (*first, self.features)
         return (*first, self.recipe)
 
     def result(self, *, whole: bool) -> Path:
@@ -241,12 +247,30 @@ def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None, e
     folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
+def read_plan(folder: RunFolder) -> Plan:
+    """The plan that plan.json says, without its forecasts. Raises RunFolderError where it is damaged."""
+    try:
+        content = json.loads(folder.plan.read_text(encoding="utf-8"))
+        known = {each.name for each in fields(Plan)} - set(_NO_DECISIONS)
+        found = {name: content[name] for name in known if name in content}
+        decisions = {
+            name: Decision(tuple(each["value"]) if isinstance(each["value"], list) else each["value"], each["reason"])
+            for name, each in found.items()
+        }
+        return Plan(**decisions)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{folder.plan} cannot be read: {error}.", "Copy the run folder again.") from None
+
+
+_NO_DECISIONS = ("memory_bytes", "memory_note", "seconds", "seconds_note", "seconds_limit")
+
+
 def plan_as_dict(plan: Plan) -> dict[str, Any]:
     """name → {value, reason}, and the forecasts of memory and seconds."""
     decisions = {
         name: {"value": decision.value, "reason": decision.reason}
         for name, decision in vars(plan).items()
-        if name not in ("memory_bytes", "memory_note", "seconds", "seconds_note", "seconds_limit")
+        if name not in _NO_DECISIONS
     }
     return {
         **decisions,

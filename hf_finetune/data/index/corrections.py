@@ -36,8 +36,9 @@ class Correction:
     line: int
 
 
-def read_corrections(path: Path, key: str = "data.corrections") -> list[Correction]:
-    """Every line of a table of corrections, those that keep their row too. `key`: what names the table.
+def read_corrections(path: Path, key: str = "data.corrections", *, blanks: bool = False) -> list[Correction]:
+    """Every line of a table of corrections, those that keep their row too. `key`: what names the table; `blanks`: a
+    relabelled row may lack its label still.
 
     Raises DataError for a table that cannot be read, has not these columns, or says something that is no action.
     """
@@ -54,7 +55,7 @@ def read_corrections(path: Path, key: str = "data.corrections") -> list[Correcti
     for cells in reader:
         if not any(isinstance(cell, str) and cell.strip() for cell in cells.values()):
             continue
-        found.append(_correction(cells, reader.line_num, path, key))
+        found.append(_correction(cells, reader.line_num, path, key, blanks=blanks))
     return found
 
 
@@ -79,7 +80,7 @@ def _delimiter(path: Path) -> str:
     return max(",;\t", key=first.count)
 
 
-def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str) -> Correction:
+def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str, *, blanks: bool) -> Correction:
     name, action = cells.get("path") or "", (cells.get("action") or "").strip().lower() or "keep"
     label = (cells.get("label") or "").strip()
     if action not in ACTIONS:
@@ -88,7 +89,7 @@ def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str
             f"{key}: an action {', '.join(ACTIONS)} is expected in {path}, line {line}, found {action!r}",
             f"did you mean {close[0]}?" if close else "an empty one keeps the row",
         )
-    if action == "relabel" and not label:
+    if action == "relabel" and not label and not blanks:
         raise DataError(
             f"{key}: a label is expected in {path}, line {line}, since {name} is relabelled, found none",
             "write it into the column label, or set the action to keep",
@@ -107,9 +108,9 @@ def corrected(source: Source, written: str | None, key: str = "data.corrections"
     path = Path(written)
     wanted = [each for each in read_corrections(path, key) if each.action != "keep"]
     names = {row.name for rows in source.splits.values() for row in rows} | {row.name for row in source.rejected}
-    _refuse_unknown_rows(wanted, names, source, path, key)
+    refuse_unknown_rows([each for each in wanted if each.path not in names], names, source.name, path, key)
     excluded = {each.path for each in wanted if each.action == "exclude"}
-    relabelled = _new_labels([each for each in wanted if each.path not in excluded], path, key)
+    relabelled = one_label_each([each for each in wanted if each.path not in excluded], path, key)
     labels = _Labels.of(source, path, key)
     changed = 0
     splits: dict[str, list[SourceRow]] = {}
@@ -128,24 +129,24 @@ def corrected(source: Source, written: str | None, key: str = "data.corrections"
     return replace(source, splits=splits, rejected=rejected, notes=(*source.notes, Note(said, str(path))))
 
 
-def _refuse_unknown_rows(
-    wanted: Sequence[Correction], names: Collection[str], source: Source, path: Path, key: str
+def refuse_unknown_rows(
+    unknown: Sequence[Correction], names: Collection[str], source: str, path: Path, key: str
 ) -> None:
-    unknown = [each for each in wanted if each.path not in names]
+    """Raises DataError where there are lines that name no row of `source`, which has these names."""
     if not unknown:
         return
     first = unknown[0]
     close = difflib.get_close_matches(first.path, list(names)[:20_000], n=1, cutoff=0.8)
     lines = listing([f"{each.path!r} (line {each.line})" for each in unknown], _SHOWN)
     raise DataError(
-        f"{key}: rows of {source.name} are expected in {path}, found {count(len(unknown), 'line')} that name none: "
-        f"{lines}",
+        f"{key}: rows of {source} are expected in {path}, found {count(len(unknown), 'line')} that name none: {lines}",
         (f"did you mean {close[0]!r}? " if close else "") + "Rows are named as hf-finetune doctor names them: files by "
         "their path below the dataset's folder",
     )
 
 
-def _new_labels(wanted: Sequence[Correction], path: Path, key: str) -> dict[str, Correction]:
+def one_label_each(wanted: Sequence[Correction], path: Path, key: str) -> dict[str, Correction]:
+    """By the name of the row. Raises DataError for two labels of one row."""
     found: dict[str, Correction] = {}
     for each in wanted:
         before = found.setdefault(each.path, each)

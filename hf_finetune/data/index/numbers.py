@@ -29,7 +29,7 @@ def encode_numbers(
     rows: dict[Split, list[Numbered]] = {}
     rejected: list[Rejected] = []
     commas = [
-        _commas_are_decimal(str(_cells(row)[place]) for its in found.values() for row in its) for place in range(width)
+        commas_are_decimal(str(_cells(row)[place]) for its in found.values() for row in its) for place in range(width)
     ]
     for split, its in found.items():
         kept = rows[split] = []
@@ -50,7 +50,8 @@ def _cells(row: SourceRow) -> tuple[Cell, ...]:
     return row.label if isinstance(row.label, Cells) else (row.label,)
 
 
-def _commas_are_decimal(texts: Iterable[str]) -> bool:
+def commas_are_decimal(texts: Iterable[str]) -> bool:
+    """Whether the commas in a column of numbers stand before fractions, and not between thousands."""
     digits = [text.strip().partition(",")[2] for text in texts if re.fullmatch(r"\s*[-+]?[0-9]*,[0-9]+\s*", text)]
     return any(len(each) != 3 for each in digits)
 

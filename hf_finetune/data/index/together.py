@@ -61,7 +61,7 @@ def _groups(rows: Sequence[SourceRow], config: Data, source: str) -> tuple[dict[
     alone: list[str] = []
     of_name = None if config.group_pattern is None else re.compile(config.group_pattern)
     for position, row in enumerate(rows):
-        if (group := row.group if of_name is None else _in_name(of_name, row.name)) is None:
+        if (group := row.group if of_name is None else group_in(of_name, row.name)) is None:
             alone.append(row.name)
         else:
             groups[group].append(position)
@@ -85,8 +85,8 @@ def _groups(rows: Sequence[SourceRow], config: Data, source: str) -> tuple[dict[
     ]
 
 
-def _in_name(pattern: re.Pattern[str], name: str) -> str | None:
-    """The named group `group`, else the first group, else the whole match; None where it is empty or none."""
+def group_in(pattern: re.Pattern[str], name: str) -> str | None:
+    """What a name belongs to: the named group `group`, else the first group, else the whole match; None where it is empty or none."""
     if (found := pattern.search(name)) is None:
         return None
     return found["group" if "group" in pattern.groupindex else min(1, pattern.groups)] or None

@@ -17,6 +17,7 @@ from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
 from hf_finetune.labels import Answers
 from hf_finetune.ladder.forecast import CACHED_NOTE
+from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, LeftOut, fit_heads
 from hf_finetune.ladder.probe.logistic import Kept
@@ -25,7 +26,7 @@ from hf_finetune.machine import processes
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.training.autocast import autocast
 from hf_finetune.training.best import is_better, is_more_than_luck
-from hf_finetune.types import PixelRows, Split
+from hf_finetune.types import LabelledRows, PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext
@@ -55,17 +56,18 @@ def run_probe(
 
     Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
     """
-    probed = _better_head(context, rows, passed, own_outputs(model, context))
+    found = CACHED_NOTE if passed.found else ""
+    probed = better_head(context, rows, passed.own, own_outputs(model, context), found)
     _install_checked(model, context, probed.head, passed, dtype)
     return probed
 
 
-def fit_on(context: RunContext, rows: PixelRows, passed: PassResult) -> Fitted:
-    """Heads for the training rows as they were passed over, classes weighted as the recipe says; rows that belong
-    together are left out together."""
+def fit_on(context: RunContext, rows: LabelledRows, train: SplitFeatures) -> Fitted:
+    """Heads for the training rows with the features that they gave, classes weighted as the recipe says; rows that
+    belong together are left out together."""
     classes = context.classes_to_balance(rows)
     counts = None if classes is None else balanced(classes)
-    return fit_heads(passed.own["train"], np.asarray(rows.labels), context.target, counts, context.units_of(rows))
+    return fit_heads(train, np.asarray(rows.labels), context.target, counts, context.units_of(rows))
 
 
 def balanced(classes: np.ndarray) -> np.ndarray:
@@ -84,25 +86,29 @@ def own_outputs(model: nn.Module, context: RunContext) -> Kept | None:
     if own is None or not own.kept:
         return None
     try:
-        parts = list(_linear_heads(model, context.facts.head))
+        head = installed(model, context.facts.head)
     except ModelError:
         return None
-    # As `install` shares them out, the other way round.
-    weight = torch.cat([weight.flatten(1) for weight, _ in parts], 1) / len(parts)
-    bias = torch.stack([bias for _, bias in parts]).mean(0)
-    which = torch.tensor([row is not None for row in own.rows])
-    return Kept(weight.detach().float().cpu(), bias.detach().float().cpu(), which)
+    return Kept(head.weight, head.bias, torch.tensor([row is not None for row in own.rows]))
 
 
-def _better_head(context: RunContext, rows: Mapping[Split, PixelRows], passed: PassResult, kept: Kept | None) -> Probed:
-    fitted = fit_on(context, rows["train"], passed)
-    targets, own = np.asarray(rows["validation"].labels), passed.own["validation"]
+def better_head(
+    context: RunContext,
+    rows: Mapping[Split, LabelledRows],
+    features: Mapping[Split, SplitFeatures],
+    kept: Kept | None = None,
+    remark: str = "",
+) -> Probed:
+    """The better on validation of the heads that are fitted on train; the same on every process. `features` of this
+    process's rows; `kept`: outputs that may stay as they are; `remark` ends the note."""
+    fitted = fit_on(context, rows["train"], features["train"])
+    targets, own = np.asarray(rows["validation"].labels), features["validation"]
 
     def probed(head: Head, how: str) -> Probed:
         found = head.answers(own.features, targets[own.rows], context.target)
         answers = processes.gather_answers(own.rows, found)
         note = f"{fitted.note}{how}"
-        note += f", {CACHED_NOTE}" if passed.found else ""
+        note += f", {remark}" if remark else ""
         return Probed(head, answers, context.score(answers, targets, full=False), note)
 
     best = closed_form = probed(fitted.closed_form(), "")
@@ -141,6 +147,14 @@ def _install_checked(
         for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
             weight.data.copy_(fresh)
         raise
+
+
+def installed(model: nn.Module, names: Sequence[str]) -> Head:
+    """What `install` would write to leave the model as it is: several heads as one. Raises ModelError as it does."""
+    parts = list(_linear_heads(model, names))
+    weight = torch.cat([weight.flatten(1) for weight, _ in parts], 1) / len(parts)
+    bias = torch.stack([bias for _, bias in parts]).mean(0)
+    return Head(weight.detach().float().cpu(), bias.detach().float().cpu())
 
 
 @torch.no_grad()

@@ -135,7 +135,7 @@ def _answers(context: RunContext, rows: Mapping[Split, PixelRows], passed: PassR
     """Of the closed-form head: to every training row without it and what belongs to it, and to the other splits."""
     from hf_finetune.ladder.probe.rung import fit_on
 
-    fitted = fit_on(context, rows["train"], passed).of_every_row()
+    fitted = fit_on(context, rows["train"], passed.own["train"]).of_every_row()
     answers: dict[Split, Answers] = {"train": fitted.left_out().answers}
     head = fitted.closed_form()
     for split, kept in passed.own.items():

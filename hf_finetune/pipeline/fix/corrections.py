@@ -1,0 +1,38 @@
+"""The table with which `train` takes up what was fixed: corrections.csv in the fixed run's folder.
+
+Owns what of it a dataset can be told: rows that were added from elsewhere, and classes that it does not have, it
+cannot.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from hf_finetune.data.index.corrections import read_corrections
+from hf_finetune.errors import DataError
+from hf_finetune.pipeline.fix.opened import OpenedRun
+from hf_finetune.result.split_record import SplitRecord
+
+FILE = "corrections.csv"
+
+
+def write_corrections(opened: OpenedRun, record: SplitRecord, folder: Path) -> None:
+    """The lines of the recipe's own table, those of earlier fixes and these; nothing where there is none."""
+    lines: dict[str, tuple[str, str]] = {}
+    if (own := opened.recipe.data.corrections) is not None:
+        try:
+            lines = {each.path: (each.action, each.label) for each in read_corrections(Path(own))
+                     if each.action != "keep"}  # fmt: skip
+        except DataError:  # it has gone since; what is fixed now stands without it
+            lines = {}
+    lines |= dict.fromkeys(record.left_out, ("exclude", ""))
+    for name, label in record.labels.items():
+        lines[name] = ("relabel", label if isinstance(label, str) else json.dumps(label))
+    if not lines:
+        return
+    with (folder / FILE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "action", "label"))
+        writer.writerows((name, action, label) for name, (action, label) in lines.items())
