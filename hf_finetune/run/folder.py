@@ -251,15 +251,18 @@ def read_plan(folder: RunFolder) -> Plan:
     """The plan that plan.json says, without its forecasts. Raises RunFolderError where it is damaged."""
     try:
         content = json.loads(folder.plan.read_text(encoding="utf-8"))
-        known = {each.name for each in fields(Plan)} - set(_NO_DECISIONS)
-        found = {name: content[name] for name in known if name in content}
-        decisions = {
-            name: Decision(tuple(each["value"]) if isinstance(each["value"], list) else each["value"], each["reason"])
-            for name, each in found.items()
+        decisions: dict[str, Any] = {
+            each.name: _decision(**content[each.name])
+            for each in fields(Plan)
+            if each.name in content and each.name not in _NO_DECISIONS
         }
         return Plan(**decisions)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{folder.plan} cannot be read: {error}.", "Copy the run folder again.") from None
+
+
+def _decision(value: Any, reason: str) -> Decision[Any]:
+    return Decision(tuple(value) if isinstance(value, list) else value, reason)
 
 
 _NO_DECISIONS = ("memory_bytes", "memory_note", "seconds", "seconds_note", "seconds_limit")

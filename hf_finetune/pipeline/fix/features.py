@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,23 @@ class Loaded:
     batch: int
     held: np.ndarray
 
-    def as_in_the_pass(self) -> AbstractContextManager[object]:
-        """Inside, the model computes features as those of the run's own rows were computed."""
+    @contextmanager
+    def as_in_the_pass(self) -> Iterator[None]:
+        """Inside, the model computes features as those of the run's own rows were computed, to the last digit where
+        batches are the same."""
         from hf_finetune.adapters.low_memory import low_memory_lora
+        from hf_finetune.ladder.probe.last_block import short_last_block
         from hf_finetune.ladder.starting_model import as_started
 
-        if self._bare:
-            return as_started(self.model, self.context)
-        return low_memory_lora(self.model)
+        if not self.opened.frozen:
+            with low_memory_lora(self.model):
+                yield
+            return
+        backbone = getattr(self.model, "get_base_model", lambda: self.model)()
+        rows = HeldRows(self.opened.held.pixels)
+        with short_last_block(self.model, backbone, self.context, rows, None):
+            with as_started(self.model, self.context) if self._bare else low_memory_lora(self.model):
+                yield
 
     def as_answering(self) -> AbstractContextManager[object]:
         """The same with the head that was fitted."""

@@ -30,7 +30,6 @@ from hf_finetune.pipeline.fix.opened import OpenedRun, open_run
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.result.typical import read_typical
 from hf_finetune.run.features_file import read_features
-from hf_finetune.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
     from hf_finetune.tasks import Target
@@ -40,6 +39,7 @@ METHODS = {
     "distance": "distance from the training images times greedy farthest point in features",
 }
 FINDING = "worth a label"
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -102,29 +102,23 @@ def _answers(loaded: Loaded, features: np.ndarray) -> tuple[np.ndarray, list[str
 
     opened = loaded.opened
     head, target = installed(loaded.model, opened.manifest.head), opened.manifest.target
-    uncertainty: list[np.ndarray] = []
+    typical = read_typical(opened.result)
+    parts: list[np.ndarray] = []
     says: list[str] = []
-    for start in range(0, len(features), 4096):
-        logits = head.logits(features[start : start + 4096])
-        found = target.predictions(logits)
-        says += [_said(each) for each in found]
-        unsure = _unsure(target, logits, found)
+    method = "margin"
+    for start in range(0, len(features), _AT_ONCE):
+        part = features[start : start + _AT_ONCE]
+        logits = head.logits(part)
+        says += [each.text() for each in target.predictions(logits)]
+        unsure = _unsure(target, logits)
         if unsure is None:
-            typical = read_typical(opened.result)
-            if typical is None:
-                unsure = np.ones(len(logits))
-            else:
-                unsure = typical.ratios(features[start : start + 4096])
-        uncertainty.append(unsure)
-    method = "margin" if _unsure(target, head.logits(features[:1]), []) is not None else "distance"
-    return np.concatenate(uncertainty), says, method
+            method = "distance"
+            unsure = np.ones(len(part)) if typical is None else typical.ratios(part)
+        parts.append(unsure)
+    return np.concatenate(parts), says, method
 
 
-def _said(prediction: Prediction) -> str:
-    return prediction.text(1)
-
-
-def _unsure(target: Target, logits: np.ndarray, found: Sequence[Prediction]) -> np.ndarray | None:
+def _unsure(target: Target, logits: np.ndarray) -> np.ndarray | None:
     """1 less the margin, float64 [N]; None for what has no margin."""
     from hf_finetune.tasks.classification import ClassTarget
     from hf_finetune.tasks.multilabel import LabelsTarget
