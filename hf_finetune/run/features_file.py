@@ -135,7 +135,7 @@ def read_features(path: Path) -> KeptFeatures:
         if header["format"] != str(FORMAT):
             raise ValueError(f"its format is {header['format']}, {FORMAT} is known")
         found = load(content)
-        rows = {
+        rows: dict[Split, KeptRows] = {
             split: KeptRows(
                 tuple(json.loads(found[f"{split}.names"].tobytes())),
                 found[f"{split}.labels"],

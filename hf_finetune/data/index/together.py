@@ -86,7 +86,8 @@ def _groups(rows: Sequence[SourceRow], config: Data, source: str) -> tuple[dict[
 
 
 def group_in(pattern: re.Pattern[str], name: str) -> str | None:
-    """What a name belongs to: the named group `group`, else the first group, else the whole match; None where it is empty or none."""
+    """What a name belongs to: the named group `group`, else the first group, else the whole match; None where it is
+    empty or none."""
     if (found := pattern.search(name)) is None:
         return None
     return found["group" if "group" in pattern.groupindex else min(1, pattern.groups)] or None

@@ -69,7 +69,7 @@ def index_of_files(files: Mapping[str, Label], opened: OpenedRun) -> Index:
     rows = tuple(Row(plain(path), label, str(Path(path).expanduser().absolute())) for path, label in files.items())
     digest = blake2b(digest_size=16)
     for row in rows:
-        stat = os.stat(str(row.locator))
+        stat = Path(str(row.locator)).stat()
         digest.update(f"{row.locator}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return Index(
         source="files",
@@ -107,7 +107,7 @@ def _without_own(index: Index, opened: OpenedRun) -> Found:
 
 def _size(row: Row) -> int:
     try:
-        return os.stat(row.locator).st_size if isinstance(row.locator, str) else 0
+        return Path(row.locator).stat().st_size if isinstance(row.locator, str) else 0
     except OSError:
         return 0
 
@@ -131,7 +131,7 @@ def decoded(index: Index, opened: OpenedRun, what: str) -> PixelRows:
     if not len(view.rows):
         raise DataError(f"{what}: a readable image is expected, found none: {shown}", "mend or replace them")
     if rejected:
-        logger.warning("%s of %s cannot be read and are left out: %s.", count(len(rejected), "image"), what, shown)
+        logger.warning("%s: %s left out, since it cannot be read: %s.", what, count(len(rejected), "image"), shown)
     return view.rows
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hf_finetune.data.sources.source import count
+from hf_finetune.data.sources.source import count, listing
 from hf_finetune.pipeline.fix.opened import PROBE, OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted
 from hf_finetune.plan.context import RunContext
@@ -25,9 +25,7 @@ START = "start"
 def advice_on(opened: OpenedRun, taught: Taught, context: RunContext, refitted: Refitted) -> list[str]:
     """Sentences for people: what the result still carries, and whether training again is worth it."""
     if opened.frozen:
-        others = [each.rung for each in opened.report.rungs if each.rung not in (PROBE, START)]
-        tried = f"; {' and '.join(others)}, which lost to it then, {'was' if len(others) == 1 else 'were'} not tried"
-        return [f"The head is what the probe would fit on these rows{tried if others else ''}."]
+        return [*_of_the_probe(opened), *_unjudged(taught)]
     rows = taught.rows["train"]
     wrong = sum(taught.changes.count("train"))
     whole = len(rows) - taught.added + taught.changes.count("train")[0]
@@ -52,7 +50,23 @@ def advice_on(opened: OpenedRun, taught: Taught, context: RunContext, refitted: 
     else:
         worth = f"Training again is not worth it yet: {share:.1%} of the training rows changed, {WORTH:.0%} is the mark"
         worth += f", and validation is answered as well as before{lead}."
-    return [f"{carried}.", worth]
+    return [f"{carried}.", worth, *_unjudged(taught)]
+
+
+def _of_the_probe(opened: OpenedRun) -> list[str]:
+    others = [each.rung for each in opened.report.rungs if each.rung not in (PROBE, START)]
+    tried = f"; {' and '.join(others)}, which lost to it then, {'was' if len(others) == 1 else 'were'} not tried"
+    return [f"The head is what the probe would fit on these rows{tried if others else ''}."]
+
+
+def _unjudged(taught: Taught) -> list[str]:
+    """New classes that no score tells of."""
+    if not taught.new_classes:
+        return []
+    there = set(taught.rows["validation"].labels.tolist())
+    names = taught.columns[0].names
+    without = [name for name in taught.new_classes if names.index(name) not in there]
+    return [f"Validation has no image of {listing(without)}: no score tells how well that is known."] if without else []
 
 
 def _lost(taught: Taught, context: RunContext, refitted: Refitted) -> bool:

@@ -50,7 +50,8 @@ def read_changes(
     """`source`: the run, for people; `tested`: the names of its test rows; `gone`: of rows that are out already. Raises
     DataError for rows and labels that the run does not know."""
     wanted = [each for each in read_corrections(table, KEY, blanks=True) if each.action != "keep"]
-    own = {split: set(its.names) for split, its in rows.items()} | {"test": set(tested)}
+    own: dict[Split, set[str]] = {split: set(its.names) for split, its in rows.items()}
+    own["test"] = set(tested)
     known = set().union(*own.values())
     ours = [each for each in wanted if each.path in known]
     files = [each for each in wanted if each.path not in known and each.action == "relabel" and _file(each, table)]
@@ -68,8 +69,9 @@ def read_changes(
             name: read[name] for name in said if name in before and not same_labels(read[name], before[name])
         }
     changed["test"] = {name: read[name] for name in said if name in tested}
+    left_out: dict[Split, frozenset[str]] = {split: frozenset(out & names) for split, names in own.items()}
     return Changes(
-        {split: frozenset(out & names) for split, names in own.items()},
+        left_out,
         changed,
         {str(_file(each, table)): read[each.path] for each in labelled.values()},
         blank=sum(not each.label for each in files),

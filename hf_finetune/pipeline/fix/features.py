@@ -60,9 +60,9 @@ class Loaded:
             return
         backbone = getattr(self.model, "get_base_model", lambda: self.model)()
         rows = HeldRows(self.opened.held.pixels)
-        with short_last_block(self.model, backbone, self.context, rows, None):
-            with as_started(self.model, self.context) if self._bare else low_memory_lora(self.model):
-                yield
+        started = as_started(self.model, self.context) if self._bare else low_memory_lora(self.model)
+        with short_last_block(self.model, backbone, self.context, rows, None), started:
+            yield
 
     def as_answering(self) -> AbstractContextManager[object]:
         """The same with the head that was fitted."""

@@ -35,8 +35,11 @@ def claim_place(run: Path, out: str | None, *, overwrite: bool) -> Path:
 
 @contextmanager
 def new_folder(place: Path) -> Iterator[RunFolder]:
-    """A folder beside `place` to write into, which takes its name in the end; on an error or Ctrl-C it is gone, and what
-    was at `place` is as it was. Raises RunFolderError where it cannot be made, MachineError where the disk is full."""
+    """A folder beside `place` to write into, which takes its name in the end; on an error or Ctrl-C it is gone, and
+    what was at `place` is as it was.
+
+    Raises RunFolderError where it cannot be made, MachineError where the disk is full.
+    """
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

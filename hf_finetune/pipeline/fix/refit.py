@@ -41,7 +41,7 @@ def refit(loaded: Loaded, context: RunContext, rows: Mapping[Split, Rows]) -> Re
     import torch
 
     names, model = context.facts.head, loaded.model
-    own = {split: features_of_rows(its) for split, its in rows.items()}
+    own: dict[Split, SplitFeatures] = {split: features_of_rows(its) for split, its in rows.items()}
     old = installed(model, names)
     before = _before(loaded, old, rows["validation"])
     probed = better_head(context, rows, own, _base_outputs(loaded, context))
