@@ -76,9 +76,8 @@ class RunFolder:
     @property
     def files(self) -> tuple[Path, ...]:
         """The run's own files beside the result, the recipe last: it marks the folder."""
-        first = (self.report, self.plan, self.metrics, self.predictions, self.page, self.held, self.engine)
-        first = (*first, self.features)
-        return (*first, self.recipe)
+        written = (self.report, self.plan, self.metrics, self.predictions, self.page, self.held, self.engine)
+        return (*written, self.features, self.recipe)
 
     def result(self, *, whole: bool) -> Path:
         """Where the result goes: `adapter/`, or `model/` for a whole model."""
