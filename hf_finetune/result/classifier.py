@@ -109,6 +109,19 @@ class Classifier:
         said = self.manifest.target.predictions(logits.float().cpu().numpy())
         return [replace(each, distance=distance) for each, distance in zip(said, distances, strict=True)]
 
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 [N, d] that the head reads, of images drawn as for `answer`.
+
+        Raises ModelError where the head takes anything but one vector an image.
+        """
+        import torch
+
+        from hf_finetune.backbones.surgery.cut import Watch
+
+        with torch.no_grad(), Watch(self._heads(), None) as watch:
+            self.model(pixel_values=self.inputs(pixels))
+        return watch.features.cpu().numpy()
+
     def inputs(self, pixels: np.ndarray) -> Tensor:
         """uint8 [N, 3, H, W] → float32 as the backbone expects, on its device."""
         import torch

@@ -65,7 +65,7 @@ class Suggested:
 def suggest(run: Path, folder: str, number: int = 20, *, out: str | None = None, overwrite: bool = False) -> Suggested:
     """Raises DataError for a folder without images, RunFolderError where the table is there already."""
     if number < 1:
-        raise DataError(f"--number: at least 1 is expected, found {number}.")
+        raise DataError(f"--count: at least 1 is expected, found {number}.")
     opened, root = open_run(run), Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"--suggest: a folder of images is expected, found none at {root}.")
