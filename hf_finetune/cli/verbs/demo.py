@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Answer until Ctrl-C, which is how a demo ends: the exit code is then 0."""
+    from hf_finetune.cli.document import print_document
     from hf_finetune.pipeline.demo.demo import Asked, demo
 
     ports = range(PORT, PORT + 10) if options.port is None else (options.port,)
@@ -38,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
     )
     with demo(asked) as served:
-        print(f"{served.address} shows {options.result}. Ctrl-C ends it.", flush=True)
+        if options.json:
+            print_document({"address": served.address}, line=True)
+        else:
+            print(f"{served.address} shows {options.result}. Ctrl-C ends it.", flush=True)
         served.until_interrupted()
     return 0

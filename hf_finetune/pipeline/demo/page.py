@@ -121,6 +121,7 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
     """The page as an application. `folder`: where Gradio keeps what is uploaded."""
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.themes import Default, Font
 
     quiet: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
     at_work: dict[str, Any] = {**quiet, "concurrency_limit": 1, "concurrency_id": "model"}
@@ -147,8 +148,8 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
         timer.tick(tick, picture, [nearest, timer], show_progress="hidden", **at_work)
     _take_only_uploads(picture, folder)
     blocks.queue(default_concurrency_limit=1)
-    fonts = [gr.themes.Font(name) for name in ("system-ui", "sans-serif")]
-    fixed = [gr.themes.Font(name) for name in ("ui-monospace", "monospace")]
+    fonts = [Font(name) for name in ("system-ui", "sans-serif")]
+    fixed = [Font(name) for name in ("ui-monospace", "monospace")]
     outer = FastAPI(openapi_url=None)
     return gr.mount_gradio_app(
         outer,
@@ -163,7 +164,7 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=fonts, font_mono=fixed),
+        theme=Default(font=fonts, font_mono=fixed),
         css=words.style(),
     )
 

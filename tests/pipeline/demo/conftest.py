@@ -17,9 +17,8 @@ import pytest
 from hf_finetune.cli import main
 from tests.cli.conftest import cli
 from tests.cli.photos import CLASSES, write_photos
-from tests.report.page.browser import chromium
 
-__all__ = ["chromium", "cli"]
+__all__ = ["cli"]
 NAMED = dict(zip(CLASSES, ("<b>n/a</b>", "${6*7} {{value}}", 'grün, "hell"'), strict=True))
 # Writes down whom the process asks, then is the command line.
 WATCHED = """

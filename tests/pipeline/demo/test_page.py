@@ -13,8 +13,8 @@ from PIL import Image
 
 import hf_finetune
 from hf_finetune.cli import main
+from tests.browser import DESKTOP, PHONE, Opened
 from tests.pipeline.demo.conftest import NAMED, Running
-from tests.report.page.browser import DESKTOP, PHONE, Opened
 
 pytestmark = pytest.mark.e2e
 SLOW = 60_000  # milliseconds, on a machine that others use
