@@ -117,7 +117,7 @@ def test_train_prints_its_report_and_nothing_else(trained: tuple[Path, tuple[int
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("verb", @@)
+@pytest.mark.parametrize("verb", ANSWERED)
 def test_every_verb_answers_with_one_document(trained: tuple[Path, tuple[int, str, str]], verb: str) -> None:
     code, out, err = said(*ANSWERED[verb](trained[0]), "--json")
     assert code == 0, err
@@ -125,7 +125,7 @@ def test_every_verb_answers_with_one_document(trained: tuple[Path, tuple[int, st
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("verb", @@)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_every_verb_refuses_with_one_document(trained: tuple[Path, tuple[int, str, str]], verb: str) -> None:
     code, out, err = said(*REFUSED[verb](trained[0]), "--json")
     assert code == 2
