@@ -29,11 +29,12 @@ SECTIONS = {
     "timm": {"model": TIMM},
     "timm-int8": {"model": TIMM, "quantization": {"kind": "int8"}},
     "starter": {"model": {"name": "builtin:starter"}},
+    "probe": {"model": VIT, "ladder": ["probe"]},
     "many": {"model": VIT, "ladder": ["probe"], "adapter": {"kind": "head_only"}},
 }
 # A push starts a process with stock libraries, and another one for the merged model. These say something of their own
-# here; the others, run by make test-slow, repeat the adapter of `many` and the quantization of `int8`, and what
-# tests/quantizers, tests/cli/test_main_job.py and tests/result/test_merge.py ask of the cards' lines and of merging.
+# here. The others, run by make test-slow, repeat the adapters of `many` and `lora`, the quantization of `int8`, and
+# what tests/quantizers, tests/cli/test_main_job.py and tests/result/test_merge.py ask of cards' lines and of merging.
 USUAL = ("lora", "int8", "nf4", "whole", "timm", "starter", "many")
 MERGED_TOO = {"int8", "timm"}
 BY_RECIPE = ("lora", "int8")  # pushed by `train`, the others by `push`

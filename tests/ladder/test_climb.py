@@ -109,7 +109,7 @@ def test_the_cached_rung_has_a_learning_rate_of_its_own(recipe: Path, tmp_path: 
 def test_a_share_of_the_patches_that_the_recipe_names_holds_on_both_rungs(recipe: Path, tmp_path: Path) -> None:
     vit = tmp_path / "vit"  # of 100 patches, the fewest of which any are left out
     save_for_hf(timm.create_model("test_vit"), vit, safe_serialization=True)
-    report = train(recipe, tmp_path / "run", f"model.name={vit}", "train.patches_kept=0.5")
+    report = train(recipe, tmp_path / "run", f"model.name={vit}", "train.patches_kept=0.5", "train.epochs=1")
     assert rungs(report) == ["probe", "cached", "full"]
     assert all("50% of the patches" in rung["note"] for rung in report["rungs"][1:])
 
