@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,8 @@ def render_fixed(report: RunReport | Mapping[str, Any], folder: Path, *, width: 
     again = ""
     if (folder / "corrections.csv").is_file() and fix["rung"] != "probe":
         table = folder / "corrections.csv"
-        again = (
-            f"\n\nTrain again with what was fixed:\n  hf-finetune train {path} output.dir=… data.corrections={table}"
-        )
+        words = ["hf-finetune", "train", str(folder), f"output.dir={folder}-trained", f"data.corrections={table}"]
+        again = f"\n\nTrain again with what was corrected and left out:\n  {shlex.join(words)}"
     table = plain_table(rows, width or terminal_width())
     return f"Fixed: {fix['of']}\n\n{table}\n\nPredict with it:\n  hf-finetune predict {path} photo.jpg{again}"
 

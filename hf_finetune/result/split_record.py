@@ -22,14 +22,15 @@ FILE = "splits.json"
 @dataclass(frozen=True)
 class SplitRecord:
     """`place` is the folder or table file, absolute (None: the Hub's, built-in, or of a program); `revision` and `cut`
-    are the index's. Of a run that `hf-finetune fix` made: the rows that it left out stand in `left_out`, and `labels`
-    are those that it gave rows by name, a class's name, or the numbers as the result takes them (None: not known)."""
+    are the index's. Of a run that `hf-finetune fix` made: the rows that it left out stand in `left_out`, those
+    that were never the dataset's in `added`, and `labels` are those that it gave rows by name, a class's name, or the numbers as the result takes them (None: not known)."""
 
     place: str | None
     revision: str
     cut: tuple[Split, ...]
     names: dict[Split, list[str]]
     left_out: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
     labels: Mapping[str, str | list[float | None]] = field(default_factory=dict)
 
     @property

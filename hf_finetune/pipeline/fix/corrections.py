@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from hf_finetune.data.index.corrections import read_corrections
@@ -18,18 +19,21 @@ from hf_finetune.result.split_record import SplitRecord
 FILE = "corrections.csv"
 
 
-def write_corrections(opened: OpenedRun, record: SplitRecord, folder: Path) -> None:
-    """The lines of the recipe's own table, those of earlier fixes and these; nothing where there is none."""
+def write_corrections(opened: OpenedRun, record: SplitRecord, foreign: Collection[str], folder: Path) -> None:
+    """The lines of the recipe's own table, those of earlier fixes and these; nothing where there is none. Rows of the
+    dataset that now are of a `foreign` class, which it cannot be told, are left out of it."""
     lines: dict[str, tuple[str, str]] = {}
     if (own := opened.recipe.data.corrections) is not None:
         try:
-            lines = {each.path: (each.action, each.label) for each in read_corrections(Path(own))
-                     if each.action != "keep"}  # fmt: skip
+            table = read_corrections(Path(own))
         except DataError:  # it has gone since; what is fixed now stands without it
-            lines = {}
-    lines |= dict.fromkeys(record.left_out, ("exclude", ""))
+            table = []
+        lines = {each.path: (each.action, each.label) for each in table if each.action != "keep"}
+    out = dict.fromkeys(record.left_out, ("exclude", ""))
     for name, label in record.labels.items():
-        lines[name] = ("relabel", label if isinstance(label, str) else json.dumps(label))
+        text = label if isinstance(label, str) else json.dumps(label)
+        out[name] = ("exclude", "") if text in foreign else ("relabel", text)
+    lines |= {name: line for name, line in out.items() if name not in record.added}
     if not lines:
         return
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:

@@ -72,12 +72,18 @@ class Writer:
                 shutil.copyfile(path, copy)
         record = self._record()
         save_record(new.path, record)
-        write_corrections(self.opened, record, new.path)
+        write_corrections(self.opened, record, self._foreign, new.path)
         rows: dict[Split, KeptRows] = {
             split: KeptRows(its.names, its.labels, its.units, its.features) for split, its in self.taught.rows.items()
         }
         about = {**kept.about, "columns": [asdict(column) for column in self.taught.columns]}
         write_rows(new, KeptFeatures(rows, kept.held, about))
+
+    @property
+    def _foreign(self) -> tuple[str, ...]:
+        """Classes that the run's dataset does not have."""
+        earlier = self.opened.report.fix["foreign_classes"] if self.opened.report.fix else ()
+        return (*earlier, *self.taught.new_classes)
 
     def _record(self) -> SplitRecord:
         before, changes = self.opened.record, self.taught.changes
@@ -86,11 +92,13 @@ class Writer:
             split: [name for name in its if name not in out] for split, its in before.names.items()
         }
         known = set(before.names["train"])
-        names["train"] += [name for name in self.taught.rows["train"].names if name not in known]
+        new = [name for name in self.taught.rows["train"].names if name not in known]
+        names["train"] += new
         labels = {name: each for name, each in before.labels.items() if name not in out}
         for its in changes.labels.values():
             labels |= {name: _written(label, self.taught.columns) for name, label in its.items()}
-        return replace(before, names=names, left_out=[*before.left_out, *sorted(out)], labels=labels)
+        left_out, added = [*before.left_out, *sorted(out)], [*before.added, *new]
+        return replace(before, names=names, left_out=left_out, added=added, labels=labels)
 
     def save(self, model: nn.Module, refitted: Refitted, clock: Clock) -> tuple[Saved, Manifest, Climbed]:
         """The result, written, loaded again and compared; and what is like its training images."""
@@ -198,6 +206,7 @@ class Writer:
             "relabelled": {split: relabelled for split, (_, relabelled) in changed.items()},
             "added": taught.added,
             "new_classes": list(taught.new_classes),
+            "foreign_classes": list(self._foreign),
             "twins": asdict(taught.twins),
             "rung": self.opened.rung,
             "before": {"validation": dict(old.validation), "test": dict(old.test), "corrected": before},
