@@ -70,7 +70,7 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     few = data.shots is not None  # the others of train lie where the run's rows do, and are not new
     was_cut = split in record.cut or (split == "train" and (few or bool(record.cut)))
     ours = set(wanted)
-    others = record.elsewhere - ours
+    others = (record.there | set(record.left_out)) - ours
     index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
     index = _relabelled(index, split, record)
     rows = index.splits[split]

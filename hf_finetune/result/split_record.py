@@ -23,7 +23,8 @@ FILE = "splits.json"
 class SplitRecord:
     """`place` is the folder or table file, absolute (None: the Hub's, built-in, or of a program); `revision` and `cut`
     are the index's. Of a run that `hf-finetune fix` made: the rows that it left out stand in `left_out`, those
-    that were never the dataset's in `added`, and `labels` are those that it gave rows by name, a class's name, or the numbers as the result takes them (None: not known)."""
+    that were never the dataset's in `added`, and `labels` are those that it gave rows by name, a class's name, or the
+    numbers as the result takes them (None: not known)."""
 
     place: str | None
     revision: str
@@ -34,9 +35,9 @@ class SplitRecord:
     labels: Mapping[str, str | list[float | None]] = field(default_factory=dict)
 
     @property
-    def elsewhere(self) -> set[str]:
-        """The names of all rows that are in a split, or were left out of one."""
-        return {name for names in self.names.values() for name in names} | set(self.left_out)
+    def there(self) -> set[str]:
+        """The names of all rows that are in a split."""
+        return {name for names in self.names.values() for name in names}
 
 
 def write_record(folder: Path, index: Index, data_name: str) -> None:

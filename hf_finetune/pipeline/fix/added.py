@@ -91,12 +91,13 @@ def _without_own(index: Index, opened: OpenedRun) -> Found:
     record = opened.record
     place = None if record.place is None else Path(record.place)
     root = None if place is None else place if place.is_dir() else place.parent
-    own = set() if root is None else {os.path.realpath(root / name) for name in record.elsewhere}
+    there = record.there
+    own = set() if root is None else {os.path.realpath(root / name) for name in there}
     rows, known = [], 0
     for row in index.splits["train"]:
         is_own = isinstance(row.locator, str) and os.path.realpath(row.locator) in own
-        known += is_own or row.name in record.elsewhere
-        if not is_own and row.name not in record.elsewhere:
+        known += is_own or row.name in there
+        if not is_own and row.name not in there:
             rows.append(row)
     if known:
         logger.warning("%s not added: the run has them already, and a table corrects those.", count(known, "image"))

@@ -73,7 +73,7 @@ def suggest(run: Path, folder: str, number: int = 20, *, out: str | None = None,
     if table.is_dir() or (table.exists() and not overwrite):
         hint = "Name another one with --out, or write anew with --overwrite."
         raise RunFolderError(f"--out: a new table is expected, {table} is there already.", hint)
-    known = opened.record.elsewhere
+    known = opened.record.there
     files = [str(root / name) for name, _ in walk(root).images if plain(str(root / name)) not in known]
     if not files:
         raise DataError(f"--suggest: images are expected in {root}, found none that the run does not have.")

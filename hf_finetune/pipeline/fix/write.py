@@ -97,7 +97,8 @@ class Writer:
         labels = {name: each for name, each in before.labels.items() if name not in out}
         for its in changes.labels.values():
             labels |= {name: _written(label, self.taught.columns) for name, label in its.items()}
-        left_out, added = [*before.left_out, *sorted(out)], [*before.added, *new]
+        left_out = [name for name in (*before.left_out, *sorted(out)) if name not in new]
+        added = list(dict.fromkeys([*before.added, *new]))
         return replace(before, names=names, left_out=left_out, added=added, labels=labels)
 
     def save(self, model: nn.Module, refitted: Refitted, clock: Clock) -> tuple[Saved, Manifest, Climbed]:

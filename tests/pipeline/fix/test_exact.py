@@ -112,6 +112,10 @@ def test_what_was_added_can_be_taken_out_again(more: Path, run: Run, tmp_path: P
     back = fix(there.folder.path, Wishes(table, out=str(tmp_path / "back"), score_test=False))
     assert apart(back, run) <= EXACT
     assert apart(there, run) > 0.01
+    again = fix(back.folder.path, Wishes(None, [str(known)], out=str(tmp_path / "again"), score_test=False))
+    assert apart(again, there) <= EXACT
+    table = (again.folder.path / "corrections.csv").exists()
+    assert not table  # of the dataset's own rows nothing was corrected
 
 
 KINDS = {
