@@ -14,7 +14,8 @@ pytestmark = pytest.mark.e2e
 REPO = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "timm", "peft", "datasets", "accelerate", "evaluate", "sklearn", "bitsandbytes",
          "matplotlib")  # fmt: skip
-VERBS = ("train", "plan", "check", "evaluate", "predict", "export", "lr-find", "report", "recipes", "env", "docs")
+VERBS = ("train", "plan", "check", "evaluate", "predict", "demo", "doctor", "fix", "export", "lr-find", "report",
+         "recipes", "env", "docs")  # fmt: skip
 
 
 def heavy_after(code: str) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class Answering:
 
     classifier: Classifier
     nearest: Nearest
-    model: threading.Lock = field(default_factory=threading.Lock)
+    model: threading.Lock
 
     def answer(self, picture: dict[str, Any] | None) -> tuple[str, str, str]:
         """The answer, the nearest training images, and nothing where the last picture's map was."""
@@ -131,7 +131,11 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
         gr.HTML(words.heading(name, answering.classifier.manifest), js_on_load=None)
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(label="Picture", type="filepath", height=320, buttons=[])
+                # As it is: Gradio mirrors what a camera sees, and a digit in the mirror is another thing.
+                camera = gr.WebcamOptions(mirror=False, constraints={"video": {"facingMode": {"ideal": "environment"}}})
+                picture = gr.Image(
+                    label="Picture", type="filepath", height=320, buttons=[], webcam_options=camera, image_mode=None
+                )
                 button = gr.Button("Show what the model looked at")
             with gr.Column():
                 answer = gr.HTML(js_on_load=None)
@@ -170,8 +174,8 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
 
 
 def _take_only_uploads(picture: Any, folder: Path) -> None:
-    """A request names the file of its picture. Whatever it names is copied by Gradio to where it can be fetched, and
-    an address is fetched for it, so that nothing is taken here but what was uploaded."""
+    """A request names the file of its picture, and for a mounted page it is for us to check which: nothing is taken but
+    what was uploaded, and no address is fetched."""
     root = folder.resolve()
 
     async def taken(named: str | Path | None) -> str | None:

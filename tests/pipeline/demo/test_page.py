@@ -112,10 +112,9 @@ def test_a_file_that_is_no_image_or_too_large_has_the_words_of_predict(
             assert seen.page.locator(".problem").all_inner_texts() == lines
             seen.page.get_by_role("button", name="Show what the model looked at").click()
             seen.page.wait_for_function("count => document.querySelectorAll('.problem').length > count", arg=len(lines))
-        seen.said[:] = [each for each in seen.said if "Failed to load resource" not in each]
 
 
 def test_nobody_else_is_asked_by_the_process(demo: Running) -> None:
     asked = set(demo.asked.read_text("utf-8").split())
-    assert asked <= {"127.0.0.1", "localhost", "None"}
+    assert asked == {"127.0.0.1"}  # that the port is free there
     assert list(demo.place.iterdir()) == []
