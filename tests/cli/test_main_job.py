@@ -300,20 +300,6 @@ def test_recipes_are_listed_shown_and_copied(tmp_path: Path, cli: Cli, monkeypat
     assert (code, "Did you mean quickstart?" in err) == (2, True)
 
 
-def test_env_names_machine_versions_and_what_is_next_and_no_path_or_token(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_notARealTokenAtAll")
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = cli("env")
-    assert code == 0
-    assert all(name in out for name in ("torch", "transformers", "cores", "bf16", "cache", "there, not tried"))
-    assert str(Path.home()) not in out and "hf_notARealTokenAtAll" not in out
-    assert out.splitlines()[-1].split(maxsplit=1) == ["next", "hf-finetune train quickstart"]
-    (tmp_path / "runs").mkdir()
-    assert cli("env")[1].splitlines()[-1].split(maxsplit=1) == ["next", "hf-finetune train photos/"]
-
-
 def test_the_range_test_suggests_a_rate_and_draws_a_plot(recipe: Path, tmp_path: Path, cli: Cli) -> None:
     plot = tmp_path / "plot.png"
     code, out, _ = cli("lr-find", recipe, "--steps", 25, "--low", "1e-5", "--plot", plot)
