@@ -88,11 +88,7 @@ def index_of_files(files: Mapping[str, Label], opened: OpenedRun) -> Index:
 
 def _without_own(index: Index, opened: OpenedRun) -> Found:
     """Without files of the run's own data, which a table corrects, and with what is byte-equal."""
-    record = opened.record
-    place = None if record.place is None else Path(record.place)
-    root = None if place is None else place if place.is_dir() else place.parent
-    there = record.there
-    own = set() if root is None else {os.path.realpath(root / name) for name in there}
+    there, own = opened.record.there, own_files(opened)
     rows, known = [], 0
     for row in index.splits["train"]:
         is_own = isinstance(row.locator, str) and os.path.realpath(row.locator) in own
@@ -104,6 +100,13 @@ def _without_own(index: Index, opened: OpenedRun) -> Found:
     sized = [SourceRow(row.name, None, row.locator, _size(row)) for row in rows]
     equal = tuple(tuple(group) for group in equal_rows(sized, index.reader))
     return Found(replace(index, splits={"train": tuple(rows)}), equal)
+
+
+def own_files(opened: OpenedRun) -> set[str]:
+    """The files of the run's own rows, without links, where those are files."""
+    place = None if opened.record.place is None else Path(opened.record.place)
+    root = None if place is None else place if place.is_dir() else place.parent
+    return set() if root is None else {os.path.realpath(root / name) for name in opened.record.there}
 
 
 def _size(row: Row) -> int:

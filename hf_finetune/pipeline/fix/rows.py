@@ -76,6 +76,15 @@ def refuse_emptied(before: Rows, after: Rows, columns: Sequence[LabelColumn]) ->
         place += column.width
 
 
+def refuse_unlearnt(new: Sequence[str], names: Sequence[str], train: Rows) -> None:
+    """Raises DataError for new classes without a training row."""
+    if lacking := [name for name in new if names.index(name) not in train.labels]:
+        raise DataError(
+            f"fix: training rows of the new class {lacking[0]!r} are expected, found none",
+            "add readable images of it: --add FOLDER, or lines of the table that relabel files or rows of train",
+        )
+
+
 def _names_there(labels: np.ndarray, column: LabelColumn, place: int) -> set[str]:
     if column.kind == "numbers":
         return set()

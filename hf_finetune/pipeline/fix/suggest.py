@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from hf_finetune.data.sources.source import plain
 from hf_finetune.errors import DataError, RunFolderError
 from hf_finetune.labels import Label
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.pipeline.fix.added import decoded, index_of_files
+from hf_finetune.pipeline.fix.added import decoded, index_of_files, own_files
 from hf_finetune.pipeline.fix.features import Loaded, load_model
 from hf_finetune.pipeline.fix.opened import OpenedRun, open_run
 from hf_finetune.report.tables import plain_table, terminal_width
@@ -73,8 +74,9 @@ def suggest(run: Path, folder: str, number: int = 20, *, out: str | None = None,
     if table.is_dir() or (table.exists() and not overwrite):
         hint = "Name another one with --out, or write anew with --overwrite."
         raise RunFolderError(f"--out: a new table is expected, {table} is there already.", hint)
-    known = opened.record.there
-    files = [str(root / name) for name, _ in walk(root).images if plain(str(root / name)) not in known]
+    names, own = opened.record.there, own_files(opened)
+    every = [str(root / name) for name, _ in walk(root).images]
+    files = [each for each in every if plain(each) not in names and os.path.realpath(each) not in own]
     if not files:
         raise DataError(f"--suggest: images are expected in {root}, found none that the run does not have.")
     loaded = _loaded(opened)

@@ -17,7 +17,7 @@ from hf_finetune.pipeline.fix.added import Found, decoded, found_files, found_in
 from hf_finetune.pipeline.fix.changes import Changes, read_changes
 from hf_finetune.pipeline.fix.features import Loaded
 from hf_finetune.pipeline.fix.opened import OpenedRun
-from hf_finetune.pipeline.fix.rows import Rows, refuse_emptied
+from hf_finetune.pipeline.fix.rows import Rows, refuse_emptied, refuse_unlearnt
 from hf_finetune.pipeline.fix.twins import Twins, join_twins
 from hf_finetune.types import Split
 
@@ -110,6 +110,7 @@ def taught_again(
     train, twins = join_twins(train, len(rows["train"]), rows["validation"])
     rows["train"] = train
     refuse_emptied(before["train"], train, columns)
+    refuse_unlearnt(labels.new, columns[0].names, train)
     if not len(rows["validation"]):
         raise DataError("fix: validation rows are expected to stay, none would be left", "keep some of them")
     return Taught(rows, changes, columns, tuple(labels.new), sum(len(more) for _, more in added), twins)
