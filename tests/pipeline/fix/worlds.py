@@ -54,8 +54,8 @@ def write_table(path: Path, lines: Iterable[tuple[str, str, str]]) -> Path:
 
 
 def probe(place: Path, out: Path, **more: object) -> Run:
-    """A run of the probe alone on the starter; `more`: sections of the recipe. One image at a time, since a
-    row's features depend a little on which others are in its batch: two passes over other rows are compared here."""
+    """A run of the probe alone on the starter; `more`: sections of the recipe. One image at a time: two
+    passes over other rows are compared here, and some kernels round a row by what else is in its batch."""
     recipe: dict[str, object] = {
         "model": {"name": "builtin:starter", "engine": "eager"},
         "train": {"micro_batch": 1},
