@@ -115,5 +115,5 @@ def label_text(columns: Sequence[LabelColumn], label: np.ndarray) -> str:
         elif column.kind == "labels":
             parts.append(", ".join(name for name, truth in zip(column.names, own, strict=True) if truth == 1) or "none")
         else:
-            parts.append(", ".join(f"{each:g}" for each in own))
+            parts.append(", ".join(f"{each:.7g}" for each in own))
     return "; ".join(parts)

@@ -57,7 +57,7 @@ def demo(asked: Asked) -> Iterator[Served]:
 
     Raises FinetuneError where Gradio is missing, no port is free, or the result cannot be loaded.
     """
-    with gradio_alone() as folder, _terminated_as_interrupted(), contextlib.ExitStack() as stack:
+    with _terminated_as_interrupted(), gradio_alone() as folder, contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(bound(asked.host, asked.ports)))
         classifier = load(asked.result, revision=asked.revision, base=asked.base, max_pixels=asked.max_pixels)
         model = threading.Lock()

@@ -19,7 +19,7 @@ from hf_finetune.data.sources.naming import was_in_memory
 from hf_finetune.data.store.decode import READ_ERRORS
 from hf_finetune.data.store.store import evaluation_geometry
 from hf_finetune.doctor.everything import label_text
-from hf_finetune.errors import DataError, FinetuneError
+from hf_finetune.errors import DataError, FinetuneError, first_line
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.page.thumbnails import thumbnail
 from hf_finetune.result.classifier import Classifier
@@ -28,7 +28,7 @@ from hf_finetune.result.split_record import read_record
 from hf_finetune.types import Index, Row, is_builtin
 
 logger = logging.getLogger(__name__)
-MOST = 2_000  # training images, evenly from all: a minute of a small backbone on two cores, and 6 MB of thumbnails
+MOST = 2_000  # training images, evenly from all; their thumbnails take some megabytes
 SHOWN = 6
 _BATCH = 8  # a picture that is given meanwhile waits for no more than these
 
@@ -82,7 +82,7 @@ class Nearest:
         try:
             self._pass(training_rows(self._classifier.path, self._classifier))
         except FinetuneError as error:
-            self.line = f"Nearest training images are not shown: {error.message.removeprefix('data.name: ')}"
+            self.line = f"Nearest training images are not shown: {_said(error)}"
         except Exception as error:
             self.line = f"Nearest training images are not shown: {type(error).__name__}: {error}"
             logger.exception("The training images could not be passed through the model.")
@@ -141,6 +141,11 @@ def training_rows(folder: Path, classifier: Classifier) -> Index:
     data = recipe.data.model_copy(update={"max_bad_share": 1.0})
     found = own_rows(folder, data, classifier.manifest, "train", recipe.train.seed, moved=False)
     return found.index
+
+
+def _said(error: FinetuneError) -> str:
+    """In one line, without the key of a recipe that nobody wrote here."""
+    return first_line(Exception(error.message)).removeprefix("data.name: ")
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -39,29 +39,36 @@ def gradio_alone() -> Iterator[Path]:
     What the environment says of another program's page (GRADIO_ROOT_PATH, GRADIO_ALLOWED_PATHS, GRADIO_MCP_SERVER …)
     does not count for this one. Raises MachineError where Gradio is not installed.
     """
-    before = dict(os.environ)
-    for name in [name for name in before if name.startswith("GRADIO_")]:
-        del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="hf_finetune_demo_", ignore_cleanup_errors=True) as folder:
-        os.environ.update(
-            GRADIO_ANALYTICS_ENABLED="False",
-            HF_HUB_DISABLE_TELEMETRY="1",
-            GRADIO_TEMP_DIR=folder,
-            GRADIO_EXAMPLES_CACHE=str(Path(folder) / "examples"),  # else in the current folder, and served from there
-        )
+        ours = {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "GRADIO_TEMP_DIR": folder,
+            "GRADIO_EXAMPLES_CACHE": str(
+                Path(folder) / "examples"
+            ),  # else in the current folder, and served from there
+        }
+        before = {name: each for name, each in os.environ.items() if name.startswith("GRADIO_") or name in ours}
+        for name in before:
+            del os.environ[name]
+        os.environ.update(ours)
         try:
-            try:
-                import gradio  # noqa: F401
-            except ImportError as error:
-                raise MachineError(
-                    f"The page of `demo` is made by Gradio, which cannot be imported here: {error}.",
-                    "pip install 'hf_finetune[demo]'",
-                ) from None
+            _import_gradio()
             yield Path(folder)
         finally:
-            for name in set(os.environ) - set(before):
-                del os.environ[name]
+            for name in ours:
+                os.environ.pop(name, None)
             os.environ.update(before)
+
+
+def _import_gradio() -> None:
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise MachineError(
+            f"The page of `demo` is made by Gradio, which cannot be imported here: {error}.",
+            "pip install 'hf_finetune[demo]'",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Answering:
 
     def answer(self, picture: dict[str, Any] | None) -> tuple[str, str, str]:
         """The answer, the nearest training images, and nothing where the last picture's map was."""
-        if picture is None:
+        if not picture or not picture.get("path"):
             return "", words.nearest(self.nearest.line, ()), ""
         try:
             answered = self._answered(picture)
@@ -86,7 +93,7 @@ class Answering:
 
     def look(self, picture: dict[str, Any] | None) -> str:
         """What the model looked at."""
-        if picture is None:
+        if not picture or not picture.get("path"):
             return words.problem("A picture is expected first.")
         try:
             answered = self._answered(picture)
@@ -100,7 +107,7 @@ class Answering:
 
     def near(self, picture: dict[str, Any] | None) -> str:
         """The nearest training images, or how far the search for them has come."""
-        if picture is None or not self.nearest.ready:
+        if not picture or not picture.get("path") or not self.nearest.ready:
             return words.nearest(self.nearest.line, ())
         try:
             return self._near(self._answered(picture))
@@ -133,9 +140,7 @@ def app_of(answering: Answering, name: str, folder: Path) -> FastAPI:
             with gr.Column():
                 # As it is: Gradio mirrors what a camera sees, and a digit in the mirror is another thing.
                 camera = gr.WebcamOptions(mirror=False, constraints={"video": {"facingMode": {"ideal": "environment"}}})
-                picture = gr.Image(
-                    label="Picture", type="filepath", height=320, buttons=[], webcam_options=camera, image_mode=None
-                )
+                picture = gr.Image(label="Picture", type="filepath", height=320, buttons=[], webcam_options=camera)
                 button = gr.Button("Show what the model looked at")
             with gr.Column():
                 answer = gr.HTML(js_on_load=None)

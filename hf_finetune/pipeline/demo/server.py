@@ -35,8 +35,7 @@ def bound(host: str, ports: Sequence[int]) -> socket.socket:
         if not 0 <= port < 65536:
             raise MachineError(f"--port: a number from 0 to 65535 is expected, found {port}.", "0 takes any free port.")
         try:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-            return socket.create_server((host, port), family=family)
+            return socket.create_server((host, port), family=_family_of(host))
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES) and port != ports[-1]:
                 continue
@@ -44,12 +43,23 @@ def bound(host: str, ports: Sequence[int]) -> socket.socket:
     raise ValueError("at least one port is expected")
 
 
+def _family_of(host: str) -> socket.AddressFamily:
+    try:
+        return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    except (OSError, UnicodeError) as error:
+        raise _no_such_host(host, error) from None
+
+
+def _no_such_host(host: str, error: Exception) -> MachineError:
+    return MachineError(
+        f"--host: an address of this machine is expected, found {host} ({getattr(error, 'strerror', None) or error}).",
+        "127.0.0.1 is reached from this machine alone, 0.0.0.0 at every address that it has.",
+    )
+
+
 def _cannot_listen(host: str, ports: Sequence[int], error: OSError) -> MachineError:
-    if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
-        return MachineError(
-            f"--host: an address of this machine is expected, found {host} ({error.strerror or error}).",
-            "127.0.0.1 is reached from this machine alone, 0.0.0.0 at every address that it has.",
-        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return _no_such_host(host, error)
     if error.errno == errno.EADDRINUSE and len(ports) > 1:
         return MachineError(
             f"The ports {ports[0]} to {ports[-1]} of {host} are all in use.", "Name another: --port 8080."
@@ -101,9 +111,14 @@ class Gate:
     def _refusal(self, scope: Scope) -> str:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
-        if self.loopback and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            site = urlsplit(headers.get(b"origin", f"http://{host}")).netloc
+        except ValueError:  # brackets that do not close
+            name = site = ""
+        if self.loopback and not is_loopback(name):
             return "This page answers to the names of its own machine.\n"
-        if (origin := headers.get(b"origin")) is not None and urlsplit(origin).netloc != host:
+        if site != host:
             return "This page answers to no page of another site.\n"
         if _NAMES_AN_ADDRESS.search(unquote(scope["path"])):
             return "No other address is fetched here.\n"
@@ -126,5 +141,8 @@ def serve(app: App, listening: socket.socket) -> None:
     )
     # It tells of every connection that is cut at the end as of an error.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    server = uvicorn.Server(config)
     with closing(listening), suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
+        if not server.started:
+            raise RuntimeError("the page's server did not start")

@@ -114,6 +114,19 @@ def test_a_file_that_is_no_image_or_too_large_has_the_words_of_predict(
             seen.page.wait_for_function("count => document.querySelectorAll('.problem').length > count", arg=len(lines))
 
 
+def test_a_picture_can_be_pasted(chromium: Any, demo: Running) -> None:
+    with visited(chromium, demo) as seen:
+        seen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        seen.page.evaluate("""async () => {
+            const canvas = document.createElement("canvas");
+            canvas.width = canvas.height = 40;
+            const blob = await new Promise(done => canvas.toBlob(done, "image/png"));
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""")
+        seen.page.get_by_role("button", name="Paste from clipboard").click()
+        seen.page.wait_for_selector(".answer .said")
+
+
 def test_nobody_else_is_asked_by_the_process(demo: Running) -> None:
     asked = set(demo.asked.read_text("utf-8").split())
     assert asked == {"127.0.0.1"}  # that the port is free there

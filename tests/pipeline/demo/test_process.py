@@ -86,7 +86,8 @@ def test_no_address_is_fetched_for_whoever_asks(demo: Running) -> None:
 def test_pages_of_other_sites_are_refused(demo: Running) -> None:
     port = demo.address.rpartition(":")[2]
     assert asked(demo.address)[0] == asked(f"http://localhost:{port}")[0] == 200
-    assert asked(demo.address, Host=f"photos.example:{port}")[0] == 403
+    for host in (f"photos.example:{port}", "[", "", f"127.0.0.1.photos.example:{port}"):
+        assert asked(demo.address, Host=host)[0] in (400, 403)
     upload = f"{demo.address}/gradio_api/upload"
     assert asked(upload, b"", Origin="https://photos.example")[0] == 403
     assert asked(upload, b"", Origin="null")[0] == 403
@@ -115,8 +116,9 @@ def test_a_port_in_use_is_named(trained: Path, cli: Callable[..., tuple[int, str
         assert f"Port {port} of 127.0.0.1 is in use" in err and "--port" in err.splitlines()[1]
     code, _, err = cli("demo", trained, "--port", 70_000)
     assert code == 2 and "from 0 to 65535 is expected, found 70000" in err
-    code, _, err = cli("demo", trained, "--host", "192.0.2.1", "--port", 0)
-    assert code == 2 and "an address of this machine is expected, found 192.0.2.1" in err
+    for host in ("192.0.2.1", "photos..example", "nobody.invalid"):
+        code, _, err = cli("demo", trained, "--host", host, "--port", 0)
+        assert code == 2 and f"an address of this machine is expected, found {host}" in err
 
 
 def test_without_a_port_the_next_free_one_is_taken(trained: Path, tmp_path: Path) -> None:
