@@ -29,7 +29,7 @@ def write_corrections(opened: OpenedRun, record: SplitRecord, foreign: Collectio
         except DataError:  # it has gone since; what is fixed now stands without it
             table = []
         lines = {each.path: (each.action, each.label) for each in table if each.action != "keep"}
-    out = dict.fromkeys(record.left_out, ("exclude", ""))
+    out: dict[str, tuple[str, str]] = dict.fromkeys(record.left_out, ("exclude", ""))
     for name, label in record.labels.items():
         text = label if isinstance(label, str) else json.dumps(label)
         out[name] = ("exclude", "") if text in foreign else ("relabel", text)
