@@ -20,6 +20,7 @@ from hf_finetune.pipeline.demo.server import App, Gate, address_of, bound, is_lo
 from hf_finetune.preprocess.pixels import quiet_pillow
 from hf_finetune.report.references import last_component
 from hf_finetune.result.classifier import load
+from hf_finetune.result.load import find_result
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,10 @@ def demo(asked: Asked) -> Iterator[Served]:
 
     Raises FinetuneError where Gradio is missing, no port is free, or the result cannot be loaded.
     """
+    result = find_result(asked.result, asked.revision)  # a mistake in its name is known before seconds of imports
     with _terminated_as_interrupted(), gradio_alone() as folder, contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(bound(asked.host, asked.ports)))
-        classifier = load(asked.result, revision=asked.revision, base=asked.base, max_pixels=asked.max_pixels)
+        classifier = load(result, base=asked.base, max_pixels=asked.max_pixels)
         model = threading.Lock()
         nearest = Nearest(classifier, model)
         app = app_of(Answering(classifier, nearest, model), last_component(asked.result), folder)
