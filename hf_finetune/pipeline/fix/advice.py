@@ -29,17 +29,13 @@ def advice_on(opened: OpenedRun, taught: Taught, context: RunContext, refitted: 
     rows = taught.rows["train"]
     wrong = sum(taught.changes.count("train"))
     whole = len(rows) - taught.added + taught.changes.count("train")[0]
-    share = (wrong + taught.added) / max(1, whole)
+    share = changed_since(opened, taught) / max(1, whole)
     if opened.rung == START:
         return ["The run's own head came with its base or its starting adapter; this one was fitted in its place."]
-    what = "weights" if opened.manifest.whole else "adapter"
-    carried = f"The {what}, trained by {opened.rung}, {'are' if opened.manifest.whole else 'is'} as before: "
-    carried += f"{'they' if opened.manifest.whole else 'it'} still carr{'y' if opened.manifest.whole else 'ies'} "
-    carried += f"{count(wrong, 'row')} as they were" if wrong else "the old rows"
-    carried += f", and nothing of the {count(taught.added, 'row')} that came in" if taught.added else ""
+    carried = _carried(opened, wrong, taught.added)
     reasons = []
     if share >= WORTH:
-        reasons.append(f"{share:.0%} of the training rows changed")
+        reasons.append(f"{100 * share:.0f} % of the training rows changed")
     if taught.new_classes:
         reasons.append(f"{count(len(taught.new_classes), 'class', 'classes')} came in that it never saw")
     if _lost(taught, context, refitted):
@@ -48,9 +44,23 @@ def advice_on(opened: OpenedRun, taught: Taught, context: RunContext, refitted: 
     if reasons:
         worth = f"Training again is worth it: {'; '.join(reasons)}{lead}."
     else:
-        worth = f"Training again is not worth it yet: {share:.1%} of the training rows changed, {WORTH:.0%} is the mark"
-        worth += f", and validation is answered as well as before{lead}."
-    return [f"{carried}.", worth, *_unjudged(taught)]
+        worth = f"Training again is not worth it yet: {100 * share:.1f} % of the training rows changed since, "
+        worth += f"{100 * WORTH:.0f} % is the mark, and validation is answered no worse than by chance{lead}."
+    return [carried, worth, *_unjudged(taught)]
+
+
+def changed_since(opened: OpenedRun, taught: Taught) -> int:
+    """Training rows that earlier fixes and this one took out, labelled otherwise or added."""
+    earlier = opened.report.fix["changed_since"] if opened.report.fix else 0
+    return earlier + sum(taught.changes.count("train")) + taught.added
+
+
+def _carried(opened: OpenedRun, wrong: int, added: int) -> str:
+    """What is below the head still."""
+    what, has = ("weights", "have") if opened.manifest.whole else ("adapter", "has")
+    rows = f"{count(wrong, 'row')} as {'it was' if wrong == 1 else 'they were'}" if wrong else "the rows of then"
+    new = f", and nothing from the {count(added, 'row')} that came in" if added else ""
+    return f"What {opened.rung} trained below the head stays: the {what} still {has} learnt from {rows}{new}."
 
 
 def _of_the_probe(opened: OpenedRun) -> list[str]:

@@ -15,7 +15,7 @@ from hf_finetune.ladder.candidates import Climbed
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.pipeline.finish import Saved, Scored, calibrated, evaluate_splits, save_verified
 from hf_finetune.pipeline.fix.added import decoded
-from hf_finetune.pipeline.fix.advice import advice_on
+from hf_finetune.pipeline.fix.advice import advice_on, changed_since
 from hf_finetune.pipeline.fix.corrections import write_corrections
 from hf_finetune.pipeline.fix.opened import OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted, features_of_rows
@@ -208,6 +208,7 @@ class Writer:
             "added": taught.added,
             "new_classes": list(taught.new_classes),
             "foreign_classes": list(self._foreign),
+            "changed_since": changed_since(self.opened, taught),
             "twins": asdict(taught.twins),
             "rung": self.opened.rung,
             "before": {"validation": dict(old.validation), "test": dict(old.test), "corrected": before},

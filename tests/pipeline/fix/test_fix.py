@@ -132,7 +132,7 @@ def test_a_trained_result_takes_one_pass_and_then_no_image(
     code, said, _ = fix(place, table)
     assert code == 0
     words = " ".join(said.split())
-    assert "The adapter, trained by full, is as before: it still carries 1 row as they were" in words
+    assert "What full trained below the head stays: the adapter still has learnt from 1 row as it was" in words
     assert "Training again is" in words and "data.corrections=" in words
     after = content_of(place)
     assert set(after) - set(before) == {"features.safetensors"}
