@@ -97,9 +97,10 @@ class FixFields(TypedDict):
     """Of a run that `hf-finetune fix` made of the run in the folder `of`: rows that went and that got other labels, by
     split; rows of train that were `added`, and how many of those look exactly like rows of train and validation
     (`twins`); `new_classes`, and `foreign_classes`, those of earlier fixes too, which the dataset does not have;
-    `changed_since`: training rows that these fixes changed; `rung`: whose weights the result has but for its head. `before`: the scores of `of`, as it told them, and
-    `corrected`: on validation as it is labelled now (None: its head does not know a class). `untested`: why the test
-    was not scored, for the owner alone; `advice`: sentences on training again; `earlier`: how many fixes came before.
+    `changed_since`: training rows that these fixes changed, with repetitions; `rung`: whose weights the result has but
+    for its head. `before`: the scores of `of`, as it told them, and `corrected`: on validation as it is labelled now
+    (None: its head does not know a class). `untested`: why the test was not scored, for the owner alone; `advice`:
+    sentences on training again; `earlier`: how many fixes came before.
     """
 
     of: str
