@@ -38,7 +38,7 @@ def fixed_for_card(fix: FixFields) -> str:
     new = fix["new_classes"]
     classes = f"; new: {', '.join(map(escape, new[:_SHOWN]))}{' …' * (len(new) > _SHOWN)}" if new else ""
     head = "the head was fitted again in closed form on the features of all rows"
-    kept = "" if fix["rung"] == "probe" else f"; what {fix['rung']} had trained below it stayed as it was"
+    kept = "" if fix["rung"] in ("probe", "start") else f"; what {fix['rung']} had trained below it stayed as it was"
     again = f" It was fixed {fix['earlier']:,} times before." if fix["earlier"] else ""
     return f"Fixed after training: {'; '.join(changed)}{classes}. {head[:1].upper()}{head[1:]}{kept}.{again}"
 

@@ -175,7 +175,7 @@ def find_features(opened: OpenedRun) -> tuple[KeptFeatures, Loaded | None]:
         )
     own, columns = _own_index(opened)
     loaded = load_model(opened, None)
-    why = "the run kept none" if opened.frozen else f"the adapter was trained by {opened.rung}"
+    why = "the run kept none" if opened.frozen else f"its best rung was {opened.rung}"
     logger.info("Features of the run's own rows are computed once, since %s.", why)
     found: dict[Split, KeptRows] = {}
     for split in SPLITS:
@@ -220,5 +220,5 @@ def columns_of(kept: KeptFeatures) -> tuple[LabelColumn, ...]:
 
 
 def rows_of(kept: KeptFeatures) -> dict[Split, Rows]:
-    """The rows that the head is fitted and judged on."""
+    """The rows that the head is fitted on, and those that it is judged by."""
     return {split: Rows.of(kept.rows[split]) for split in SPLITS}
