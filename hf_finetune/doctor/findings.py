@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hf_finetune.data.index.corrections import COLUMNS, Action
+from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.types import Split
 
 Kind = Literal[
@@ -58,14 +59,15 @@ class Finding:
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """CSV with a line a finding. A name stands as it is, with commas, quotes and line breaks in quotes, so that it is
-    found again."""
+    """CSV with a line a finding. Commas, quotes and line breaks are quoted; what a spreadsheet would take for a formula
+    is marked (`./=1.jpg`, `'-x`), which corrections.py takes off again."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow((*COLUMNS, "split", "given", "detail"))
     for each in findings:
-        line = (each.path, each.kind, f"{each.score:.4f}", each.action, each.label, each.split, each.given, each.detail)
-        writer.writerow(line)
+        texts = {"label": each.label, "split": each.split, "given": each.given, "detail": each.detail}
+        texts = {name: csv_cell(name, text) for name, text in texts.items()}
+        writer.writerow((csv_cell("path", each.path), each.kind, f"{each.score:.4f}", each.action, *texts.values()))
     return written.getvalue()
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ FORMAT = 1
 _MEASURED = ("rungs", "validation", "test", "seconds")
 _DIGITS = 6
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+
+
+_COPY = "Copy the run folder again, or name another output.dir."
 
 
 def write_report(report: RunReport, folder: Path) -> Path:
@@ -62,11 +65,14 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}.", "Give another output.dir.") from None
+        raise RunFolderError(f"{path} cannot be read: {error}.", _COPY) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunFolderError(
-            f"{path}: a report of format {FORMAT} is expected.", "Give another output.dir, or upgrade."
+            f"{path}: a report of format {FORMAT} is expected.", f"{_COPY} One of a later version wants an upgrade."
         )
+    needed = [each for each in fields(RunReport) if each.default is MISSING and each.default_factory is MISSING]
+    if absent := [each.name for each in needed if each.name not in content]:
+        raise RunFolderError(f"{path} is damaged: it lacks {', '.join(absent)}.", _COPY)
     return content
 
 

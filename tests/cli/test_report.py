@@ -42,8 +42,8 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def page(run: Path) -> str:
-    return (run / "report.html").read_text(encoding="utf-8")
+def page(run: Path, name: str = "report.html") -> str:
+    return (run / name).read_text(encoding="utf-8")
 
 
 def test_a_run_ends_with_a_page_that_tells_what_run_json_does(trained: Path) -> None:
@@ -94,9 +94,12 @@ def test_images_that_moved_are_named_and_found_where_they_are_now(run: Path, tra
     photos, moved = trained.parent / "photos", trained.parent / "moved"
     photos.rename(moved)
     try:
-        assert cli("report", run)[0] == 0
-        text = page(run)
+        before = page(run)
+        code, out, err = cli("report", run)
+        text = page(run, "report-without-images.html")
+        assert code == 0 and out == f"{run / 'report-without-images.html'}\n" and page(run) == before
         assert "Images are left out. data.name: the images of the run are expected where they were" in text
+        assert "Images are left out." in err
         assert "<img" not in text and text.count("<svg") >= 4
         assert cli("report", run, f"data.name={moved}")[0] == 0
         assert 'alt="Thumbnail of test/' in page(run)
@@ -112,10 +115,29 @@ def test_what_is_no_finished_run_is_said(tmp_path: Path, run: Path, cli: Cli) ->
     assert (code, "found one that is not finished." in err, "Go on with `hf-finetune train" in err) == (2, True, True)
 
 
+def test_a_damaged_report_of_a_run_is_said(run: Path, cli: Cli) -> None:
+    content = json.loads((run / "run.json").read_text("utf-8"))
+    del content["rungs"]
+    (run / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    code, _, err = cli("report", run)
+    assert (code, "run.json is damaged: it lacks rungs." in err) == (2, True)
+
+
+def test_a_page_is_written_over_no_file(run: Path, cli: Cli, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.html"
+    precious.write_text("precious", encoding="utf-8")
+    code, _, err = cli("evaluate", run, "--report", precious)
+    assert code == 2 and "a new file is expected" in err and precious.read_text(encoding="utf-8") == "precious"
+
+
 def test_without_predictions_the_facts_are_told(run: Path, cli: Cli) -> None:
     (run / "predictions.csv").unlink()
     assert cli("report", run)[0] == 0
-    assert "predictions.csv is not in the run" in page(run) and "Each class, the worst first" in page(run)
+    text = page(run, "report-without-images.html")
+    assert "predictions.csv is not in the run" in text and "Each class, the worst first" in text
+    (run / "report.html").unlink()
+    assert cli("report", run)[0] == 0
+    assert page(run) == text
 
 
 def test_an_evaluation_writes_a_page_of_other_data(

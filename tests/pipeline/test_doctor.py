@@ -166,6 +166,15 @@ def test_one_class_and_no_readable_image_are_told(tmp_path: Path, doctor: Doctor
     assert code == 2 and "at least two class folders are expected" in err
 
 
+def test_images_that_are_all_the_same_are_found_where_no_split_can_be_cut(tmp_path: Path, doctor: Doctor) -> None:
+    for kind in "ab":
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number in range(6):
+            photo(1, 0).save(tmp_path / "photos" / kind / f"{number}.png")
+    code, out, _ = doctor(tmp_path / "photos", STARTER, "--out", tmp_path / "out")
+    assert code == 0 and "1 image in 12 rows, 1 under different labels" in " ".join(out.split())
+
+
 def test_a_test_without_labels_is_left_out_and_said(tmp_path: Path, doctor: Doctor) -> None:
     rows = []
     for number in range(48):

@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
     def command(table: Path) -> str:
         """What trains with the table, as a shell wants it."""
         named = [] if options.recipe is None else [options.recipe]
-        return shlex.join(["hf-finetune", "train", *named, *options.overrides, f"data.corrections={table}"])
+        # A run of the data as they were is there: with another key its folder would be refused.
+        beside = ["--number"] if (recipe.output.folder / "recipe.yaml").is_file() else []
+        return shlex.join(["hf-finetune", "train", *named, *options.overrides, f"data.corrections={table}", *beside])
 
     recipe = recipe_of(options)
     files = claim_files(recipe, options.out, options.apply)

@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
 
     root = cache_root(None)
     there = next((place for place in (root, *root.parents) if place.is_dir()), Path.cwd())
-    facts = asdict(detect()) | {
+    machine = {key: value for key, value in asdict(detect()).items() if key != "process_bytes"}  # not measured here
+    facts = machine | {
         "free_disk_bytes": shutil.disk_usage(".").free,
         "free_cache_disk_bytes": shutil.disk_usage(there).free,
         "cache_bytes": sum(size for _, _, size in entries(root)),

@@ -76,19 +76,19 @@ def run(options: argparse.Namespace) -> int:
         mirrored=options.tta,
     )
     metrics = found.score
-    if options.report is not None:
+    if options.json:
+        print_document(metrics)
+    else:
+        from hf_finetune.report.summary import render_metrics
+        from hf_finetune.report.wording import words_for
+
+        print(render_metrics(metrics, split, words_for(metrics["task"], ())), flush=True)
+    if options.report is not None:  # after the score, which a full disk then does not take along
         from hf_finetune.pipeline.pages.again import write_evaluation_page
 
         write_evaluation_page(found, options.result, Path(options.report))
-    if options.json:
-        print_document(metrics)
-        return 0
-    from hf_finetune.report.summary import render_metrics
-    from hf_finetune.report.wording import words_for
-
-    print(render_metrics(metrics, split, words_for(metrics["task"], ())))
-    if options.report is not None:
-        print(f"Report: {options.report}")
+        if not options.json:
+            print(f"Report: {options.report}")
     return 0
 
 

@@ -9,6 +9,7 @@ import csv
 import difflib
 import io
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ ACTIONS: tuple[Action, ...] = ("keep", "exclude", "relabel")
 # The first five columns of the table; a reader needs path and action, and label where a row is relabelled.
 COLUMNS = ("path", "finding", "score", "action", "label")
 _SHOWN = 5
+# What is put before text that a spreadsheet would take for a formula.
+_MARKED_PATH, _MARKED_TEXT = re.compile(r"^\./(?=[=+@\t\r\n-])"), re.compile(r"^'(?=[=+@\t\r\n-])")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def read_corrections(path: Path, key: str = "data.corrections", *, blanks: bool 
     Raises DataError for a table that cannot be read, has not these columns, or says something that is no action.
     """
     reader = csv.DictReader(io.StringIO(_text(path, key)), delimiter=_delimiter(path))
-    header = [name.strip() for name in reader.fieldnames or ()]
+    header = [name.strip().lower() for name in reader.fieldnames or ()]
     reader.fieldnames = header
     if lacking := [name for name in ("path", "action") if name not in header]:
         raise DataError(
@@ -81,8 +84,8 @@ def _delimiter(path: Path) -> str:
 
 
 def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str, *, blanks: bool) -> Correction:
-    name, action = cells.get("path") or "", (cells.get("action") or "").strip().lower() or "keep"
-    label = (cells.get("label") or "").strip()
+    name, action = _MARKED_PATH.sub("", cells.get("path") or ""), (cells.get("action") or "").strip().lower() or "keep"
+    label = _MARKED_TEXT.sub("", (cells.get("label") or "").strip())
     if action not in ACTIONS:
         close = difflib.get_close_matches(action, ACTIONS, n=1)
         raise DataError(
@@ -100,7 +103,7 @@ def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str
 def corrected(source: Source, written: str | None, key: str = "data.corrections") -> Source:
     """The source with the table at `written` applied (None: as it is), and a note on what that changed.
 
-    A row that several lines exclude is excluded, whatever else they say. Raises DataError for rows that the source has
+    A row that a line excludes is excluded, whatever others say. Raises DataError for rows that the source has
     not, for labels that none of its rows has, and for two labels of one row.
     """
     if written is None:

@@ -20,7 +20,7 @@ from hf_finetune.doctor import words
 from hf_finetune.doctor.everything import Everything
 from hf_finetune.doctor.examine import Examination, Wishes, examine
 from hf_finetune.doctor.summary import render_findings
-from hf_finetune.errors import MachineError
+from hf_finetune.errors import DataError, MachineError
 from hf_finetune.labels import Answers
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe
@@ -91,10 +91,10 @@ class Diagnosis:
 def diagnose(recipe: Recipe, wishes: Wishes | None = None) -> Diagnosis:
     """Raises DataError for data that no run could use at all, and what preparing a run raises."""
     from hf_finetune.pipeline.images import open_every_row
-    from hf_finetune.pipeline.prepare import prepare_run, settle_plan
+    from hf_finetune.pipeline.prepare import settle_plan
 
     started = time.monotonic()
-    context = prepare_run(_for_looking(recipe))
+    context = _prepared(_for_looking(recipe))
     if context.machine.world_size > 1:
         raise MachineError(
             f"doctor: one process is expected, found {context.machine.world_size}.", "Start it without a launcher."
@@ -115,6 +115,20 @@ def diagnose(recipe: Recipe, wishes: Wishes | None = None) -> Diagnosis:
     done = time.monotonic()
     seconds = {"images": decoded - started, "pass": seen - decoded, "looking": done - seen}
     return Diagnosis(recipe, context.index, everything, examination, measure, *scores, seconds)
+
+
+def _prepared(recipe: Recipe) -> RunContext:
+    """Without a cut where none can be made: that all images are equal is for a doctor to say."""
+    from hf_finetune.pipeline.prepare import prepare_run
+
+    try:
+        return prepare_run(recipe)
+    except DataError as error:
+        if not error.message.startswith(("data.test_share", "data.validation_share")):
+            raise
+    content: dict[str, Any] = recipe.model_dump(mode="json")
+    content["data"] |= {"validation_share": 0, "test_share": 0}
+    return prepare_run(Recipe.model_validate(content))
 
 
 def _for_looking(recipe: Recipe) -> Recipe:

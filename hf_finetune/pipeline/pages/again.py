@@ -6,6 +6,7 @@ hand. What cannot be had is named on the page.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from hf_finetune.report.page.content.evidence import Evidence
     from hf_finetune.result.evaluate import Evaluated
@@ -28,6 +31,8 @@ def check_page(path: Path) -> None:
     """Raise RecipeError where no page could be written there, before minutes of scoring."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise RecipeError(f"--report: a file to write HTML to is expected, found {path}.", "Such as photos.html.")
+    if path.exists():
+        raise RecipeError(f"--report: a new file is expected, {path} is there already.", "Name another, or remove it.")
     if not path.absolute().parent.is_dir():
         raise RecipeError(
             f"--report: there is no folder {path.absolute().parent}.", "Make it, or name a file elsewhere."
@@ -52,7 +57,8 @@ def write_evaluation_page(found: Evaluated, result: str, path: Path) -> None:
 
 
 def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
-    """Make the page of the finished run in the folder `place` again; returns its path.
+    """Make the page of the finished run in the folder `place` again; returns its path. Where images cannot be had and a
+    page is there, which may have them, that one stays and the new one lies beside it.
 
     `overrides` are `data.key=value`, for images that have moved (`data.name`). Raises RunFolderError where there is no
     finished run, MachineError where the page cannot be written.
@@ -74,9 +80,13 @@ def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
         maker.left_out.append("augmented images (a run draws them as it ends)")
     evidence = _recorded(folder, report, overrides)
     text = run_page(report, evidence, read_log(folder), maker, look=look_of(folder.result(whole=report.whole)))
+    page = folder.page
+    if evidence.no_images:
+        logger.warning("%s", evidence.no_images)
+        page = page.with_name("report-without-images.html") if page.exists() else page
     with failed_writes_are_said(folder.path, "Free some space, or ask for access."):
-        put(text, folder.page)
-    return folder.page
+        put(text, page)
+    return page
 
 
 def _recorded(folder: RunFolder, report: RunReport, overrides: Sequence[str]) -> Evidence:

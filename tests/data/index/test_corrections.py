@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -75,13 +77,17 @@ def test_corrections_change_what_the_dataset_is_known_by(photos: Path, tmp_path:
 def test_names_with_commas_quotes_and_line_breaks_are_found(tmp_path: Path) -> None:
     from hf_finetune.doctor.findings import Finding, table
 
-    names = ('a, "b".jpg', "line\nbreak.jpg", "=1+1.jpg")
+    names = ('=1/a, "b".jpg', "=1/line\nbreak.jpg", "=1/@c.jpg")
     for number, name in enumerate(names):
-        put(tmp_path / "photos" / "cat" / name, number)
-    class_folders(tmp_path / "photos", {"cat": 2, "dog": 4}, first=10)
-    findings = [Finding(f"cat/{name}", "train", "cat", "unlike", 0.5, "…", "exclude") for name in names]
-    index = corrected(tmp_path / "photos", written(tmp_path, table(findings)))
-    assert sorted(row.name for row in index.splits["train"] if "cat" in row.name) == ["cat/10.jpg", "cat/11.jpg"]
+        put(tmp_path / "photos" / name, number)
+    class_folders(tmp_path / "photos", {"=1": 2, "-dog": 4}, first=10)
+    findings = [Finding(name, "train", "=1", "unlike", 0.5, "…", "exclude") for name in names]
+    findings.append(Finding("=1/10.jpg", "train", "=1", "suspected label", 0.5, "=2", "relabel", "-dog"))
+    text = table(findings)
+    assert all(cell[0] not in "=-@" for line in csv.reader(io.StringIO(text)) for cell in line if cell)
+    index = corrected(tmp_path / "photos", written(tmp_path, text))
+    assert labels(index, "train") | {"=1/10.jpg": "-dog"} == labels(index, "train")
+    assert sorted(row.name for row in index.splits["train"] if "=1" in row.name) == ["=1/10.jpg", "=1/11.jpg"]
 
 
 @pytest.mark.parametrize(
