@@ -66,7 +66,7 @@ class Several(Section):
         for place, (name, task) in enumerate(self.targets.items()):
             alone = _alone(index, place)
             for split, rows in alone.splits.items():
-                if index.splits[split] and not rows:
+                if index.splits.get(split) and not rows:
                     raise DataError(
                         f"task.targets.{name}: rows that have it are expected in {split}, found none.",
                         "Leave that target out, or check its column.",
