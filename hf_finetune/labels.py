@@ -40,6 +40,16 @@ class LabelColumn:
         """How many numbers of a row's label are its."""
         return 1 if self.kind in ("classes", "grades") else len(self.names)
 
+    @property
+    def of_columns(self) -> bool:
+        """Whether a table has a column for each of the names."""
+        return self.kind in ("labels", "numbers") and self.width > 1 and self.name == ", ".join(self.names)
+
+    @property
+    def of_places(self) -> bool:
+        """Whether the labels have no names but their places, as in lists of 0 and 1."""
+        return self.kind == "labels" and self.width > 1 and self.names == tuple(map(str, range(self.width)))
+
 
 @dataclass(frozen=True)
 class Labels:

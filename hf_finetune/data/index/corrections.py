@@ -13,11 +13,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from hf_finetune.data.index.label_sets import marks_in
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.source import Cells, RawLabel, Source, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
+from hf_finetune.labels import Reading
 from hf_finetune.types import Note
 
 Action = Literal["keep", "exclude", "relabel"]
@@ -100,8 +102,9 @@ def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str
     return Correction(name, action, label, line)
 
 
-def corrected(source: Source, written: str | None, key: str = "data.corrections") -> Source:
-    """The source with the table at `written` applied (None: as it is), and a note on what that changed.
+def corrected(source: Source, written: str | None, reading: Reading, key: str = "data.corrections") -> Source:
+    """The source with the table at `written` applied (None: as it is), and a note on what that changed. `reading`: how
+    its labels are read, which says whether one text holds several.
 
     A row that a line excludes is excluded, whatever others say. Raises DataError for rows that the source has
     not, for labels that none of its rows has, and for two labels of one row.
@@ -114,7 +117,7 @@ def corrected(source: Source, written: str | None, key: str = "data.corrections"
     refuse_unknown_rows([each for each in wanted if each.path not in names], names, source.name, path, key)
     excluded = {each.path for each in wanted if each.action == "exclude"}
     relabelled = one_label_each([each for each in wanted if each.path not in excluded], path, key)
-    labels = _Labels.of(source, path, key)
+    labels = _Labels.of(source, reading, path, key)
     changed = 0
     splits: dict[str, list[SourceRow]] = {}
     for split, rows in source.splits.items():
@@ -169,23 +172,32 @@ class _Labels:
     names: tuple[str, ...] | None  # of a source that numbers its classes
     known: frozenset[str]  # texts
     numbers: bool  # whether all of those are numbers, so that another one may be meant
+    sets: bool  # whether a row has any number of labels
+    separator: str | None  # what stands between those in one text
+    marks: int  # how many labels lists of 0 and 1 mark, one each; 0: there are no such lists
     path: Path
     key: str
 
     @classmethod
-    def of(cls, source: Source, path: Path, key: str) -> _Labels:
-        cells = [cell for rows in source.splits.values() for row in rows for cell in _single(row.label)]
-        known = frozenset(plain(str(cell)) for cell in cells if not is_missing(cell))
-        return cls(source.label_names, known, all(map(_is_number, known)), path, key)
+    def of(cls, source: Source, reading: Reading, path: Path, key: str) -> _Labels:
+        given = [row.label for rows in source.splits.values() for row in rows]
+        texts = {plain(str(cell)) for label in given for cell in _single(label) if not is_missing(cell)}
+        if reading.separator is not None:
+            texts = {part.strip() for text in texts for part in text.split(reading.separator) if part.strip()}
+        known, sets = frozenset(texts), reading.kind == "labels"
+        marks = marks_in([label for label in given if label is not None], reading.names)
+        numbers = all(map(_is_number, known))
+        return cls(source.label_names, known, numbers, sets, reading.separator, marks, path, key)
 
     def read(self, correction: Correction, row: SourceRow) -> RawLabel:
-        """The label of a corrected row, as its source would give it."""
-        if not isinstance(row.label, tuple):
+        """The label of a corrected row, as its source would give it; any number of labels as a list, which is read
+        beside rows with a text too."""
+        if not isinstance(row.label, tuple) and not self.sets:
             return self._one(correction.label, correction)
-        try:
-            values = json.loads(correction.label)
-        except ValueError:
-            values = None
+        values = _json_list(correction.label)
+        if values is None and self.sets and not isinstance(row.label, Cells):
+            parts = correction.label.split(self.separator) if self.separator else [correction.label]
+            return tuple(self._one(each.strip(), correction) for each in parts if each.strip())
         if not isinstance(values, list) or (isinstance(row.label, Cells) and len(values) != len(row.label)):
             shown = f"a list of {len(row.label)}" if isinstance(row.label, Cells) else "a list"
             example = json.dumps(list(row.label), ensure_ascii=False)
@@ -196,7 +208,23 @@ class _Labels:
             )
         if isinstance(row.label, Cells):
             return Cells(tuple(each) if isinstance(each, list) else each for each in values)
-        return tuple(self._one(str(each), correction) for each in values)  # pyright: ignore[reportReturnType]
+        if self.marks:
+            return self._marked(values, correction)
+        return tuple(self._one(str(each), correction) for each in values)
+
+    def _marked(self, values: Sequence[Any], correction: Correction) -> tuple[int, ...]:
+        """A list of 0 and 1, as the others are written: from such a list, or from the names of what it marks, which are
+        texts."""
+        names = list(map(str, range(self.marks)))
+        if len(values) == self.marks and all(each in (0, 1) for each in values):
+            return tuple(map(int, values))
+        if all(isinstance(each, str) and each in names for each in values):
+            return tuple(int(name in values) for name in names)
+        raise DataError(
+            f"{self.key}: a list of {self.marks} marks 0 and 1 is expected as the label in {self.path}, line "
+            f"{correction.line}, found {correction.label!r}",
+            f"write it as {json.dumps([int(not place) for place in range(self.marks)])}",
+        )
 
     def _one(self, label: str, correction: Correction) -> str | int:
         label = plain(label)
@@ -218,6 +246,14 @@ def _single(label: RawLabel) -> list[str | int]:
     if isinstance(label, Cells) or label is None:
         return []
     return list(label) if isinstance(label, tuple) else [label]
+
+
+def _json_list(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _is_number(text: str) -> bool:

@@ -25,7 +25,7 @@ def encode_label_sets(
     """Label names in order, rows with 0 or 1 for each (NaN where a column's cell is empty), and the rows that cannot be
     used. An empty list or text has no label, which is an answer; nothing at all is none."""
     by_columns = any(isinstance(row.label, Cells) for its in found.values() for row in its)
-    marked = _are_marks([row.label for its in found.values() for row in its if row.label is not None], reading.names)
+    marked = marks_in([row.label for its in found.values() for row in its if row.label is not None], reading.names)
     rows: dict[Split, list[LabelledSet]] = {}
     rejected: list[Rejected] = []
     sets: dict[Split, list[tuple[SourceRow, frozenset[str]]]] = {}
@@ -90,7 +90,7 @@ def _truth_of(cell: Cell) -> float | str:
     return _TRUTH.get(str(cell).strip().casefold(), f"{str(cell)!r} is neither 0 nor 1")
 
 
-def _are_marks(cells: Sequence[RawLabel], names: tuple[str, ...]) -> int:
+def marks_in(cells: Sequence[RawLabel], names: tuple[str, ...]) -> int:
     """How many labels lists of 0 and 1 mark, one each, as a classifier's targets are written; 0: they are none such."""
     lists = [cell for cell in cells if isinstance(cell, tuple) and not isinstance(cell, Cells)]
     if not lists or len(lists) < len(cells) or len({len(each) for each in lists}) > 1 or len(lists[0]) < 2:

@@ -83,7 +83,7 @@ def scan_split(config: Data, split: Split, classes: Collection[str] = (), readin
     DataError, also where more than `max_bad_share` of the rows cannot be scored.
     """
     config = _asking(config, reading)
-    source = corrected(_source_to_score(config, classes), config.corrections)
+    source = corrected(_source_to_score(config, classes), config.corrections, reading)
     own = splits.find(source, config, split)
     return _index_of(source, encode({split: source.splits[own]}, source, config, reading), own, split, config)
 
@@ -104,7 +104,7 @@ def scan_named(
     another split lacks is of no matter. Raises DataError.
     """
     config = _asking(config, reading)
-    source = corrected(_source(config), config.corrections)
+    source = corrected(_source(config), config.corrections, reading)
     given, _ = splits.assign(source, config)
     own = given["train"] if only else given.get(split, given["train"])
     found: dict[Split, list[SourceRow]] = {each: source.splits[name] for each, name in given.items()}
@@ -171,7 +171,7 @@ def _source_to_score(config: Data, classes: Collection[str]) -> Source:
 
 def build_index(source: Source, config: Data, *, seed: int, reading: Reading = ANY) -> Index:
     """Chooses splits, encodes labels, cuts missing splits and gathers the notes. Raises DataError."""
-    source = corrected(source, config.corrections)
+    source = corrected(source, config.corrections, reading)
     given, split_notes = splits.assign(source, config)
     notes = [*source.notes, *split_notes]
     found: dict[Split, list[SourceRow]] = {split: source.splits[own] for split, own in given.items()}

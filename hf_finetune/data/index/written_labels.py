@@ -87,6 +87,8 @@ class WrittenLabels:
         if cells is None:
             separator = reading.separator
             cells = [each for each in text.split(separator) if each.strip()] if separator else [text]
+        if (column.of_columns or column.of_places) and _are_marks(cells, column.width):
+            return tuple(math.nan if each is None else float(each) for each in cells)
         wanted = [plain(str(each)).strip() for each in cells]
         for name in wanted:
             if name not in column.names:
@@ -113,6 +115,15 @@ class WrittenLabels:
         if self.of_classes:
             hint += ". A class that the run does not know is learnt with --new-classes, or from a folder by --add"
         return DataError(f"{where}: a label of the run is expected, found {name!r}", hint)
+
+
+def _are_marks(cells: Sequence[Any], width: int) -> bool:
+    """Whether they say 0 or 1 of each of so many labels, in a list or in columns; None is not known."""
+    return (
+        len(cells) == width
+        and all(each is None or each in (0, 1) for each in cells)
+        and any(each is not None for each in cells)
+    )
 
 
 def _json_list(text: str) -> list[Any] | None:

@@ -72,7 +72,7 @@ class Writer:
                 shutil.copyfile(path, copy)
         record = self._record()
         save_record(new.path, record)
-        write_corrections(self.opened, record, self._foreign, new.path)
+        write_corrections(self.opened, record, self.taught.columns, self._foreign, new.path)
         rows: dict[Split, KeptRows] = {
             split: KeptRows(its.names, its.labels, its.units, its.features) for split, its in self.taught.rows.items()
         }
