@@ -107,7 +107,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
         write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
-        write_record(folder.path, context.index, context.recipe.data.name)
+        write_record(folder.path, context.index, context.recipe.data.name, context.recipe.data.corrections)
         from hf_finetune.report.summary import render_plan
         from hf_finetune.report.understood import render_data
 

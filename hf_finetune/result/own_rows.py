@@ -17,7 +17,7 @@ from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels, Reading
 from hf_finetune.result.manifest import Manifest
-from hf_finetune.result.split_record import SplitRecord, read_record
+from hf_finetune.result.split_record import SplitRecord, kept_corrections, read_record
 from hf_finetune.types import Index, Split, is_builtin
 
 OTHER = "Other images are scored with --data."
@@ -45,6 +45,9 @@ def own_rows(folder: Path, data: Data, manifest: Manifest, split: Split, seed: i
     record = read_record(folder.absolute().parent)
     if not moved:
         data = data.model_copy(update={"name": _place(data.name, record, manifest)})
+    if data.corrections is not None and not Path(data.corrections).expanduser().is_file():  # relative, or gone since
+        table = kept_corrections(folder.absolute().parent, data.corrections)
+        data = data.model_copy(update={"corrections": table})
     reading = manifest.target.reading
     if record is not None:
         return _recorded(record, data, split, reading)

@@ -2,6 +2,7 @@
 
 `splits.json` stays in the run folder and is never published: it names the user's files. A cut from train depends on
 every row that is there, so that another cut, after pictures were added or removed, would score trained rows as test.
+Beside it stands a copy of the table that `data.corrections` named, whose name may say nothing from another folder.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from hf_finetune.errors import AdapterError
 from hf_finetune.types import Index, Split
 
-FILE = "splits.json"
+FILE, CORRECTIONS = "splits.json", "data-corrections.csv"
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,21 @@ class SplitRecord:
         return {name for names in self.names.values() for name in names}
 
 
-def write_record(folder: Path, index: Index, data_name: str) -> None:
-    """Write `index`, as it was before anything was decoded, into a run folder; `data_name` is the recipe's."""
+def write_record(folder: Path, index: Index, data_name: str, corrections: str | None = None) -> None:
+    """Write `index`, as it was before anything was decoded, into a run folder; `data_name` and `corrections` are the
+    recipe's."""
     names: dict[Split, list[str]] = {split: [row.name for row in rows] for split, rows in index.splits.items()}
     save_record(folder, SplitRecord(local_place(data_name), index.revision, index.cut, names))
+    if corrections is None:
+        (folder / CORRECTIONS).unlink(missing_ok=True)  # of a run that was here before
+    else:
+        (folder / CORRECTIONS).write_bytes(Path(corrections).expanduser().read_bytes())
+
+
+def kept_corrections(folder: Path, written: str | None) -> str | None:
+    """The table that `data.corrections` names: the copy in the run folder, where there is one."""
+    copy = folder / CORRECTIONS
+    return str(copy) if written is not None and copy.is_file() else written
 
 
 def save_record(folder: Path, record: SplitRecord) -> None:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN [TABLE] [--add FOLDER …] [--new-classes] [--suggest FOLDER] [--out PLACE] [--overwrite] [--no-test]"""
+    """RUN [TABLE] [data.name=PLACE] [--add FOLDER …] [--new-classes] [--suggest FOLDER] [--out PLACE] [--overwrite]
+    [--no-test]"""
     parser.add_argument("run", help="folder of a finished run, which stays as it is")
     parser.add_argument(
         "table", nargs="?", help="CSV with the columns path, action (keep, exclude, relabel) and label; see doctor"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="data.key=value", help="where the run's own images are now: data.name=PLACE"
     )
     parser.add_argument(
         "--add", action="append", default=[], metavar="FOLDER", help="images to learn too, in class folders or a table"
@@ -31,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.suggest is None:
         return _fix(options)
-    if options.table is not None or options.add or options.new_classes:
+    if options.table is not None or options.overrides or options.add or options.new_classes:
         raise DataError("--suggest: nothing beside it is expected, found a table or --add.", "Ask in two commands.")
     return _suggest(options)
 
@@ -43,8 +47,13 @@ def _fix(options: argparse.Namespace) -> int:
     from hf_finetune.report.fixed import render_fixed
     from hf_finetune.run.clock import process_start
 
-    table = None if options.table is None else Path(options.table)
-    wishes = Wishes(table, options.add, options.new_classes, options.out, options.overwrite, not options.no_test)
+    words = [word for word in (options.table, *options.overrides) if word is not None]
+    tables = [word for word in words if not _is_key(word)]
+    overrides = [word for word in words if _is_key(word)] + tables[1:]
+    table = Path(tables[0]) if tables else None
+    wishes = Wishes(
+        table, options.add, options.new_classes, options.out, options.overwrite, not options.no_test, overrides
+    )
     fixed = fix(Path(options.run), wishes, started=process_start())
     if options.json:
         known = {key: fixed.report[key] for key in ("fix", "validation", "test", "seconds")}
@@ -52,6 +61,11 @@ def _fix(options: argparse.Namespace) -> int:
     else:
         print(render_fixed(fixed.report, fixed.folder.path))
     return 0
+
+
+def _is_key(word: str) -> bool:
+    """Whether it sets a key of `data`, and names no table."""
+    return word.startswith("data.") and "=" in word
 
 
 def _suggest(options: argparse.Namespace) -> int:

@@ -104,7 +104,7 @@ def _without_own(index: Index, opened: OpenedRun) -> Found:
 
 def own_files(opened: OpenedRun) -> set[str]:
     """The files of the run's own rows, without links, where those are files."""
-    place = None if opened.record.place is None else Path(opened.record.place)
+    place = None if opened.place is None else Path(opened.place)
     root = None if place is None else place if place.is_dir() else place.parent
     return set() if root is None else {os.path.realpath(root / name) for name in opened.record.there}
 

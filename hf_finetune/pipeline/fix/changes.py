@@ -5,16 +5,19 @@ Owns the reading of the table against the run's rows. Nothing is decoded here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_finetune.data.index.corrections import Correction, one_label_each, read_corrections, refuse_unknown_rows
 from hf_finetune.data.index.written_labels import WrittenLabels
+from hf_finetune.data.sources.source import count, listing
 from hf_finetune.labels import Label
 from hf_finetune.pipeline.fix.rows import Rows, same_labels
 from hf_finetune.types import SPLITS, Split
 
+logger = logging.getLogger(__name__)
 KEY = "fix"
 
 
@@ -47,8 +50,11 @@ def read_changes(
     gone: frozenset[str],
     labels: WrittenLabels,
 ) -> Changes:
-    """`source`: the run, for people; `tested`: the names of its test rows; `gone`: of rows that are out already. Raises
-    DataError for rows and labels that the run does not know."""
+    """`source`: the run, for people; `tested`: the names of its test rows; `gone`: of rows that are out already.
+
+    A row that goes and is not in the run is out already, whatever keeps it out; where that is not known it is said.
+    Raises DataError for other labels of rows that the run does not know, and for labels that it does not.
+    """
     wanted = [each for each in read_corrections(table, KEY, blanks=True) if each.action != "keep"]
     own: dict[Split, set[str]] = {split: set(its.names) for split, its in rows.items()}
     own["test"] = set(tested)
@@ -56,7 +62,12 @@ def read_changes(
     ours = [each for each in wanted if each.path in known]
     files = [each for each in wanted if each.path not in known and each.action == "relabel" and _file(each, table)]
     strange = [each for each in wanted if each.path not in known | gone and each not in files]
-    refuse_unknown_rows(strange, known, source, table, KEY)
+    relabelled = [each for each in strange if each.action != "exclude"]
+    # A table of which no line names a row is of other images.
+    refuse_unknown_rows(relabelled or ([] if ours or files else strange), known, source, table, KEY)
+    if strange:
+        names = listing([repr(each.path) for each in strange], 3)
+        logger.warning("%s of rows that %s does not have: %s.", count(len(strange), "exclusion"), source, names)
 
     out = {each.path for each in ours if each.action == "exclude"}
     said = one_label_each([each for each in ours if each.path not in out], table, KEY)
@@ -75,7 +86,7 @@ def read_changes(
         changed,
         {str(_file(each, table)): read[each.path] for each in labelled.values()},
         blank=sum(not each.label for each in files),
-        idle=len(said) - sum(map(len, changed.values())) + sum(each.path in gone - known for each in wanted),
+        idle=len(said) - sum(map(len, changed.values())) + sum(each.path not in known for each in wanted) - len(files),
     )
 
 

@@ -12,8 +12,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.data.index.corrections import read_corrections
-from hf_finetune.errors import DataError
 from hf_finetune.labels import LabelColumn
 from hf_finetune.pipeline.fix.opened import OpenedRun
 from hf_finetune.result.split_record import SplitRecord
@@ -31,13 +29,8 @@ def write_corrections(
     """The lines of the recipe's own table, those of earlier fixes and these; nothing where there is none. Rows of the
     dataset that now are of a `foreign` class, which it cannot be told, are left out of it. `columns`: what the labels
     are."""
-    lines: dict[str, tuple[str, str]] = {}
-    if (own := opened.recipe.data.corrections) is not None:
-        try:
-            table = read_corrections(Path(own))
-        except DataError:  # it has gone since; what is fixed now stands without it
-            table = []
-        lines = {each.path: (each.action, each.label) for each in table if each.action != "keep"}
+    lines: dict[str, tuple[str, str]]
+    lines = {each.path: (each.action, each.label) for each in opened.own_corrections if each.action != "keep"}
     out: dict[str, tuple[str, str]] = dict.fromkeys(record.left_out, ("exclude", ""))
     for name, label in record.labels.items():
         text = label if isinstance(label, str) else _text(label, columns, opened)

@@ -14,7 +14,7 @@ from hf_finetune.errors import AdapterError, DataError, FinetuneError
 from hf_finetune.labels import LabelColumn
 from hf_finetune.pipeline.finish import HELD_ROWS
 from hf_finetune.pipeline.fix.added import decoded
-from hf_finetune.pipeline.fix.opened import OpenedRun, context_of, facts_of
+from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun, context_of, facts_of
 from hf_finetune.pipeline.fix.rows import Rows
 from hf_finetune.pipeline.keep_features import about_features, write_rows
 from hf_finetune.pipeline.typical import features_of
@@ -197,19 +197,20 @@ def _own_index(opened: OpenedRun) -> tuple[Index, tuple[LabelColumn, ...]]:
     from hf_finetune.data.index.scan import scan
     from hf_finetune.data.sources.naming import was_in_memory
 
-    recipe, record = opened.recipe, opened.record
+    recipe, record, data = opened.recipe, opened.record, opened.data
     lost = f"the features of its rows are not kept in {opened.folder.path}"
-    if was_in_memory(recipe.data.name):
-        raise DataError(f"fix: {lost}, and its images were {recipe.data.name}", AGAIN)
-    place = recipe.data.name
-    if record.place is not None and local_place(place) != record.place:  # another folder is meant from here
-        place = record.place
-    data = recipe.data.model_copy(update={"name": place})
+    if was_in_memory(data.name):
+        raise DataError(f"fix: {lost}, and its images were {data.name}", AGAIN)
+    if not opened.moved and record.place is not None and local_place(data.name) != record.place:
+        data = data.model_copy(update={"name": record.place})  # another folder is meant from here
     try:
         index = scan(data, seed=recipe.train.seed, reading=recipe.task.reading)
     except FinetuneError as error:
-        raise DataError(f"fix: {lost}, and its images cannot be read: {error.message}", AGAIN) from error
-    if index.revision != record.revision:
+        said = f"fix: {lost}, and its images cannot be read: {error.message}"
+        raise DataError(said, f"{MOVED}. {AGAIN}") from error
+    # Copies elsewhere have other times; how they were cut tells whether they are the run's rows.
+    same = {split: [row.name for row in rows] for split, rows in index.splits.items()} == record.names
+    if index.revision != record.revision and not (opened.moved and same):
         raise DataError(f"fix: {lost}, and {index.source} has changed since the run", AGAIN)
     return index, index.columns
 

@@ -26,7 +26,7 @@ def fix(run: Path, wishes: Wishes, *, started: float | None = None) -> Run:
     """
     clock = Clock(started)
     with clock.stage("reading"):
-        opened = open_run(run)
+        opened = open_run(run, wishes.overrides)
         place = claim_place(opened.folder.path, wishes.out, overwrite=wishes.overwrite)
     with PeakMemory() as peak:
         with clock.stage("features"):

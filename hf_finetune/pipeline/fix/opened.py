@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.backbones.config import Model
+from hf_finetune.data.config import Data
+from hf_finetune.data.index.corrections import Correction, read_corrections
 from hf_finetune.data.sources.readers import FileReader
-from hf_finetune.errors import AdapterError, MachineError
+from hf_finetune.errors import AdapterError, DataError, MachineError
 from hf_finetune.labels import Label, LabelColumn, Labels
 from hf_finetune.pipeline.fix.rows import Rows
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.report.fields import RunReport
+from hf_finetune.result.evaluate import told_keys
 from hf_finetune.result.held_rows import Held, read_held
 from hf_finetune.result.manifest import Manifest, read_manifest
-from hf_finetune.result.split_record import SplitRecord, read_record
+from hf_finetune.result.split_record import SplitRecord, kept_corrections, local_place, read_record
 from hf_finetune.run.folder import RunFolder, read_plan
 from hf_finetune.types import BackboneFacts, Decision, Index, Plan, Row, Split
 
 if TYPE_CHECKING:
     import numpy as np
 
+logger = logging.getLogger(__name__)
 PROBE = "probe"
+MOVED = "Where they have moved, name the place: data.name=PLACE"
 
 
 @dataclass(frozen=True)
 class OpenedRun:
     """`result`: its adapter/ or model/ folder. `recipe` as it was settled. `rung`: whose weights the result has but for
-    its head, as far as run.json says."""
+    its head, as far as run.json says. `data`: how the run's own images are read now; `moved`: whether the command line
+    says where they are."""
 
     folder: RunFolder
     result: Path
@@ -41,11 +49,31 @@ class OpenedRun:
     plan: Plan
     record: SplitRecord
     held: Held
+    data: Data
+    moved: bool
 
     @property
     def rung(self) -> str:
         """The rung that the result comes from; of one that was fixed before, the one before that."""
         return [each.rung for each in self.report.rungs if each.kept and each.rung != "fix"][-1]
+
+    @property
+    def place(self) -> str | None:
+        """The folder or table file of the run's own images, where it is one."""
+        return local_place(self.data.name) if self.moved else self.record.place
+
+    @cached_property
+    def own_corrections(self) -> Sequence[Correction]:
+        """The lines of the table that the run was trained with; none where it cannot be read any more, which is
+        said."""
+        written = self.data.corrections
+        if written is None:
+            return ()
+        try:
+            return read_corrections(Path(written))
+        except DataError as error:
+            logger.warning("The run's own corrections are not known, and corrections.csv lacks them. %s", error.message)
+            return ()
 
     @property
     def frozen(self) -> bool:
@@ -59,9 +87,9 @@ class OpenedRun:
         return model.model_copy(update={"name": self.manifest.base, "revision": self.manifest.revision})
 
 
-def open_run(place: Path) -> OpenedRun:
-    """Raises AdapterError where there is no finished run, or its folder is damaged, MachineError for several
-    processes."""
+def open_run(place: Path, overrides: Sequence[str] = ()) -> OpenedRun:
+    """`overrides`: `data.key=value`, such as where the images are now. Raises AdapterError where there is no finished
+    run, or its folder is damaged, RecipeError for other keys, MachineError for several processes."""
     from hf_finetune.hub.stage import finished_run
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -74,15 +102,22 @@ def open_run(place: Path) -> OpenedRun:
             f"{finished.folder.path} holds no splits.json: it says which rows the run was trained on.",
             "Copy the run folder again, or train again.",
         )
+    told = told_keys(overrides)
+    recipe = load_recipe(finished.result / "recipe.yaml")
+    data = load_recipe(finished.result / "recipe.yaml", overrides).data
+    if "corrections" not in told:
+        data = data.model_copy(update={"corrections": kept_corrections(finished.folder.path, data.corrections)})
     return OpenedRun(
         finished.folder,
         finished.result,
         finished.report,
         manifest,
-        load_recipe(finished.result / "recipe.yaml"),
+        recipe,
         read_plan(finished.folder),
         record,
         read_held(finished.folder.held),
+        data,
+        "name" in told,
     )
 
 

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Wishes:
     """`table`: of corrections. `add`: folders or tables of images. `new_classes`: the table may name classes that the
-    run does not know. `out`, `overwrite`: where the fixed run goes. `score_test`: whether to score the test again."""
+    run does not know. `out`, `overwrite`: where the fixed run goes. `score_test`: whether to score the test again.
+    `overrides`: `data.key=value`, where the run's own images are now."""
 
     table: Path | None = None
     add: Sequence[str] = ()
@@ -35,6 +36,7 @@ class Wishes:
     out: str | None = None
     overwrite: bool = False
     score_test: bool = True
+    overrides: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def wanted(
     """What the table changes, and the images that come in. Raises DataError where that is nothing."""
     record, name = opened.record, opened.folder.path.name
     gone = {each["name"] for each in opened.report.data["rejected"]} | set(record.left_out)
+    gone |= {each.path for each in opened.own_corrections if each.action == "exclude"}
     changes = Changes()
     if wishes.table is not None:
         tested = frozenset(record.names.get("test", ())) - gone

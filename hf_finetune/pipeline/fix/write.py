@@ -17,7 +17,7 @@ from hf_finetune.pipeline.finish import Saved, Scored, calibrated, evaluate_spli
 from hf_finetune.pipeline.fix.added import decoded
 from hf_finetune.pipeline.fix.advice import advice_on, changed_since
 from hf_finetune.pipeline.fix.corrections import write_corrections
-from hf_finetune.pipeline.fix.opened import OpenedRun
+from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted, features_of_rows
 from hf_finetune.pipeline.keep_features import write_rows
 from hf_finetune.pipeline.publish import publish
@@ -28,7 +28,7 @@ from hf_finetune.report.fields import FixFields, RunReport
 from hf_finetune.result.evaluate import rows_in_label_order
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.own_rows import own_rows
-from hf_finetune.result.split_record import SplitRecord, save_record
+from hf_finetune.result.split_record import CORRECTIONS, SplitRecord, save_record
 from hf_finetune.result.typical import write_typical
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.features_file import KeptFeatures, KeptRows
@@ -67,7 +67,8 @@ class Writer:
         recipe = load_recipe(old.recipe)
         output = recipe.output.model_copy(update={"dir": str(self.place)})
         new.recipe.write_text(dump_recipe(recipe.model_copy(update={"output": output})), encoding="utf-8")
-        for path, copy in ((old.plan, new.plan), (old.engine, new.engine)):
+        own = (old.path / CORRECTIONS, new.path / CORRECTIONS)
+        for path, copy in ((old.plan, new.plan), (old.engine, new.engine), own):
             if path.is_file():
                 shutil.copyfile(path, copy)
         record = self._record()
@@ -99,7 +100,7 @@ class Writer:
             labels |= {name: _written(label, self.taught.columns) for name, label in its.items()}
         left_out = [name for name in (*before.left_out, *sorted(out)) if name not in new]
         added = list(dict.fromkeys([*before.added, *new]))
-        return replace(before, names=names, left_out=left_out, added=added, labels=labels)
+        return replace(before, place=self.opened.place, names=names, left_out=left_out, added=added, labels=labels)
 
     def save(self, model: nn.Module, refitted: Refitted, clock: Clock) -> tuple[Saved, Manifest, Climbed]:
         """The result, written, loaded again and compared; and what is like its training images."""
@@ -141,14 +142,16 @@ class Writer:
             try:
                 rows["test"] = self._test_rows(manifest)
             except FinetuneError as error:
-                untested = error.message
+                place = self.opened.place
+                gone = place is not None and not Path(place).exists()
+                untested = f"{error.message} {MOVED}" if gone else error.message
         results = evaluate_splits(saved.staged, manifest, self.context, rows, climbed.answers, saved.model)
         return Scores(results, rows, untested)
 
     def _test_rows(self, manifest: Manifest) -> PixelRows:
-        data, seed = self.opened.recipe.data, self.opened.recipe.train.seed
+        opened, seed = self.opened, self.opened.recipe.train.seed
         # Of the new folder's record, which knows the corrected labels and what was left out.
-        own = own_rows(self.folder.path / "adapter", data, manifest, "test", seed, moved=False)
+        own = own_rows(self.folder.path / "adapter", opened.data, manifest, "test", seed, moved=opened.moved)
         from hf_finetune.labels import Labels
 
         ordered = rows_in_label_order(own.index, Labels(manifest.labels), "test")
