@@ -17,13 +17,10 @@ from safetensors.torch import load_file
 
 from tests.cli.photos import write_photos
 from tests.pipeline.labelled import write_pictures
+from tests.pipeline.launched import CONFIG, ON_CPUS, ROOT
 from tests.training.rows import save_tiny_vit
 
 pytestmark = pytest.mark.e2e
-
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "accelerate_configs" / "cpu_multi.yaml"
-ON_CPUS = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.test_two_ranks import ROOT, train
+from tests.pipeline.launched import ROOT, train
 
 pytestmark = pytest.mark.slow
 

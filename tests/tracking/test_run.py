@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 import hf_finetune
 from hf_finetune.hub.stage import finished_run, stage_run
 from tests.cli.photos import write_photos
-from tests.pipeline.test_two_ranks import train as train_on_processes
+from tests.pipeline.launched import train as train_on_processes
 from tests.tracking.stores import READERS, Points
 
 pytestmark = pytest.mark.e2e

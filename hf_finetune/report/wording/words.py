@@ -42,12 +42,13 @@ class Figure:
         Lippman-Hand 1983) is given instead of an interval of no width.
         """
         value, rows = score[self.key], score["rows"]
+        images = f"{rows:,} image{'s' * (rows != 1)}"
         if self.key == "accuracy" and value in (0.0, 1.0):
             bound = min(100.0, 300 / rows)
             limit = f"at least {100 - bound:.1f} %" if value else f"at most {bound:.1f} %"
-            return f"{self.text(value)} ({rows:,} images, so {limit} by the rule of three)"
+            return f"{self.text(value)} ({images}, so {limit} by the rule of three)"
         between = self.interval(score)
-        return f"{self.text(value)} ({f'95 % interval {between}, ' if between else ''}{rows:,} images)"
+        return f"{self.text(value)} ({f'95 % interval {between}, ' if between else ''}{images})"
 
     def _number(self, value: float) -> str:
         if self.form == QUANTITY:

@@ -96,7 +96,7 @@ def test_what_the_hub_refuses_is_worded(hub: Hub) -> None:
         hub, {"name": "org/gated"}, {"name": "org/nothing"}, {"name": "org/table", "revision": "v9"},
         {"name": "org/multi"}, {"name": "org/multi", "config": "smal"}, {"name": "org/multi", "config": "small"},
         {"name": "org/table", "label_column": "kind"}, {"name": "org/table", "test_split": "test"},
-        {"name": "tests/trainng"},
+        {"name": "tests/benchmrks"},
     )  # fmt: skip
     assert answers[5]["sizes"] == {"train": 8, "validation": 2, "test": 2}
     assert [*answers[:5], *answers[6:8]] == [
@@ -115,7 +115,7 @@ def test_what_the_hub_refuses_is_worded(hub: Hub) -> None:
         "to null",
     ]
     assert "did you mean" in answers[8]
-    assert answers[8].endswith("tests/training? If it is a private dataset, log in with `hf auth login`")
+    assert answers[8].endswith("tests/benchmarks? If it is a private dataset, log in with `hf auth login`")
 
 
 def test_an_unreachable_hub_says_whether_a_copy_is_cached(hub: Hub) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,10 @@ class Running:
 
     def ended(self, number: int) -> tuple[int, str]:
         """Exit code and standard error after a signal."""
-        self.process.send_signal(number)
+        while self.process.poll() is None:  # Python drops one that falls into a callback of its own
+            self.process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=20)
         _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
