@@ -49,7 +49,7 @@ def finished_run(place: Path) -> FinishedRun:
         if folder.recipe.is_file():
             raise AdapterError(
                 f"{folder.path}: a finished run is expected, found an unfinished one.",
-                f"Go on with `hf-finetune train {folder.recipe}`; it is pushed when it is finished.",
+                f"Finish it with `hf-finetune train {folder.recipe}`.",
             )
         what = "there is no such folder" if not place.exists() else "it holds no run of hf-finetune"
         raise AdapterError(f"{place}: a run folder is expected, but {what}.", "Give the run's output.dir.")

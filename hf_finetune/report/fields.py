@@ -95,12 +95,14 @@ class PeakFields(TypedDict):
 
 class FixFields(TypedDict):
     """Of a run that `hf-finetune fix` made of the run in the folder `of`: rows that went and that got other labels, by
-    split; rows of train that were `added`, and how many of those look exactly like rows of train and validation
-    (`twins`); `new_classes`, and `foreign_classes`, those of earlier fixes too, which the dataset does not have;
+    split; rows of train that were `added`, and how many of those look exactly like rows of train, validation and
+    test (`twins`); `new_classes`, and `foreign_classes`, those of earlier fixes too, which the dataset does not have;
     `changed_since`: training rows that these fixes changed, with repetitions; `rung`: whose weights the result has but
     for its head. `before`: the scores of `of`, as it told them, and `corrected`: on validation as it is labelled now
     (None: its head does not know a class). `untested`: why the test was not scored, for the owner alone; `advice`:
-    sentences on training again; `earlier`: how many fixes came before.
+    sentences on training again; `only_here`: how many rows `train` with corrections.csv would lack, rows of the dataset
+    that now are of a foreign class (`new_class`) and rows that never were the dataset's (`added`); `earlier`: how many
+    fixes came before.
     """
 
     of: str
@@ -115,6 +117,7 @@ class FixFields(TypedDict):
     before: dict[str, Any]
     untested: str
     advice: list[str]
+    only_here: dict[str, int]
     earlier: int
 
 

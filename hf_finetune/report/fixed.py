@@ -55,7 +55,8 @@ def render_fixed(report: RunReport | Mapping[str, Any], folder: Path, *, width: 
     if fix["new_classes"]:
         rows.append(("new classes", ", ".join(fix["new_classes"])))
     for split, where in (("train", "rows of train, and are left out together with them"),
-                         ("validation", "rows of validation, whose score they flatter")):  # fmt: skip
+                         ("validation", "rows of validation, whose score they flatter"),
+                         ("test", "images of test, whose score they flatter")):  # fmt: skip
         if twins := fix["twins"][split]:
             rows.append(("look alike", f"{twins:,} of the added look exactly like {where}"))
     before = fix["before"]
@@ -85,7 +86,9 @@ def render_fixed(report: RunReport | Mapping[str, Any], folder: Path, *, width: 
     if (folder / "corrections.csv").is_file() and fix["rung"] != "probe":
         table = folder / "corrections.csv"
         words = ["hf-finetune", "train", str(folder), f"output.dir={folder}-trained", f"data.corrections={table}"]
-        again = f"\n\nTrain again with what was corrected and left out:\n  {shlex.join(words)}"
+        lacks = sum(fix["only_here"].values())
+        but = f", without {_rows(lacks)} that the dataset lacks (see above)" if lacks else ""
+        again = f"\n\nTrain again with what was corrected and left out{but}:\n  {shlex.join(words)}"
     table = plain_table(rows, width or terminal_width())
     return f"Fixed: {fix['of']}\n\n{table}\n\nPredict with it:\n  hf-finetune predict {path} photo.jpg{again}"
 

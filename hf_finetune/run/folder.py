@@ -1,7 +1,7 @@
 """The run folder: what is in it, whose it is, and whether it is finished.
 
 `recipe.yaml`, `plan.json`, `splits.json`, `metrics.jsonl`, `run.json`, `predictions.csv`, `report.html`, `held.npz`,
-`features.safetensors`, `adapter/` (or `model/`), `checkpoints/`.
+`features.safetensors`, `data-corrections.csv`, `adapter/` (or `model/`), `checkpoints/`.
 """
 
 from __future__ import annotations

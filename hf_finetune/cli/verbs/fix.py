@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add", action="append", default=[], metavar="FOLDER", help="images to learn too, in class folders or a table"
     )
-    parser.add_argument("--new-classes", action="store_true", help="the table may name classes that the run has not")
+    parser.add_argument(
+        "--new-classes", action="store_true", help="the table and --add may name classes that the run has not"
+    )
     parser.add_argument(
         "--suggest", metavar="FOLDER", help="name the unlabelled images that are most worth a label, in a table"
     )
@@ -59,8 +61,14 @@ def _fix(options: argparse.Namespace) -> int:
         known = {key: fixed.report[key] for key in ("fix", "validation", "test", "seconds")}
         print_document({"folder": fixed.folder.path, **known})
     else:
-        print(render_fixed(fixed.report, fixed.folder.path))
+        print(render_fixed(fixed.report, _from_here(fixed.folder.path)))
     return 0
+
+
+def _from_here(place: Path) -> Path:
+    """As a person in this folder would type it."""
+    here = Path.cwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place
 
 
 def _is_key(word: str) -> bool:

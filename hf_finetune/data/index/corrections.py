@@ -200,7 +200,8 @@ class _Labels:
             return tuple(self._one(each.strip(), correction) for each in parts if each.strip())
         if not isinstance(values, list) or (isinstance(row.label, Cells) and len(values) != len(row.label)):
             shown = f"a list of {len(row.label)}" if isinstance(row.label, Cells) else "a list"
-            example = json.dumps(list(row.label), ensure_ascii=False)
+            now = row.label if isinstance(row.label, tuple) else (row.label,)
+            example = json.dumps(list(now), ensure_ascii=False)
             raise DataError(
                 f"{self.key}: {shown} is expected as the label in {self.path}, line {correction.line}, found "
                 f"{correction.label!r}",

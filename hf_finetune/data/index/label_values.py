@@ -121,37 +121,38 @@ def _joined(found: Found, source: Source) -> tuple[dict[Split, list[SourceRow]],
     )
     chosen: dict[str, str] = {}
     for name, _ in sizes.most_common():
-        chosen.setdefault(_folded(name), name)
+        chosen.setdefault(folded(name), name)
     rows: dict[Split, list[SourceRow]] = {
         split: [
-            replace(row, label=chosen[_folded(plain(row.label))])
+            replace(row, label=chosen[folded(plain(row.label))])
             if isinstance(row.label, str) and not is_missing(row.label)
             else row
             for row in part
         ]
         for split, part in found.items()
     }
-    return rows, _notes({name: chosen[_folded(name)] for name in sizes})
+    return rows, _notes({name: chosen[folded(name)] for name in sizes})
 
 
 def _joined_ids(found: Found, names: Sequence[str]) -> tuple[dict[Split, list[SourceRow]], list[Note]]:
     """The same for a dataset that numbers its classes: the first of the names that are alike stays."""
     first: dict[str, int] = {}
     for number, name in enumerate(names):
-        first.setdefault(_folded(name), number)
+        first.setdefault(folded(name), number)
     rows: dict[Split, list[SourceRow]] = {
         split: [
-            replace(row, label=first[_folded(names[row.label])])
+            replace(row, label=first[folded(names[row.label])])
             if isinstance(row.label, int) and 0 <= row.label < len(names)
             else row
             for row in part
         ]
         for split, part in found.items()
     }
-    return rows, _notes({name: names[first[_folded(name)]] for name in names})
+    return rows, _notes({name: names[first[folded(name)]] for name in names})
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """What names that differ only in case or blanks have in common."""
     return " ".join(name.casefold().split())
 
 

@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_finetune.data.index.label_values import folded
 from hf_finetune.data.index.numbers import commas_are_decimal, number_of
 from hf_finetune.data.sources.source import listing, plain
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Label, LabelColumn, Reading
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class WrittenLabels:
     """Reads labels by the run's columns; `new` are classes that were not known, in the order in which they were met,
-    taken where `take_new` says so and the run has one class a row."""
+    taken where `take_new` says so and the run has one class a row. `join_alike`: whether names that differ only in case
+    or blanks are one class, as in the run's own data."""
 
     columns: Sequence[LabelColumn]
     reading: Reading
     take_new: bool = False
+    join_alike: bool = False
     new: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +71,12 @@ class WrittenLabels:
         wanted = plain(name).strip()
         if wanted in self.names:
             return self.names.index(wanted)
+        alike = {folded(each): each for each in reversed(self.names)}.get(folded(wanted))
+        if alike is not None and self.join_alike:
+            return self.names.index(alike)
         if self.take_new and self.of_classes:
+            if alike is not None:
+                logger.warning("%s: the new class %r differs from %r only in case or blanks.", where, wanted, alike)
             self.new.append(wanted)
             return len(self.names) - 1
         raise self._unknown(wanted, self.names, where)
@@ -110,10 +121,11 @@ class WrittenLabels:
         return found
 
     def _unknown(self, name: str, names: Sequence[str], where: str) -> DataError:
-        close = difflib.get_close_matches(name, names, n=1)
+        alike = [each for each in names if folded(each) == folded(name)]
+        close = alike or difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {listing(map(repr, names))}"
         if self.of_classes:
-            hint += ". A class that the run does not know is learnt with --new-classes, or from a folder by --add"
+            hint += f"{'' if close else '.'} A class that the run does not know is learnt with --new-classes"
         return DataError(f"{where}: a label of the run is expected, found {name!r}", hint)
 
 

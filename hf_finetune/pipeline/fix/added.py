@@ -23,7 +23,7 @@ from hf_finetune.pipeline.fix.opened import OpenedRun
 from hf_finetune.pipeline.images import cache_folder
 from hf_finetune.report.progress import Progress
 from hf_finetune.result.evaluate import KEPT_OPTIONS
-from hf_finetune.types import Index, PixelRows, Row
+from hf_finetune.types import Index, PixelRows, Reader, Row
 
 logger = logging.getLogger(__name__)
 KEY = "--add"
@@ -31,30 +31,31 @@ KEY = "--add"
 
 @dataclass(frozen=True)
 class Found:
-    """Images by their own index, whose only split is train. `equal`: places of byte-equal ones, two or more each."""
+    """Images by their own index, whose only split is train. `equal`: places of byte-equal ones, two or more each;
+    `tested`: names of those that are byte-equal to a test image of the run, as far as its images are there."""
 
     index: Index
     equal: tuple[tuple[int, ...], ...] = ()
+    tested: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.index.splits["train"])
 
 
 def found_in(place: str, opened: OpenedRun, labels: WrittenLabels) -> Found:
-    """The images of a folder with class folders, or of a table, with the run's labels; a class that it does not know is
-    a new one. Rows that are the run's own are left out. Raises DataError."""
+    """The images of a folder with class folders, or of a table, with the run's labels. Rows that are the run's own are
+    left out. Raises DataError, also for a class that it does not know, where new ones are not taken."""
     from hf_finetune.data.index.scan import scan_split
 
     kept = {name: getattr(opened.recipe.data, name) for name in KEPT_OPTIONS}
     data = type(opened.recipe.data).model_validate({**kept, "name": place})
     index = scan_split(data, "train", opened.manifest.labels, opened.manifest.target.reading)
-    taking = replace(labels, take_new=True)  # shares the list of new classes
     rows: list[Row] = []
     root = Path(place)
     for row in index.splits["train"]:
         label = row.label
         if index.of_classes and isinstance(label, int):
-            label = taking.class_of(index.labels.names[label], f"{KEY}: {place}")
+            label = labels.class_of(index.labels.names[label], f"{KEY}: {place}")
         rows.append(replace(row, name=plain(str(root / row.name)) if root.is_dir() else row.name, label=label))
     return _without_own(replace(index, splits={"train": tuple(rows)}), opened)
 
@@ -97,21 +98,50 @@ def _without_own(index: Index, opened: OpenedRun) -> Found:
             rows.append(row)
     if known:
         logger.warning("%s not added: the run has them already, and a table corrects those.", count(known, "image"))
-    sized = [SourceRow(row.name, None, row.locator, _size(row)) for row in rows]
-    equal = tuple(tuple(group) for group in equal_rows(sized, index.reader))
-    return Found(replace(index, splits={"train": tuple(rows)}), equal)
+    new = [SourceRow(row.name, None, row.locator, _size(row.locator)) for row in rows]
+    equal = equal_rows([*new, *_tested(opened)], _Either(index.reader))
+    joined = [tuple(place for place in group if place < len(new)) for group in equal]
+    tested = {
+        new[place].name for group, own in zip(equal, joined, strict=True) if len(own) < len(group) for place in own
+    }
+    together = tuple(group for group in joined if len(group) > 1)
+    return Found(replace(index, splits={"train": tuple(rows)}), together, frozenset(tested))
+
+
+@dataclass(frozen=True)
+class _Either:
+    """Reads added rows, and files by their path."""
+
+    added: Reader
+
+    def read(self, locator: str | int) -> bytes:
+        return self.added.read(locator) if isinstance(locator, int) else FileReader().read(locator)
+
+
+def _tested(opened: OpenedRun) -> list[SourceRow]:
+    """The run's test images, where those are files."""
+    root = own_root(opened)
+    if root is None:
+        return []
+    paths = [str(root / name) for name in opened.record.names.get("test", ())]
+    return [SourceRow(path, None, path, _size(path)) for path in paths]
 
 
 def own_files(opened: OpenedRun) -> set[str]:
     """The files of the run's own rows, without links, where those are files."""
-    place = None if opened.place is None else Path(opened.place)
-    root = None if place is None else place if place.is_dir() else place.parent
+    root = own_root(opened)
     return set() if root is None else {os.path.realpath(root / name) for name in opened.record.there}
 
 
-def _size(row: Row) -> int:
+def own_root(opened: OpenedRun) -> Path | None:
+    """The folder that the run's own rows are named from, where there is one."""
+    place = None if opened.place is None else Path(opened.place)
+    return None if place is None else place if place.is_dir() else place.parent
+
+
+def _size(locator: str | int) -> int:
     try:
-        return Path(row.locator).stat().st_size if isinstance(row.locator, str) else 0
+        return Path(locator).stat().st_size if isinstance(locator, str) else 0
     except OSError:
         return 0
 

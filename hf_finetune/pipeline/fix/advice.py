@@ -5,6 +5,7 @@ Owns the rule and the words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hf_finetune.data.sources.source import count, listing
@@ -53,6 +54,25 @@ def changed_since(opened: OpenedRun, taught: Taught) -> int:
     """Training rows that earlier fixes and this one took out, labelled otherwise or added."""
     earlier = opened.report.fix["changed_since"] if opened.report.fix else 0
     return earlier + sum(taught.changes.count("train")) + taught.added
+
+
+def on_training_without(only_here: Mapping[str, int], foreign: Sequence[str]) -> list[str]:
+    """Sentences on rows that training again with corrections.csv would lack, since it corrects the dataset's own rows
+    and names no class that the dataset does not have."""
+    said = []
+    if number := only_here["new_class"]:
+        said.append(
+            f"corrections.csv leaves out {count(number, 'row')} of {listing(foreign)}: data.corrections gives no new "
+            f"class. Training again learns {'it' if number == 1 else 'them'} only once the dataset itself has that class: "
+            "move the images into a class folder of that name, or label them so in its table."
+        )
+    if number := only_here["added"]:
+        said.append(
+            f"{count(number, 'added row')} {'is' if number == 1 else 'are'} not in the dataset: training again learns "
+            f"{'it' if number == 1 else 'them'} only once {'it is' if number == 1 else 'they are'} put there, in class "
+            "folders or in its table."
+        )
+    return said
 
 
 def _carried(opened: OpenedRun, wrong: int, added: int) -> str:

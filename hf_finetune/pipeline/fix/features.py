@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.errors import AdapterError, DataError, FinetuneError
+from hf_finetune.errors import AdapterError, DataError, FinetuneError, RunFolderError
 from hf_finetune.labels import LabelColumn
 from hf_finetune.pipeline.finish import HELD_ROWS
 from hf_finetune.pipeline.fix.added import decoded
@@ -166,6 +166,7 @@ def find_features(opened: OpenedRun) -> tuple[KeptFeatures, Loaded | None]:
     except FileNotFoundError:
         kept = None
     if kept is not None:
+        _check_names(opened, kept)
         return kept, None
     if opened.report.fix:
         raise DataError(
@@ -190,6 +191,18 @@ def find_features(opened: OpenedRun) -> tuple[KeptFeatures, Loaded | None]:
     if write_rows(opened.folder, kept):
         logger.info("They are kept in %s, so that the next fix needs no image.", opened.folder.features)
     return kept, loaded
+
+
+def _check_names(opened: OpenedRun, kept: KeptFeatures) -> None:
+    """Raises RunFolderError where they are of rows that the run does not have."""
+    for split in SPLITS:
+        if strange := sorted(set(kept.rows[split].names).difference(opened.record.names.get(split, ()))):
+            raise RunFolderError(
+                f"{opened.folder.features}: features of this run's own rows are expected, found those of another run: "
+                f"splits.json knows no row {strange[0]!r} of {split}.",
+                "Copy the run folder again. Or remove that file, and the features are computed anew where the images "
+                "still are.",
+            )
 
 
 def _own_index(opened: OpenedRun) -> tuple[Index, tuple[LabelColumn, ...]]:

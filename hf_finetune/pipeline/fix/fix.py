@@ -5,6 +5,7 @@ Owns the order of things; what is changed is taught.py's, the head refit.py's.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from hf_finetune.data.index.written_labels import WrittenLabels
@@ -25,20 +26,32 @@ def fix(run: Path, wishes: Wishes, *, started: float | None = None) -> Run:
     Raises FinetuneError; then nothing was written, and the run is as it was in any case.
     """
     clock = Clock(started)
-    with clock.stage("reading"):
+    with clock.stage("imports and reading"):
+        import_libraries()
         opened = open_run(run, wishes.overrides)
         place = claim_place(opened.folder.path, wishes.out, overwrite=wishes.overwrite)
     with PeakMemory() as peak:
         with clock.stage("features"):
             kept, loaded = find_features(opened)
             rows, columns = rows_of(kept), columns_of(kept)
-            labels = WrittenLabels(columns, opened.manifest.target.reading, take_new=wishes.new_classes)
+            labels = WrittenLabels(
+                columns,
+                opened.manifest.target.reading,
+                take_new=wishes.new_classes,
+                join_alike=opened.recipe.data.join_alike,
+            )
             changes, found = wanted(opened, rows, labels, wishes)
             loaded = loaded or load_model(opened, kept)
             taught = taught_again(opened, rows, labels, changes, with_features(loaded, found))
         with new_folder(place) as folder:
             _write(opened, loaded, taught, kept, folder, place, clock, peak, wishes)
     return read_run(RunFolder(place))
+
+
+def import_libraries() -> None:
+    """The slow ones, so that their seconds count as what they are."""
+    for name in ("torch", "transformers", "peft"):
+        importlib.import_module(name)
 
 
 def _write(

@@ -11,6 +11,8 @@ from hf_finetune.errors import DataError
 from hf_finetune.labels import Label, LabelColumn
 from hf_finetune.run.features_file import KeptRows
 
+ONE_OF = {"classes": "class", "labels": "label", "grades": "grade", "numbers": "number"}
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -69,7 +71,7 @@ def refuse_emptied(before: Rows, after: Rows, columns: Sequence[LabelColumn]) ->
         had, has = (_names_there(rows.labels, column, place) for rows in (before, after))
         if gone := sorted(had - has):
             raise DataError(
-                f"fix: training rows of every {column.kind.removesuffix('es').removesuffix('s')} are expected to stay, "
+                f"fix: training rows of every {ONE_OF[column.kind]} are expected to stay, "
                 f"none would be left of {', '.join(map(repr, gone[:5]))}",
                 "keep some of them, add others with --add, or train again without it",
             )

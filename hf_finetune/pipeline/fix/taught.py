@@ -111,6 +111,7 @@ def taught_again(
         units, known = units_of(more.names, found, train.names, train.units, opened)
         train = replace(train, units=known).with_more(replace(more, units=units))
     train, twins = join_twins(train, len(rows["train"]), rows["validation"])
+    twins = replace(twins, test=sum(name in found.tested for found, more in added for name in more.names))
     rows["train"] = train
     refuse_emptied(before["train"], train, columns)
     refuse_unlearnt(labels.new, columns[0].names, train)

@@ -15,7 +15,7 @@ from hf_finetune.ladder.candidates import Climbed
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
 from hf_finetune.pipeline.finish import Saved, Scored, calibrated, evaluate_splits, save_verified
 from hf_finetune.pipeline.fix.added import decoded
-from hf_finetune.pipeline.fix.advice import advice_on, changed_since
+from hf_finetune.pipeline.fix.advice import advice_on, changed_since, on_training_without
 from hf_finetune.pipeline.fix.corrections import write_corrections
 from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted, features_of_rows
@@ -85,6 +85,14 @@ class Writer:
         """Classes that the run's dataset does not have."""
         earlier = self.opened.report.fix["foreign_classes"] if self.opened.report.fix else ()
         return (*earlier, *self.taught.new_classes)
+
+    @property
+    def _only_here(self) -> dict[str, int]:
+        """How many rows training again with corrections.csv would lack."""
+        record = self._record()
+        added, foreign = record.there & set(record.added), set(self._foreign)
+        new = [name for name, label in record.labels.items() if isinstance(label, str) and label in foreign]
+        return {"new_class": len(set(new) - added), "added": len(added)}
 
     def _record(self) -> SplitRecord:
         before, changes = self.opened.record, self.taught.changes
@@ -216,7 +224,11 @@ class Writer:
             "rung": self.opened.rung,
             "before": {"validation": dict(old.validation), "test": dict(old.test), "corrected": before},
             "untested": untested,
-            "advice": advice_on(self.opened, taught, self.context, refitted),
+            "advice": [
+                *advice_on(self.opened, taught, self.context, refitted),
+                *on_training_without(self._only_here, self._foreign),
+            ],
+            "only_here": self._only_here,
             "earlier": old.fix["earlier"] + 1 if old.fix else 0,
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,16 @@ def test_additions_a_new_class_and_every_order(photos: Path, more: Path, run: Ru
     first, second = (write_table(tmp_path / f"{n}.csv", LINES[n::2]) for n in range(2))
     at_once = write_table(tmp_path / "table.csv", LINES)
     steps = [
-        [Wishes(at_once, [str(more)])],
-        [Wishes(None, [str(more)]), Wishes(first), Wishes(second)],
-        [Wishes(second), Wishes(first, [str(more)])],
+        [Wishes(at_once, [str(more)], new_classes=True)],
+        [Wishes(None, [str(more)], new_classes=True), Wishes(first), Wishes(second)],
+        [Wishes(second), Wishes(first, [str(more)], new_classes=True)],
     ]
     scratch = probe(corrected(photos, tmp_path / "corrected", more), tmp_path / "scratch")
     for number, wishes in enumerate(steps):
         fixed = run
         for step, wish in enumerate(wishes):
             out = str(tmp_path / f"fixed-{number}-{step}")
-            wish = Wishes(wish.table, wish.add, out=out, score_test=False)
+            wish = replace(wish, out=out, score_test=False)
             fixed = fix(fixed.folder.path, wish)
         assert apart(fixed, scratch) <= EXACT
         assert fixed.report["fix"]["earlier"] == len(wishes) - 1

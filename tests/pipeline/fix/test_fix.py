@@ -122,6 +122,47 @@ def test_a_new_class_is_answered_by_stock_libraries(
     assert capsys.readouterr().out.startswith("crossed")
 
 
+def test_what_training_again_would_lack_is_said(trained: Run, tmp_path: Path, fix: Fix) -> None:
+    new = [(f"train/{DARK}/{number}.png", "relabel", "crossed") for number in range(3, 9)]
+    table = write_table(tmp_path / "t.csv", [*new, (f"train/{DARK}/1.png", "exclude", "")])
+    place = shutil.copytree(trained.folder.path, tmp_path / "trained")
+    code, said, _ = fix(place, table, "--new-classes", "--no-test", "--out", tmp_path / "fixed")
+    words = " ".join(said.split())
+    assert code == 0 and "corrections.csv leaves out 6 rows of crossed" in words
+    assert "left out, without 6 rows that the dataset lacks" in words
+    fixed = read_run(RunFolder(tmp_path / "fixed"))
+    assert fixed.report["fix"]["only_here"] == {"new_class": 6, "added": 0}
+    assert any("6 rows of crossed" in each for each in fixed.report["fix"]["advice"])
+    # A later fix says so of the earlier ones too.
+    table = write_table(tmp_path / "u.csv", [(f"train/{DARK}/2.png", "exclude", "")])
+    code, said, _ = fix(tmp_path / "fixed", table, "--no-test", "--out", tmp_path / "again")
+    assert code == 0 and "corrections.csv leaves out 6 rows of crossed" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("folder", ["Bright", "brigth", "crossed"])
+def test_a_folder_of_an_unknown_class_is_asked_about(
+    run: Run, folder: str, tmp_path: Path, fix: Fix, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "more" / folder).mkdir(parents=True)
+    for number in range(400, 404):
+        picture(number, 1).save(tmp_path / "more" / folder / f"{number}.png")
+    more = ("--add", tmp_path / "more", "--no-test", "--out", tmp_path / "fixed")
+    code, _, error = fix(run.folder.path, *more)
+    assert code == 2 and "--add" in error and "--new-classes" in error and not (tmp_path / "fixed").exists()
+    assert ("did you mean 'bright'? A class" in " ".join(error.split())) == (folder != "crossed")
+    code, _, error = fix(run.folder.path, *more, "--new-classes")
+    assert code == 0 and ("only in case or blanks" in error + caplog.text) == (folder == "Bright")
+    assert hf_finetune.load(tmp_path / "fixed").labels.names == (*sorted(SAFE), folder)
+
+
+def test_a_run_that_joined_alike_names_joins_added_folders(photos: Path, cache: Path, tmp_path: Path, fix: Fix) -> None:
+    run = probe(photos, tmp_path / "run", data={"cache_dir": str(cache), "join_alike": True})
+    (tmp_path / "more" / "Bright").mkdir(parents=True)
+    picture(400, 1).save(tmp_path / "more" / "Bright" / "400.png")
+    code, said, _ = fix(run.folder.path, "--add", tmp_path / "more", "--no-test")
+    assert code == 0 and "1 row added" in said and "new classes" not in said
+
+
 def test_a_trained_result_takes_one_pass_and_then_no_image(
     trained: Run, photos: Path, tmp_path: Path, fix: Fix
 ) -> None:
@@ -162,8 +203,9 @@ def test_a_whole_model_is_fixed_too(photos: Path, cache: Path, tmp_path: Path, f
     new.mkdir(parents=True)
     for number in range(400, 408):
         picture(number, 3).save(new / f"{number}.png")
-    code, _, _ = fix(run.folder.path, "--add", new.parent, "--no-test")
+    code, said, _ = fix(run.folder.path, "--add", new.parent, "--no-test", "--new-classes")
     assert code == 0
+    assert "8 added rows are not in the dataset" in " ".join(said.split())
     (answer,) = hf_finetune.load(tmp_path / "whole-fixed").predict([new / "400.png"])
     assert len(answer.as_json()["predictions"]) == 1
     assert hf_finetune.load(tmp_path / "whole-fixed").labels.names == (*sorted(SAFE), "crossed")
@@ -231,7 +273,9 @@ def test_only_overwrite_takes_the_place_of_another_run(run: Run, tmp_path: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-fixed", "t.csv", "wrong.csv"]
 
 
-@pytest.mark.parametrize("what", ["damaged", "of another run", "other weights", "none and a fixed run"])
+@pytest.mark.parametrize(
+    "what", ["damaged", "of another run", "of other rows", "other weights", "none and a fixed run"]
+)
 def test_features_that_do_not_belong_are_refused(run: Run, tmp_path: Path, fix: Fix, what: str) -> None:
     place = shutil.copytree(run.folder.path, tmp_path / "run")
     table = write_table(tmp_path / "t.csv", [(f"train/{DARK}/1.png", "exclude", "")])
@@ -241,6 +285,9 @@ def test_features_that_do_not_belong_are_refused(run: Run, tmp_path: Path, fix: 
     elif what == "of another run":
         held = np.load(place / "held.npz")
         np.savez(place / "held.npz", **{**held, "pixels": 255 - held["pixels"]})
+    elif what == "of other rows":
+        record = place / "splits.json"
+        record.write_text(record.read_text(encoding="utf-8").replace("/5.png", "/five.png"), encoding="utf-8")
     elif what == "other weights":
         content = json.loads(manifest.read_text(encoding="utf-8"))
         manifest.write_text(json.dumps({**content, "fingerprint": "0" * 64}), encoding="utf-8")
@@ -250,6 +297,7 @@ def test_features_that_do_not_belong_are_refused(run: Run, tmp_path: Path, fix: 
         (place / "features.safetensors").unlink()
         table = write_table(tmp_path / "u.csv", [(f"train/{DARK}/2.png", "exclude", "")])
     expected = {"damaged": "is damaged", "of another run": "the features that the run kept are expected",
+                "of other rows": "found those of another run",
                 "other weights": "trained on other weights", "none and a fixed run": "found none"}[what]  # fmt: skip
     code, _, error = fix(place, table, "--out", tmp_path / "never")
     assert code == 2 and expected in error
@@ -264,11 +312,13 @@ def test_what_cannot_be_read_or_is_there_already_is_left_out(run: Run, photos: P
     (more / DARK / "broken.png").write_bytes((more / DARK / "new.png").read_bytes()[:90])
     shutil.copyfile(photos / "train" / BRIGHT / "3.png", more / BRIGHT / "copy.png")
     shutil.copyfile(photos / "validation" / BRIGHT / "103.png", more / BRIGHT / "leak.png")
+    shutil.copyfile(photos / "test" / BRIGHT / "203.png", more / BRIGHT / "tested.png")
     code, said, error = fix(run.folder.path, "--add", more, "--out", tmp_path / "fixed", "--no-test")
     assert code == 0 and "broken.png" in error
     words = " ".join(said.split())
-    assert "3 rows added" in words and "1 of the added look exactly like rows of train" in words
+    assert "4 rows added" in words and "1 of the added look exactly like rows of train" in words
     assert "1 of the added look exactly like rows of validation" in words
+    assert "1 of the added look exactly like images of test" in words
     code, _, error = fix(run.folder.path, "--add", photos / "train", "--out", tmp_path / "own")
     assert code == 2 and "changes nothing" in error
 
