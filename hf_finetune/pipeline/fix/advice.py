@@ -63,8 +63,8 @@ def on_training_without(only_here: Mapping[str, int], foreign: Sequence[str]) ->
     if number := only_here["new_class"]:
         said.append(
             f"corrections.csv leaves out {count(number, 'row')} of {listing(foreign)}: data.corrections gives no new "
-            f"class. Training again learns {'it' if number == 1 else 'them'} only once the dataset itself has that class: "
-            "move the images into a class folder of that name, or label them so in its table."
+            f"class. Training again learns {'it' if number == 1 else 'them'} only once the dataset itself has that "
+            "class: move the images into a class folder of that name, or label them so in its table."
         )
     if number := only_here["added"]:
         said.append(
