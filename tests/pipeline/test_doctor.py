@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from hf_finetune.cli import main
 from hf_finetune.pipeline.train import train
+from tests.browser import DESKTOP, PHONE, opened
 from tests.doctor.pictures import copy, picture
 
 pytestmark = pytest.mark.e2e
@@ -98,6 +100,16 @@ def test_every_planted_fault_is_found(photos: Path, tmp_path: Path, doctor: Doct
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == before
     page = (tmp_path / "out" / "doctor.html").read_text(encoding="utf-8")
     assert page.count("<img") > 12 and "&lt;b&gt;bright&lt;⁄b&gt;" in page and "<b>bright" not in page
+
+
+def test_its_page_opens_in_a_browser(chromium: Any, photos: Path, tmp_path: Path, doctor: Doctor) -> None:
+    doctor(photos, STARTER, "--out", tmp_path)
+    for width in (PHONE, DESKTOP):
+        for scheme in ("light", "dark"):
+            with opened(chromium, tmp_path / "doctor.html", width=width, scheme=scheme) as seen:
+                content, window = seen.widths()
+                assert content <= window
+                assert (seen.said, len(seen.asked), seen.violations()) == ([], 1, [])
 
 
 def test_its_table_repairs_the_next_run(photos: Path, tmp_path: Path, doctor: Doctor) -> None:
