@@ -75,7 +75,9 @@ def method(report: RunReport) -> str:
 def shared_recipe(report: RunReport) -> dict[str, Any]:
     """The resolved recipe without what only concerns this machine, and without paths."""
     recipe = {name: section for name, section in report.recipe.items() if name not in ("output", "hub", "tracking")}
-    data = {key: value for key, value in recipe["data"].items() if key not in ("cache_dir", "store_limit")}
+    data = {
+        key: value for key, value in recipe["data"].items() if key not in ("cache_dir", "corrections", "store_limit")
+    }
     recipe["data"] = {**data, "name": dataset_name(report)}
     recipe["model"] = {**recipe["model"], "name": base_name(report)}
     start = report.model.get("start")

@@ -35,8 +35,11 @@ def photos(root: Path) -> Path:
 def test_names_of_files_and_folders_are_in_the_log_and_run_json_and_in_nothing_that_is_published(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    table = tmp_path / "grandma.csv"
+    table.write_text("path,action\ntrain/a/jane.jpg,keep\n", encoding="utf-8")
+    place = {"name": str(photos(tmp_path / "photos")), "cache_dir": str(tmp_path / "cache")}
     recipe = {
-        "data": {"name": str(photos(tmp_path / "photos")), "cache_dir": str(tmp_path / "cache"), "max_bad_share": 0.1},
+        "data": {**place, "max_bad_share": 0.1, "corrections": str(table)},
         "ladder": ["probe"],
         "train": {"decode_workers": 1},
         "output": {"dir": str(tmp_path / "run")},
@@ -52,7 +55,9 @@ def test_names_of_files_and_folders_are_in_the_log_and_run_json_and_in_nothing_t
     stage_run(finished_run(run.folder.path), published, "user/model")
     texts = {path.name: path.read_bytes().lower() for path in published.rglob("*") if path.is_file()}
     assert {"README.md", "recipe.yaml", "metrics.json", "config.json", "hf_finetune.json"} <= set(texts)
-    assert [(file, name) for file, text in texts.items() for name in PRIVATE if name.encode() in text] == []
+    assert [
+        (file, name) for file, text in texts.items() for name in (*PRIVATE, "grandma") if name.encode() in text
+    ] == []
     card = texts["README.md"].decode()
     for line in ("1 image ignored that are in no class folder", "1 folder without an image", "left out because"):
         assert line in card
