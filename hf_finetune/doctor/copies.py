@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def equal_pictures(grey: np.ndarray, gather: Gather) -> list[list[int]]:
     """Groups of rows whose stored pixels are the same, two or more each, in order."""
     alike: defaultdict[bytes, list[int]] = defaultdict(list)
     for row, picture in enumerate(grey):
-        alike[picture.tobytes()].append(row)
+        alike[blake2b(picture.tobytes(), digest_size=16).digest()].append(row)
     groups: list[list[int]] = []
     for rows in (rows for rows in alike.values() if len(rows) > 1):
         by_pixels: defaultdict[bytes, list[int]] = defaultdict(list)
@@ -102,7 +103,8 @@ def near_pairs(grey: np.ndarray, sharp: Gather, left_out: np.ndarray) -> list[Pa
 
 def _candidates(grey: np.ndarray) -> Candidates:
     """The nearest neighbours of each picture, as it is and mirrored."""
-    small = functional.adaptive_avg_pool2d(torch.from_numpy(grey).float()[:, None], _SMALL)[:, 0]
+    blocks = (torch.from_numpy(grey[start : start + _BLOCK_ROWS]) for start in range(0, len(grey), _BLOCK_ROWS))
+    small = torch.cat([functional.adaptive_avg_pool2d(block.float()[:, None], _SMALL)[:, 0] for block in blocks])
     plain, mirrored = _directions(small), _directions(small.flip(2))
     pairs = [(*_nearest(plain, plain), False), (*_nearest(plain, mirrored), True)]
     first = np.concatenate([np.minimum(one, other) for one, other, _ in pairs])
