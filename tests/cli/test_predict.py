@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -224,7 +223,14 @@ def test_what_is_asked_wrongly_is_said_before_anything_runs(trained: Path, few: 
 def test_ctrl_c_keeps_what_was_answered_so_far(trained: Path, few: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.csv"
     command = [sys.executable, "-m", "hf_finetune", "predict", str(trained), "-", "--out", str(out)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Jobs in the background of a shell inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
     assert process.stdin is not None
     process.stdin.write(f"{few / '1 0.jpg'}\n{few / '1 1.jpg'}\n")
     process.stdin.flush()  # the list does not end
@@ -233,10 +239,7 @@ def test_ctrl_c_keeps_what_was_answered_so_far(trained: Path, few: Path, tmp_pat
     while not (partial_file.exists() and len(partial_file.read_text("utf-8").splitlines()) == 3):
         assert time.monotonic() < end
         time.sleep(0.1)
-    while process.poll() is None:  # Python drops one that falls into a callback of its own; a person presses again
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == f"hf-finetune: interrupted; 2 answers are in {partial_file}."

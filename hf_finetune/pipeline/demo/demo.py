@@ -75,9 +75,6 @@ def demo(asked: Asked) -> Iterator[Served]:
         taken = listening.getsockname()[1]
         if len(asked.ports) > 1 and taken != asked.ports[0]:
             logger.info("Port %d is in use; %d is taken instead.", asked.ports[0], taken)
-        # An interruption while modules are imported can be lost, so that all are there before anybody is told.
-        import uvicorn  # noqa: F401
-
         nearest.start()
         stack.callback(nearest.stop)
         yield Served(address_of(listening, asked.host), Gate(app, loopback), listening)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,7 @@ class Running:
 
     def ended(self, number: int) -> tuple[int, str]:
         """Exit code and standard error after a signal."""
-        while self.process.poll() is None:  # Python drops one that falls into a callback of its own
-            self.process.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=20)
+        self.process.send_signal(number)
         _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
@@ -95,6 +93,8 @@ def running(trained: Path, place: Path, *options: str) -> Iterator[Running]:
         text=True,
         cwd=cwd,
         env=environment,
+        # Jobs in the background of a shell inherit an ignored SIGINT.
+        preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     try:
         assert process.stdout is not None
