@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.errors import FinetuneError, first_line
+from hf_finetune.errors import reason_of
 from hf_finetune.pipeline.images import Images
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
@@ -38,8 +38,7 @@ def look_back(
     except KeyboardInterrupt:
         logger.warning("Looking for faults of the data was interrupted; the result is put in its place.")
     except Exception as error:  # noqa: BLE001  the run is done: whatever is wrong with its data must not fail it
-        reason = error.message if isinstance(error, FinetuneError) else f"{type(error).__name__}, {first_line(error)}"
-        logger.warning("No faults of the data are told: %s", reason)
+        logger.warning("No faults of the data are told: %s", reason_of(error))
     return {}
 
 
@@ -53,7 +52,8 @@ def _look_back(
         for split in SPLITS
         if len(images.rows.get(split, ()))
     }
-    if _ROW_S * sum(map(len, rows.values())) > max(_LEAST_S, _SHARE * clock.total()):
+    # Where the disk had no room for them, every image would be decoded once more.
+    if not images.store.on_disk or _ROW_S * sum(map(len, rows.values())) > max(_LEAST_S, _SHARE * clock.total()):
         logger.info("`hf-finetune doctor` looks for duplicates and wrong labels; here it would take long.")
         return {}
     from hf_finetune.doctor.everything import Everything
