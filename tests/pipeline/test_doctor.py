@@ -14,6 +14,7 @@ from PIL import Image
 
 from hf_finetune.cli import main
 from hf_finetune.pipeline.train import train
+from hf_finetune.report.summary import render_summary
 from tests.browser import DESKTOP, PHONE, opened
 from tests.doctor.pictures import copy, picture
 
@@ -131,6 +132,24 @@ def test_its_table_repairs_the_next_run(photos: Path, tmp_path: Path, doctor: Do
     assert report["data"]["rejected"] == []
     notes = [str(note) for note in report["data"]["notes"]]
     assert any("corrections: " in note for note in notes) and not any("byte-equal" in note for note in notes)
+
+
+def test_a_run_tells_the_worst_and_scores_without_what_leaked(photos: Path, tmp_path: Path) -> None:
+    data = {"name": str(photos), "max_bad_share": 0.1}
+    recipe = {"model": {"name": "builtin:starter"}, "data": data, "ladder": ["probe"]}
+    run = train({**recipe, "output": {"dir": str(tmp_path / "run")}})
+    found = run.report["findings"]
+    assert [each.partition(":")[0] for each in found["worst"]] == [
+        "identical files", "near duplicates", "suspected labels",
+    ]  # fmt: skip
+    assert found["without_leaks"]["leaked"] == 4
+    assert found["without_leaks"]["rows"] == run.report["test"]["rows"] - 4
+    said = render_summary(run.report, run.folder.path)
+    assert "without the 4 rows that have a copy in another split" in " ".join(said.split())
+    assert "wrong.png" in said
+    scarce = {**data, "store_limit": "1KB", "cache_dir": str(tmp_path / "cache")}
+    limited = {**recipe, "data": scarce, "output": {"dir": str(tmp_path / "limited")}}
+    assert train(limited).report["findings"] == {}  # each image would be decoded once more
 
 
 def test_json_has_what_the_table_has(photos: Path, tmp_path: Path, doctor: Doctor) -> None:
