@@ -16,7 +16,7 @@ from hf_finetune.doctor import copies, overview, plain, suspects
 from hf_finetune.doctor.everything import Everything
 from hf_finetune.doctor.findings import Finding, Kind, in_order
 from hf_finetune.doctor.looks import Looks, look_at
-from hf_finetune.doctor.unlike import Directions, distances, nearest_of_the_class
+from hf_finetune.doctor.unlike import Directions, neighbours
 from hf_finetune.labels import Answers
 from hf_finetune.types import Note, Rejected, Split
 
@@ -50,7 +50,8 @@ class Examination:
 def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wishes) -> Examination:
     """`unreadable`: rows of the index or the store that cannot be used."""
     looks = Looks.joined([look_at(everything.rows[split]) for split in everything.splits])
-    directions = Directions.of([everything.features[split] for split in everything.splits])
+    features = [everything.features[split] for split in everything.splits]
+    beside = neighbours(Directions.of(features), everything.classes)
     found = [
         *_unreadable(unreadable),
         *of_pictures(everything, looks, wishes),
@@ -58,11 +59,11 @@ def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wish
         *_suspects(everything, wishes),
     ]
     told = {each.path for each in found if each.kind in ("placeholder", "exact duplicate")}
-    found += [each for each in _unlike(everything, distances(directions)) if each.path not in told]
+    found += [each for each in _unlike(everything, beside.distance) if each.path not in told]
     notes = [
         *overview.imbalance(everything),
         *(note for column in everything.index.columns for note in overview.alike_names(column.names)),
-        *overview.groups(everything, nearest_of_the_class(directions, everything.classes)),
+        *overview.groups(everything, beside.nearest),
     ]
     return Examination(tuple(in_order(found)), tuple(notes), leaked_into_test(found))
 

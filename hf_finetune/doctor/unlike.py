@@ -49,26 +49,28 @@ class Directions:
             yield rows, similar
 
 
-def distances(directions: Directions) -> np.ndarray:
-    """float32 [N]: each row's cosine distance to its fifth nearest reference; NaN where there are too few rows."""
+@dataclass(frozen=True)
+class Neighbours:
+    """Of each row: `distance` float32 [N], cosine distance to its fifth nearest reference, NaN where there are too few
+    rows; `nearest` int64 [N], the nearest reference of its class, −1 without one."""
+
+    distance: np.ndarray
+    nearest: np.ndarray
+
+
+def neighbours(directions: Directions, classes: np.ndarray | None) -> Neighbours:
+    """In one comparison of all rows; `classes` int64 [N] (None: all are of one)."""
     count = sum(map(len, directions.features))
-    found = np.full(count, np.nan, np.float32)
-    if count >= _LEAST_ROWS:
-        for rows, similar in directions.similar():
-            found[rows] = 1 - similar.topk(_NEIGHBOURS, dim=1).values[:, -1].numpy()
-    return found
-
-
-def nearest_of_the_class(directions: Directions, classes: np.ndarray | None) -> np.ndarray:
-    """int64 [N]: the nearest reference that has the row's class int64 [N] (None: any); −1 without one."""
-    found = np.full(sum(map(len, directions.features)), -1, np.int64)
+    distance, nearest = np.full(count, np.nan, np.float32), np.full(count, -1, np.int64)
     for rows, similar in directions.similar():
+        if count >= _LEAST_ROWS:
+            distance[rows] = 1 - similar.topk(_NEIGHBOURS, dim=1).values[:, -1].numpy()
         if classes is not None:
             other = torch.from_numpy(classes[rows][:, None] != classes[directions.every][None])
             similar = similar.masked_fill(other, -1.0)
         best, place = similar.max(dim=1)
-        found[rows] = np.where(best.numpy() > -1.0, directions.every[place.numpy()], -1)
-    return found
+        nearest[rows] = np.where(best.numpy() > -1.0, directions.every[place.numpy()], -1)
+    return Neighbours(distance, nearest)
 
 
 def _take(features: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:

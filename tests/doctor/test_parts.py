@@ -8,7 +8,7 @@ import pytest
 from hf_finetune.doctor import overview, plain
 from hf_finetune.doctor.everything import Everything, label_text
 from hf_finetune.doctor.findings import Finding, in_order, table
-from hf_finetune.doctor.unlike import Directions, distances, nearest_of_the_class
+from hf_finetune.doctor.unlike import Directions, neighbours
 from hf_finetune.doctor.words import lines, worst
 from hf_finetune.labels import LabelColumn, Labels
 from hf_finetune.tasks.classification import ClassTarget
@@ -41,9 +41,9 @@ def test_what_is_far_from_its_neighbours_has_the_largest_distance() -> None:
     features = (random.normal(0, 1, (1, 16)) + random.normal(0, 0.3, (200, 16))).astype(np.float32)
     features[:100] += 2 * random.normal(0, 1, (1, 16))
     features[150] = 4 * random.normal(0, 1, 16)
-    found = distances(Directions.of([features[:120], features[120:]]))
+    found = neighbours(Directions.of([features[:120], features[120:]]), None).distance
     assert found.argmax() == 150
-    assert np.isnan(distances(Directions.of([features[:10]]))).all()
+    assert np.isnan(neighbours(Directions.of([features[:10]]), None).distance).all()
 
 
 def test_references_are_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,16 +54,16 @@ def test_references_are_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> 
     features[:, :4] *= np.where(np.arange(300) % 2, 1, -1)[:, None]
     odd = [k for k in range(300) if k not in np.linspace(0, 299, 100).astype(int)][50]
     features[odd] = (3, -3, 3, -3, -3, 3, -3, 3)
-    found = distances(Directions.of([features[:90], features[90:]]))
+    found = neighbours(Directions.of([features[:90], features[90:]]), None).distance
     assert found.argmax() == odd and found[odd] > 2 * np.median(found)
 
 
 def test_the_nearest_of_the_class_is_no_other_class_and_not_itself() -> None:
     features = np.repeat(np.eye(4, dtype=np.float32), 2, 0) + 0.01 * np.arange(8, dtype=np.float32)[:, None]
     classes = np.array([0, 0, 1, 1, 0, 0, 1, 1])
-    nearest = nearest_of_the_class(Directions.of([features]), classes)
+    nearest = neighbours(Directions.of([features]), classes).nearest
     assert nearest.tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
-    assert nearest_of_the_class(Directions.of([features[:3]]), np.array([0, 1, 1]))[0] == -1
+    assert neighbours(Directions.of([features[:3]]), np.array([0, 1, 1])).nearest[0] == -1
 
 
 def test_a_plain_picture_is_a_placeholder_among_photos_and_not_among_drawings() -> None:
