@@ -77,11 +77,12 @@ def near_pairs(grey: np.ndarray, sharp: Gather, left_out: np.ndarray) -> list[Pa
     """Copies among rows with pictures `grey` uint8 [N, 24, 24]; `sharp` gives pixels uint8 [n, 3, H, W] of at least
     FINE_SIDE; rows of `left_out` bool [N] are not compared (all but one of equal ones, tiny images).
     """
-    rows = np.flatnonzero(~left_out & (grey.std(axis=(1, 2)) >= _FLAT))
+    blocks = (grey[start : start + _BLOCK_ROWS] for start in range(0, len(grey), _BLOCK_ROWS))
+    deviation = [block.std(axis=(1, 2)) for block in blocks]  # at once it would be float64 of all
+    rows = np.flatnonzero(~left_out & (np.concatenate([*deviation, np.zeros(0)]) >= _FLAT))
     if len(rows) < 2:
         return []
-    found = _candidates(grey[rows])
-    found = Candidates(rows[found.first], rows[found.second], found.mirrored)
+    found = _candidates(grey, rows)
     if not len(found.first):
         return []
     coarse = _overlaps(found, lambda which: torch.from_numpy(grey[which]).float(), None, _COARSE_ROUNDS)
@@ -101,34 +102,38 @@ def near_pairs(grey: np.ndarray, sharp: Gather, left_out: np.ndarray) -> list[Pa
     return sorted(best.values())
 
 
-def _candidates(grey: np.ndarray) -> Candidates:
-    """The nearest neighbours of each picture, as it is and mirrored."""
-    blocks = (torch.from_numpy(grey[start : start + _BLOCK_ROWS]) for start in range(0, len(grey), _BLOCK_ROWS))
-    small = torch.cat([functional.adaptive_avg_pool2d(block.float()[:, None], _SMALL)[:, 0] for block in blocks])
-    plain, mirrored = _directions(small), _directions(small.flip(2))
-    pairs = [(*_nearest(plain, plain), False), (*_nearest(plain, mirrored), True)]
+def _candidates(grey: np.ndarray, rows: np.ndarray) -> Candidates:
+    """Of some rows of `grey` the nearest neighbours of each picture, as it is and mirrored."""
+    plain = torch.cat([
+        _directions(torch.from_numpy(grey[rows[start : start + _BLOCK_ROWS]]).float())
+        for start in range(0, len(rows), _BLOCK_ROWS)
+    ])  # fmt: skip
+    pairs = [(*_nearest(plain, mirrored=flip), flip) for flip in (False, True)]
     first = np.concatenate([np.minimum(one, other) for one, other, _ in pairs])
     second = np.concatenate([np.maximum(one, other) for one, other, _ in pairs])
     flipped = np.concatenate([np.full(len(one), flip) for one, _, flip in pairs])
     unique = np.unique(np.stack([first, second, flipped]), axis=1)
-    return Candidates(unique[0], unique[1], unique[2].astype(bool))
+    return Candidates(rows[unique[0]], rows[unique[1]], unique[2].astype(bool))
 
 
-def _directions(small: Tensor) -> Tensor:
-    """float32 [N, 64] of length 1 and mean 0."""
-    flat = small.flatten(1)
+def _directions(grey: Tensor) -> Tensor:
+    """float32 [n, 64] of length 1 and mean 0, of pictures [n, S, S]."""
+    flat = functional.adaptive_avg_pool2d(grey[:, None], _SMALL).flatten(1)
     return functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)
 
 
-def _nearest(rows: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of those that are alike enough: of each row its nearest others, itself left out."""
+def _nearest(rows: Tensor, *, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of directions [N, 64] that are alike enough: of each its nearest others, itself left out. The mirror
+    image of a picture has its direction, each line backwards."""
     ones, twos = [], []
     for start in range(0, len(rows), _BLOCK_ROWS):
         block = rows[start : start + _BLOCK_ROWS]
+        if mirrored:
+            block = block.view(-1, _SMALL, _SMALL).flip(2).flatten(1)
         best = torch.full((len(block), 0), -1.0)
         where = torch.zeros((len(block), 0), dtype=torch.int64)
-        for left in range(0, len(others), _BLOCK_COLUMNS):
-            similar = block @ others[left : left + _BLOCK_COLUMNS].T
+        for left in range(0, len(rows), _BLOCK_COLUMNS):
+            similar = block @ rows[left : left + _BLOCK_COLUMNS].T
             own = torch.arange(start, start + len(block)) - left
             here = (own >= 0) & (own < similar.shape[1])
             similar[here.nonzero()[:, 0], own[here]] = -1.0

@@ -29,6 +29,8 @@ class Looks:
     @staticmethod
     def joined(parts: list[Looks]) -> Looks:
         """One after another."""
+        if len(parts) == 1:
+            return parts[0]
         return Looks(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Looks)))
 
 
