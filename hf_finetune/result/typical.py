@@ -30,10 +30,17 @@ class Typical:
     threshold: float = np.inf
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """float64 [n] of features [n, d]: squared, to the nearest centre."""
-        places = features.astype(np.float64) @ self.factor
-        squares = np.square(places).sum(1)[:, None] - 2 * places @ self.centres.T + np.square(self.centres).sum(1)
-        return np.maximum(squares.min(1), 0.0)
+        """float64 [n] of features [n, d]: squared, to the nearest centre.
+
+        By torch's products: numpy's own threads go on spinning after one, and the forward pass of the next images then
+        took 28.5 instead of 16.3 ms an image (ViT-Tiny, batches of 32, two cores of an AMD EPYC, 2026-11-29).
+        """
+        import torch
+
+        rows, factor, centres = (torch.from_numpy(each).double() for each in (features, self.factor, self.centres))
+        places = rows @ factor
+        squares = places.square().sum(1)[:, None] - 2 * places @ centres.T + centres.square().sum(1)
+        return squares.min(1).values.clamp(min=0.0).numpy()
 
     def ratios(self, features: np.ndarray) -> np.ndarray:
         """float64 [n]: distances in multiples of the threshold; above 1 an image is unlike those of training."""
