@@ -37,7 +37,9 @@ class Typical:
         """
         import torch
 
-        rows, factor, centres = (torch.from_numpy(each).double() for each in (features, self.factor, self.centres))
+        # A copy in any case: rows gathered from processes or mapped from a file may not be written to.
+        given = (features, self.factor, self.centres)
+        rows, factor, centres = (torch.from_numpy(np.array(each, np.float64)) for each in given)
         places = rows @ factor
         squares = places.square().sum(1)[:, None] - 2 * places @ centres.T + centres.square().sum(1)
         return squares.min(1).values.clamp(min=0.0).numpy()
