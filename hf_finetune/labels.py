@@ -51,6 +51,24 @@ class LabelColumn:
         return self.kind == "labels" and self.width > 1 and self.names == tuple(map(str, range(self.width)))
 
 
+def label_text(columns: Sequence[LabelColumn], label: Label | np.ndarray) -> str:
+    """A row's label for people: of several targets one after another, `; ` between."""
+    values = np.atleast_1d(label)
+    parts, at = [], 0
+    for column in columns:
+        own = values[at : at + column.width]
+        at += column.width
+        if np.isnan(own.astype(np.float64)).all():
+            parts.append("none")
+        elif column.kind in ("classes", "grades"):
+            parts.append(column.names[int(own[0])])
+        elif column.kind == "labels":
+            parts.append(", ".join(name for name, truth in zip(column.names, own, strict=True) if truth == 1) or "none")
+        else:
+            parts.append(", ".join(f"{each:.7g}" for each in own))
+    return "; ".join(parts)
+
+
 @dataclass(frozen=True)
 class Labels:
     """Label names in order; the position is the id."""

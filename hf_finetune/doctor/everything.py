@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
+from hf_finetune.data.store.decode import READ_ERRORS
 from hf_finetune.data.store.views import Squash
 from hf_finetune.doctor.copies import FINE_SIDE
-from hf_finetune.labels import Answers, LabelColumn
+from hf_finetune.errors import DataError, reason_of
+from hf_finetune.labels import Answers, label_text
 from hf_finetune.tasks import Target
 from hf_finetune.types import SPLITS, Index, PixelRows, Preprocess, Row, Split
 
@@ -92,28 +94,22 @@ class Everything:
         return found
 
     def sharp(self, rows: np.ndarray) -> np.ndarray:
-        """The same of pictures that are large enough to compare; where the model sees smaller ones, decoded anew."""
+        """The same of pictures that are large enough to compare; where the model sees smaller ones, decoded anew.
+
+        Raises DataError for what cannot be read any more.
+        """
         pixels = self.gather(rows)
         if min(pixels.shape[2:]) >= FINE_SIDE:
             return pixels
         geometry = Squash(FINE_SIDE, Image.Resampling.BICUBIC, self.preprocess.value_range)
-        found = [self.index.reader.read(self.source_rows[row].locator) for row in rows.tolist()]
-        return np.stack([geometry.draw(data, self.max_pixels).pixels for data in found])
+        return np.stack([geometry.draw(self.file(row), self.max_pixels).pixels for row in rows.tolist()])
 
-
-def label_text(columns: Sequence[LabelColumn], label: np.ndarray) -> str:
-    """A row's label for people: of several targets one after another, `; ` between."""
-    values = np.atleast_1d(label)
-    parts, at = [], 0
-    for column in columns:
-        own = values[at : at + column.width]
-        at += column.width
-        if np.isnan(own.astype(np.float64)).all():
-            parts.append("none")
-        elif column.kind in ("classes", "grades"):
-            parts.append(column.names[int(own[0])])
-        elif column.kind == "labels":
-            parts.append(", ".join(name for name, truth in zip(column.names, own, strict=True) if truth == 1) or "none")
-        else:
-            parts.append(", ".join(f"{each:.7g}" for each in own))
-    return "; ".join(parts)
+    def file(self, row: int) -> bytes:
+        """A row's encoded image. Raises DataError where it cannot be read any more."""
+        try:
+            return self.index.reader.read(self.source_rows[row].locator)
+        except READ_ERRORS as error:
+            raise DataError(
+                f"{self.names[row]} was there when images were decoded, and cannot be read now: {reason_of(error)}.",
+                "Run it again, once the data stay as they are; what is decoded is kept.",
+            ) from error

@@ -50,12 +50,14 @@ class Examination:
 def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wishes) -> Examination:
     """`unreadable`: rows of the index or the store that cannot be used."""
     looks = Looks.joined([look_at(everything.rows[split]) for split in everything.splits])
+    empty = plain.placeholders(looks.entropy)
     features = [everything.features[split] for split in everything.splits]
     beside = neighbours(Directions.of(features), everything.classes)
     found = [
         *_unreadable(unreadable),
-        *of_pictures(everything, looks, wishes),
-        *_shapes(everything, looks),
+        *_copies(everything, looks, wishes),
+        *_placeholders(everything, looks, empty),
+        *_shapes(everything, looks, empty),
         *_suspects(everything, wishes),
     ]
     told = {each.path for each in found if each.kind in ("placeholder", "exact duplicate")}
@@ -70,7 +72,8 @@ def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wish
 
 def of_pictures(everything: Everything, looks: Looks, wishes: Wishes) -> list[Finding]:
     """What pixels alone tell: copies and placeholders."""
-    return [*_copies(everything, looks, wishes), *_placeholders(everything, looks)]
+    empty = plain.placeholders(looks.entropy)
+    return [*_copies(everything, looks, wishes), *_placeholders(everything, looks, empty)]
 
 
 def leaked_into_test(findings: Iterable[Finding]) -> frozenset[str]:
@@ -128,7 +131,7 @@ def _byte_equal(everything: Everything, rows: Sequence[int]) -> list[list[int]]:
     """Of rows with equal pixels those whose files are equal, two or more together."""
     by_bytes: defaultdict[bytes, list[int]] = defaultdict(list)
     for row in rows:
-        by_bytes[everything.index.reader.read(everything.source_rows[row].locator)].append(row)
+        by_bytes[everything.file(row)].append(row)
     return [group for group in by_bytes.values() if len(group) > 1]
 
 
@@ -183,20 +186,19 @@ def _superfluous(splits: Sequence[Split], labels: Sequence[str]) -> set[int]:
     return set(by_worth) - (set(tested) if len({labels[place] for place in tested}) == 1 else set())
 
 
-def _placeholders(everything: Everything, looks: Looks) -> Iterable[Finding]:
-    for row in np.flatnonzero(plain.placeholders(looks.entropy)):
+def _placeholders(everything: Everything, looks: Looks, empty: np.ndarray) -> Iterable[Finding]:
+    for row in np.flatnonzero(empty):
         bits = float(looks.entropy[row])
         detail = f"nearly one colour ({bits:.1f} bits): a placeholder, an empty page, or a black frame?"
         yield _about(everything, int(row), "placeholder", 1 - bits / 8, detail)
 
 
-def _shapes(everything: Everything, looks: Looks) -> Iterable[Finding]:
+def _shapes(everything: Everything, looks: Looks, empty: np.ndarray) -> Iterable[Finding]:
     least_edge = min(everything.preprocess.height, everything.preprocess.width)
     for row, detail in plain.odd_shapes(everything.sizes, least_edge).items():
         yield _about(everything, row, "odd shape", 1.0, detail)
     rows, detail = plain.odd_colours(looks.colour)
-    plain_rows = plain.placeholders(looks.entropy)
-    for row in rows[~plain_rows[rows]].tolist():
+    for row in rows[~empty[rows]].tolist():
         yield _about(everything, row, "grey", 1.0, detail)
 
 

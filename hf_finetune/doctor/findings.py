@@ -12,6 +12,7 @@ from typing import Literal
 from hf_finetune.data.index.corrections import COLUMNS, Action
 from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.types import Split
+from hf_finetune.whole_file import write_whole
 
 Kind = Literal[
     "unreadable",
@@ -87,9 +88,4 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 def write_table(path: Path, findings: Iterable[Finding]) -> None:
     """Whole or not at all: a full disk leaves what was there."""
-    staged = path.with_name(f"{path.name}.part")
-    try:
-        staged.write_text(table(findings), encoding="utf-8", newline="")
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    write_whole(path, table(findings))

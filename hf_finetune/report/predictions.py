@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_finetune.report.scatter import Scatter, draw
 from hf_finetune.report.wording.words import Plotted
+from hf_finetune.whole_file import whole_file
 
 MOST_PANELS = 4
 
@@ -16,13 +17,11 @@ def write_predictions(
     path: Path, split: str, names: Sequence[str], columns: Sequence[str], lines: Iterable[Sequence[str]]
 ) -> None:
     """One line a row: the split and the row's name, and what the task says of it (`Target.table`)."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("split", "row", *columns))
         for name, line in zip(names, lines, strict=True):
             writer.writerow((split, name, *line))
-    partial.replace(path)
 
 
 def scatter_of(plotted: Sequence[Plotted], columns: Sequence[str], lines: Sequence[Sequence[str]]) -> bytes | None:

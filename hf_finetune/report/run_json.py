@@ -16,6 +16,7 @@ import numpy as np
 from hf_finetune.errors import RunFolderError
 from hf_finetune.report.fields import RunReport
 from hf_finetune.types import Candidate, Note
+from hf_finetune.whole_file import whole_file
 
 FILE = "run.json"
 FORMAT = 1
@@ -36,15 +37,13 @@ def write_report(report: RunReport, folder: Path) -> Path:
     Raises RunFolderError where the folder cannot be written, TypeError for a value that JSON has no form for.
     """
     text = json.dumps(content_of(report), indent=1, ensure_ascii=False, allow_nan=False)
-    path, partial = folder / FILE, folder / f"{FILE}.{os.getpid()}.partial"
+    path = folder / FILE
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
             file.write(f"{text}\n")
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunFolderError(
             f"{path} cannot be written: {error.strerror or error}.", "Free some space, or give another output.dir."
         ) from None

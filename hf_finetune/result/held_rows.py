@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hf_finetune.errors import AdapterError
+from hf_finetune.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,8 @@ class Held:
 
 def write_held(path: Path, held: Held) -> None:
     """Write through a temporary file beside it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, pixels=held.pixels, logits=held.logits, device=np.array(held.device), batch=np.array(held.batch))
-    partial.replace(path)
 
 
 def read_held(path: Path) -> Held:

@@ -8,7 +8,6 @@ Beside it stands a copy of the table that `data.corrections` named, whose name m
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from hf_finetune.errors import AdapterError
 from hf_finetune.types import Index, Split
+from hf_finetune.whole_file import write_whole
 
 FILE, CORRECTIONS = "splits.json", "data-corrections.csv"
 
@@ -60,9 +60,7 @@ def kept_corrections(folder: Path, written: str | None) -> str | None:
 
 def save_record(folder: Path, record: SplitRecord) -> None:
     """Write a record into a run folder."""
-    partial = folder / f"{FILE}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_whole(folder / FILE, json.dumps(asdict(record)))
 
 
 def read_record(folder: Path) -> SplitRecord | None:

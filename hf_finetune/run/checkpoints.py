@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from hf_finetune.machine.disk import follow_umask
+from hf_finetune.whole_file import write_whole
 
 SEAL = "sealed.json"
 logger = logging.getLogger(__name__)
@@ -22,9 +23,7 @@ def seal(checkpoint: Path) -> None:
     """Mark a checkpoint as whole."""
     follow_umask(checkpoint)
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
-    partial = checkpoint / f"{SEAL}.partial"
-    partial.write_text(json.dumps(files, indent=1), encoding="utf-8")
-    partial.replace(checkpoint / SEAL)
+    write_whole(checkpoint / SEAL, json.dumps(files, indent=1))
 
 
 def is_whole(checkpoint: Path) -> bool:

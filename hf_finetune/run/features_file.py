@@ -8,7 +8,6 @@ user's files, and features tell of their images.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ import numpy as np
 
 from hf_finetune.errors import RunFolderError
 from hf_finetune.types import Split
+from hf_finetune.whole_file import whole_file
 
 FORMAT = 1
 # What may be kept at most: a small file beside checkpoints and decoded images. 100,000 rows of 768 numbers are 307 MB.
@@ -83,20 +83,15 @@ def write_features(path: Path, kept: KeptFeatures) -> None:
     header["crc32"] = {"dtype": "I64", "shape": [1], "data_offsets": [end, end + _CRC_BYTES]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            opening = len(text).to_bytes(8, "little") + text
-            crc = zlib.crc32(opening)
-            file.write(opening)
-            for _, _, _, pieces in tensors:
-                for piece in pieces:
-                    crc = zlib.crc32(piece, crc)
-                    file.write(piece)
-            file.write(crc.to_bytes(_CRC_BYTES, "little"))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        opening = len(text).to_bytes(8, "little") + text
+        crc = zlib.crc32(opening)
+        file.write(opening)
+        for _, _, _, pieces in tensors:
+            for piece in pieces:
+                crc = zlib.crc32(piece, crc)
+                file.write(piece)
+        file.write(crc.to_bytes(_CRC_BYTES, "little"))
 
 
 def _tensors(kept: KeptFeatures) -> Iterator[tuple[str, str, tuple[int, ...], Iterator[bytes]]]:

@@ -20,6 +20,7 @@ from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.types import Decision, Index, Plan
+from hf_finetune.whole_file import write_whole
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
 
@@ -101,16 +102,15 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     if folder.recipe.is_file():
         _refuse_another_run(recipe, folder)
         return folder
-    if path.is_dir() and any(entry.name != "run.lock" for entry in path.iterdir()):
+    # A process that was killed at once may leave the lock, and a recipe that was not whole.
+    if path.is_dir() and any(each.name != "run.lock" and each.suffix != ".partial" for each in path.iterdir()):
         raise RunFolderError(
             f"output.dir: {path} holds files, but no run of hf-finetune.", "Choose another output.dir, or empty it."
         )
     if write:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            partial = folder.recipe.with_suffix(".partial")
-            partial.write_text(dump_recipe(recipe), encoding="utf-8")
-            partial.replace(folder.recipe)
+            write_whole(folder.recipe, dump_recipe(recipe))
         except OSError as error:
             raise RunFolderError(
                 f"output.dir: {path} cannot be written: {error.strerror or error}.", "Choose another output.dir."

@@ -15,6 +15,7 @@ from typing import Any
 
 from hf_finetune.data.store.cache import cache_root
 from hf_finetune.types import Machine
+from hf_finetune.whole_file import write_whole
 
 FILE = "speeds.json"
 _KEPT = 200  # the newest
@@ -57,9 +58,7 @@ def keep_speeds(found: Sequence[Speed]) -> None:
     entries = [asdict(each) for each in [*read_speeds(), *found][-_KEPT:]]
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{FILE}.partial")
-        partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(entries, indent=1))
 
 
 def median_of(speeds: Sequence[Speed], **match: Any) -> float | None:

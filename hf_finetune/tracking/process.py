@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hf_finetune.errors import first_line
+from hf_finetune.whole_file import write_whole
 
 STATE = "state.json"
 START_S = 60.0  # for a tracker to be imported and begin; after that it is left alone, whatever it waits for
@@ -43,9 +44,7 @@ class State:
         """Note them, on disk too."""
         with self._lock:
             self._kept[tracker] = {**self.of(tracker), **values}
-            partial = self._path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._kept, indent=1), encoding="utf-8")
-            partial.replace(self._path)
+            write_whole(self._path, json.dumps(self._kept, indent=1))
 
 
 class Follower(threading.Thread):

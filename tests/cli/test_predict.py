@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hf_finetune.cli import main
-from tests.cli.photos import CLASSES, write_photos
+from tests.cli.photos import CLASSES, train_probe, write_photos_and_table
 from tests.result.predict.dirty import READ, UNREAD, write_dirty
 
 pytestmark = pytest.mark.e2e
@@ -35,20 +34,13 @@ ENDING = re.compile(r"^(\d+) of (\d+) images? answered in [\d.]+ s(: [\d.]+ imag
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, and photos.csv with the class of each, one of which is really called n/a."""
-    place = write_photos(tmp_path_factory.mktemp("photos"), per_class=60, splits=("train",))
-    files = sorted(place.rglob("*.jpg"))
-    lines = [f"{file.relative_to(place).as_posix()},{file.parent.name.replace('⁄', '/')}" for file in files]
-    (place / "photos.csv").write_text("\n".join(["image,label", *lines]), "utf-8")
-    return place
+    return write_photos_and_table(tmp_path_factory.mktemp("photos")).parent
 
 
 @pytest.fixture(scope="module")
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A probe on three classes called n/a, 1 and grün, which knows what images like its own are."""
-    run = tmp_path_factory.mktemp("run") / "run"
-    line = ["model.name=builtin:starter", f"data.name={folder / 'photos.csv'}", f"output.dir={run}", "ladder=[probe]"]
-    assert main(["train", *line, f"data.cache_dir={run.parent / 'cache'}"]) == 0
-    return run
+    return train_probe(folder / "photos.csv", tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture

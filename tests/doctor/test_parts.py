@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.doctor import overview, plain
-from hf_finetune.doctor.everything import Everything, label_text
+from hf_finetune.doctor.everything import Everything
 from hf_finetune.doctor.findings import Finding, in_order, table
 from hf_finetune.doctor.unlike import Directions, neighbours
 from hf_finetune.doctor.words import lines, worst
-from hf_finetune.labels import LabelColumn, Labels
+from hf_finetune.errors import DataError
+from hf_finetune.labels import LabelColumn, Labels, label_text
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.types import Index, Row
 from tests.doctor.pictures import Rows
@@ -34,6 +39,14 @@ def everything(names: list[str], classes: list[int], splits: list[str] | None = 
         columns=(LabelColumn("label", "classes", kinds),),
     )  # fmt: skip
     return Everything(index, ClassTarget(Labels(kinds)), rows, {}, {}, None, 0)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_gone_since_it_was_decoded_is_told(tmp_path: Path) -> None:
+    gone = str(tmp_path / "a.jpg")
+    one = everything(["a.jpg"], [0])
+    index = replace(one.index, reader=FileReader(), splits={"train": (Row("a.jpg", 0, gone),)})
+    with pytest.raises(DataError, match=r"a\.jpg was there when images were decoded, and cannot be read now"):
+        replace(one, index=index).file(0)
 
 
 def test_what_is_far_from_its_neighbours_has_the_largest_distance() -> None:

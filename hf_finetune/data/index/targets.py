@@ -43,21 +43,6 @@ class Encoded:
         """The names of the one column; of several none."""
         return Labels(self.columns[0].names if len(self.columns) == 1 else ())
 
-    def said(self, label: Label) -> str:
-        """A row's label for people."""
-        if isinstance(label, int):
-            return self.columns[0].names[label]
-        parts = []
-        for place, column in enumerate(self.columns):
-            own = _own(label, sum(each.width for each in self.columns[:place]), column)
-            if column.kind in ("classes", "grades"):
-                parts.append("none" if math.isnan(own[0]) else column.names[int(own[0])])
-            elif column.kind == "labels":
-                parts.append(listing(name for name, truth in zip(column.names, own, strict=True) if truth == 1))
-            else:
-                parts.append(listing(f"{each:g}" for each in own))
-        return "; ".join(parts)
-
     def strata(self, rows: Sequence[Labelled]) -> tuple[list[int], tuple[str, ...]]:
         """By what a cut of these rows is balanced."""
         return strata(self.columns[0], [label for _, label in rows])

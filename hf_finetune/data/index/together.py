@@ -16,6 +16,7 @@ from hf_finetune.data.index import duplicates
 from hf_finetune.data.index.targets import Encoded, Labelled
 from hf_finetune.data.sources.source import Source, SourceRow, count, listing
 from hf_finetune.errors import DataError
+from hf_finetune.labels import label_text
 from hf_finetune.types import Note, Row
 
 
@@ -41,7 +42,7 @@ def find_together(source: Source, encoded: Encoded, config: Data) -> Together:
     everything = [(split, row, label) for split, part in encoded.rows.items() for row, label in part]
     equal = duplicates.equal_rows([row for _, row, _ in everything], source.reader)
     described = [
-        [(everything[n][0], encoded.said(everything[n][2]), everything[n][1].name) for n in positions]
+        [(everything[n][0], label_text(encoded.columns, everything[n][2]), everything[n][1].name) for n in positions]
         for positions in equal
     ]
     leaks = duplicates.describe(described)

@@ -36,7 +36,6 @@ class Diagnosis:
     scores: `left_out` on train, each row left out, `test` as given and `test_without_leaks` where copies leak into it.
     `seconds` by stage; `measure`: the metric to show."""
 
-    recipe: Recipe
     index: Index
     everything: Everything
     examination: Examination
@@ -114,7 +113,7 @@ def diagnose(recipe: Recipe, wishes: Wishes | None = None) -> Diagnosis:
     scores = _scores(context, rows, answers, examination.leaked, measure)
     done = time.monotonic()
     seconds = {"images": decoded - started, "pass": seen - decoded, "looking": done - seen}
-    return Diagnosis(recipe, context.index, everything, examination, measure, *scores, seconds)
+    return Diagnosis(context.index, everything, examination, measure, *scores, seconds)
 
 
 def _prepared(recipe: Recipe) -> RunContext:

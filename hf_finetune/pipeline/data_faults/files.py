@@ -15,6 +15,7 @@ from hf_finetune.doctor.page import page
 from hf_finetune.errors import MachineError
 from hf_finetune.pipeline.data_faults.diagnose import Diagnosis
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def write_files(diagnosis: Diagnosis, files: Files, command: Callable[[Path], st
             command(files.apply or place),
         )
         html = files.folder / "doctor.html"
-        html.write_text(fitted(made), encoding="utf-8", newline="")
+        write_whole(html, fitted(made))
     except OSError as error:
         raise MachineError(
             f"{error.filename or files.folder} cannot be written: {error.strerror or error}.",

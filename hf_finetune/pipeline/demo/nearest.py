@@ -18,8 +18,8 @@ import numpy as np
 from hf_finetune.data.sources.naming import was_in_memory
 from hf_finetune.data.store.decode import READ_ERRORS
 from hf_finetune.data.store.store import evaluation_geometry
-from hf_finetune.doctor.everything import label_text
 from hf_finetune.errors import DataError, FinetuneError, first_line
+from hf_finetune.labels import label_text
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.page.thumbnails import thumbnail
 from hf_finetune.result.classifier import Classifier
@@ -97,7 +97,7 @@ class Nearest:
             with self._model:
                 features.append(self._classifier.features(pixels))
             known += [
-                Neighbour(row.name, label_text(index.columns, np.asarray(row.label)), thumbnail(each))
+                Neighbour(row.name, label_text(index.columns, row.label), thumbnail(each))
                 for row, each in zip(kept, pixels, strict=True)
             ]
             done = min(number * _BATCH, len(chosen))

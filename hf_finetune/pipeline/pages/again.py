@@ -15,10 +15,11 @@ import numpy as np
 
 from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError, reason_of
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.pipeline.pages.at_the_end import evidence_of, look_of, put, read_log
+from hf_finetune.pipeline.pages.at_the_end import evidence_of, look_of, read_log
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
+from hf_finetune.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def write_evaluation_page(found: Evaluated, result: str, path: Path) -> None:
     look = Look(lambda pixels: saliency(found.classifier, pixels))
     text = evaluation_page(title, evidence, notes, score["left_out"], look)
     with failed_writes_are_said(path, "Free some space, or name another file."):
-        put(text, path)
+        write_whole(path, text)
 
 
 def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
@@ -85,7 +86,7 @@ def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
         logger.warning("%s", evidence.no_images)
         page = page.with_name("report-without-images.html") if page.exists() else page
     with failed_writes_are_said(folder.path, "Free some space, or ask for access."):
-        put(text, page)
+        write_whole(page, text)
     return page
 
 

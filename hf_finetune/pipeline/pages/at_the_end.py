@@ -18,6 +18,7 @@ from hf_finetune.report.fields import RunReport
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
+from hf_finetune.whole_file import write_whole
 
 if TYPE_CHECKING:
     from hf_finetune.ladder.climb import Climbed
@@ -103,7 +104,8 @@ def _write(
     seen = _augmented(context, report, rows["train"], maker)
     look = None if interrupted else _look(context, report, folder, len(rows[split]), maker)
     log = read_log(folder)
-    put(run_page(report, evidence, log, maker, augmented=seen, look=look, interrupted=interrupted), folder.page)
+    page = run_page(report, evidence, log, maker, augmented=seen, look=look, interrupted=interrupted)
+    write_whole(folder.page, page)
 
 
 def _seconds_left(context: RunContext, clock: Clock) -> float:
@@ -164,16 +166,6 @@ def read_log(folder: RunFolder) -> list[dict[str, Any]]:
             except ValueError:
                 continue
     return [line for line in found if isinstance(line.get("seconds"), int | float)]
-
-
-def put(text: str, path: Path) -> None:
-    """The whole page or none of it."""
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _augmented(context: RunContext, report: RunReport, train: PixelRows, maker: Maker) -> Augmented | None:

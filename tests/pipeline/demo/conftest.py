@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_finetune.cli import main
 from tests.cli.conftest import cli
-from tests.cli.photos import CLASSES, write_photos
+from tests.cli.photos import CLASSES, train_probe, write_photos_and_table
 
 __all__ = ["cli"]
 NAMED = dict(zip(CLASSES, ("<b>n/a</b>", "${6*7} {{value}}", 'grün, "hell"'), strict=True))
@@ -39,21 +38,12 @@ run()
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of three brightnesses, and photos.csv with the class of each."""
-    place = write_photos(tmp_path_factory.mktemp("photos"), per_class=60, splits=("train",))
-    lines = ["image,label"]
-    for file in sorted(place.rglob("*.jpg")):
-        name = NAMED[file.parent.name.replace("⁄", "/")].replace('"', '""')
-        lines.append(f'{file.relative_to(place).as_posix()},"{name}"')
-    (place / "photos.csv").write_text("\n".join(lines), "utf-8")
-    return place
+    return write_photos_and_table(tmp_path_factory.mktemp("photos"), NAMED).parent
 
 
 @pytest.fixture(scope="session")
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("run") / "run"
-    line = ["model.name=builtin:starter", f"data.name={folder / 'photos.csv'}", f"output.dir={run}", "ladder=[probe]"]
-    assert main(["train", *line, f"data.cache_dir={run.parent / 'cache'}"]) == 0
-    return run
+    return train_probe(folder / "photos.csv", tmp_path_factory.mktemp("run") / "run")
 
 
 @dataclass

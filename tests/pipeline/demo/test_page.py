@@ -114,17 +114,24 @@ def test_a_file_that_is_no_image_or_too_large_has_the_words_of_predict(
             seen.page.wait_for_function("count => document.querySelectorAll('.problem').length > count", arg=len(lines))
 
 
-def test_a_picture_can_be_pasted(chromium: Any, demo: Running) -> None:
+def test_a_picture_can_be_pasted(chromium: Any, demo: Running, trained: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (255, 255, 255)).save(tmp_path / "white.png")
+    (expected,) = hf_finetune.load(trained).predict(tmp_path / "white.png")
     with visited(chromium, demo) as seen:
         seen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         seen.page.evaluate("""async () => {
             const canvas = document.createElement("canvas");
             canvas.width = canvas.height = 40;
+            const pen = canvas.getContext("2d");
+            pen.fillStyle = "white";
+            pen.fillRect(0, 0, 40, 40);
             const blob = await new Promise(done => canvas.toBlob(done, "image/png"));
             await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
         }""")
         seen.page.get_by_role("button", name="Paste from clipboard").click()
         seen.page.wait_for_selector(".answer .said")
+        assert seen.page.locator(".said").inner_text() == expected.label
+        assert f"distance from them is {expected.distance:.2f}" in seen.page.locator(".answer").inner_text()
 
 
 def test_nobody_else_is_asked_by_the_process(demo: Running) -> None:
