@@ -66,6 +66,7 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     from hf_finetune.backbones.recompute import recompute
     from hf_finetune.backbones.streaming.place import place_model
     from hf_finetune.machine.detect import limit_memory
+    from hf_finetune.machine.process import keep_freed_memory
     from hf_finetune.result.frozen_files import files_for
     from hf_finetune.result.load import torch_dtype
 
@@ -76,6 +77,8 @@ def build_with_head(context: RunContext) -> tuple[nn.Module, OwnHead]:
     skipped = skip_patterns(recipe.quantization.left_out(facts), facts.linears)
     quantization = recipe.quantization.config(facts.head, skipped)
     place = context.machine.place
+    if place == "cpu":
+        keep_freed_memory()
     dtype = torch_dtype(frozen_dtype(context))
     model, head = load_with_head(
         recipe.model,

@@ -131,12 +131,9 @@ def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: i
 
 
 def join_processes(machine: Machine) -> None:
-    """Meet the other processes of this launch, and set this one up to train on a CPU where it does."""
+    """Meet the other processes of this launch."""
     from hf_finetune.machine import processes
-    from hf_finetune.machine.process import keep_freed_memory
 
-    if machine.device == "cpu":
-        keep_freed_memory()
     processes.join(machine)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_finetune.data.sources.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, MachineError, first_line
 from hf_finetune.labels import Labels
+from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.manifest import FILE, Manifest
 
@@ -72,11 +73,13 @@ def load_result(
     cache_dir: str | None = None,
 ) -> nn.Module:
     """The folder's model on `device`, in eval mode, its frozen weights in `dtype`, int8 ones multiplied as `compute`
-    says.
+    says. On a CPU this process keeps from now on what a batch frees (`machine/process.py`).
 
     They are streamed where the run's were, from files below `cache_dir` if the base's own are of another type; loaded
     whole, with a warning, where no such file can be written.
     """
+    if device == "cpu":
+        keep_freed_memory()
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter
