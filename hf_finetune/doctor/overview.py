@@ -70,8 +70,7 @@ def groups(everything: Everything, nearest: np.ndarray) -> list[Note]:
     """A hint at rows that belong together by their names (a patient, a burst): where the nearest neighbour int64 [N] of
     the same class is far more often of the same group than chance would have it, and splits part groups."""
     for pattern in _PATTERNS:
-        found = [re.search(pattern, name) for name in everything.names]
-        group = ["" if each is None else each[1] for each in found]
+        group = [found[1] if (found := re.search(pattern, name)) else "" for name in everything.names]
         sizes = Counter(each for each in group if each)
         rows = [row for row, each in enumerate(group) if each and sizes[each] > 1 and nearest[row] >= 0]
         # As many groups as classes are the classes.

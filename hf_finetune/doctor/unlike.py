@@ -11,7 +11,7 @@ from torch.nn import functional
 
 _NEIGHBOURS = 5
 _MOST_REFERENCES = 10_000  # rows that all are compared with; a part of the rows beyond that
-_BLOCK = 1024
+_BLOCK = 256  # rows that are compared at once: 10 MB of cosines
 _LEAST_ROWS = 20  # with fewer nothing is known of how far apart they usually are
 
 
@@ -37,12 +37,15 @@ class Directions:
         return Directions(features, every, functional.normalize((references - mean) * inverse, dim=1), mean, inverse)
 
     def similar(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Row numbers int64 [n], and their cosines [n, R] with the references; −1 with themselves."""
+        """Row numbers int64 [n], and their cosines [n, R] with the references, −1 with themselves. The cosines' place
+        is the next ones' too."""
         count, every = sum(map(len, self.features)), self.every
+        held = torch.empty(_BLOCK, len(every))
         for start in range(0, count, _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, count))
             features = torch.from_numpy(_take(self.features, rows))
-            similar = functional.normalize((features - self.mean) * self.inverse, dim=1) @ self.references.T
+            directions = functional.normalize((features - self.mean) * self.inverse, dim=1)
+            similar = torch.mm(directions, self.references.T, out=held[: len(rows)])
             place = np.searchsorted(every, rows)
             itself = (place < len(every)) & (every[np.minimum(place, len(every) - 1)] == rows)
             similar[np.flatnonzero(itself), place[itself]] = -1.0
@@ -67,7 +70,7 @@ def neighbours(directions: Directions, classes: np.ndarray | None) -> Neighbours
             distance[rows] = 1 - similar.topk(_NEIGHBOURS, dim=1).values[:, -1].numpy()
         if classes is not None:
             other = torch.from_numpy(classes[rows][:, None] != classes[directions.every][None])
-            similar = similar.masked_fill(other, -1.0)
+            similar.masked_fill_(other, -1.0)
         best, place = similar.max(dim=1)
         nearest[rows] = np.where(best.numpy() > -1.0, directions.every[place.numpy()], -1)
     return Neighbours(distance, nearest)
