@@ -64,8 +64,15 @@ def evaluate(
     what it said of them.
     Raises DataError where the labels are not the result's, or more rows than `data.max_bad_share` cannot be scored.
     """
-    options: dict[str, Any] = {"base": base, "overrides": overrides, "logit_adjustment": logit_adjustment}
-    return evaluated(path, split=split, data=data, mirrored=mirrored, **options).score
+    return evaluated(
+        path,
+        split=split,
+        data=data,
+        base=base,
+        overrides=overrides,
+        logit_adjustment=logit_adjustment,
+        mirrored=mirrored,
+    ).score
 
 
 def evaluated(

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_finetune.data.index.label_sets import marks_in
-from hf_finetune.data.sources.cells import is_missing
+from hf_finetune.data.index.label_values import is_number
+from hf_finetune.data.sources.cells import is_missing, json_list
 from hf_finetune.data.sources.source import Cells, RawLabel, Source, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Reading
@@ -186,7 +187,7 @@ class _Labels:
             texts = {part.strip() for text in texts for part in text.split(reading.separator) if part.strip()}
         known, sets = frozenset(texts), reading.kind == "labels"
         marks = marks_in([label for label in given if label is not None], reading.names)
-        numbers = all(map(_is_number, known))
+        numbers = all(map(is_number, known))
         return cls(source.label_names, known, numbers, sets, reading.separator, marks, path, key)
 
     def read(self, correction: Correction, row: SourceRow) -> RawLabel:
@@ -194,7 +195,7 @@ class _Labels:
         beside rows with a text too."""
         if not isinstance(row.label, tuple) and not self.sets:
             return self._one(correction.label, correction)
-        values = _json_list(correction.label)
+        values = json_list(correction.label)
         if values is None and self.sets and not isinstance(row.label, Cells):
             parts = correction.label.split(self.separator) if self.separator else [correction.label]
             return tuple(self._one(each.strip(), correction) for each in parts if each.strip())
@@ -232,7 +233,7 @@ class _Labels:
         if self.names is not None:
             if label in self.names:
                 return self.names.index(label)
-        elif label in self.known or (self.numbers and _is_number(label)):
+        elif label in self.known or (self.numbers and is_number(label)):
             return label
         known = sorted(self.names if self.names is not None else self.known)
         close = difflib.get_close_matches(label, known, n=1)
@@ -247,19 +248,3 @@ def _single(label: RawLabel) -> list[str | int]:
     if isinstance(label, Cells) or label is None:
         return []
     return list(label) if isinstance(label, tuple) else [label]
-
-
-def _json_list(text: str) -> list[Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, list) else None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", "."))
-    except ValueError:
-        return False
-    return True

@@ -15,6 +15,7 @@ from typing import Any
 
 from hf_finetune.data.index.label_values import folded
 from hf_finetune.data.index.numbers import commas_are_decimal, number_of
+from hf_finetune.data.sources.cells import json_list
 from hf_finetune.data.sources.source import listing, plain
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Label, LabelColumn, Reading
@@ -49,7 +50,7 @@ class WrittenLabels:
         if len(self.columns) == 1:
             own = self._one(text, self.columns[0], self.reading, where)
             return int(own[0]) if self.columns[0].kind in ("classes", "grades") else own
-        cells = _json_list(text)
+        cells = json_list(text)
         if cells is None or len(cells) != len(self.columns):
             names = ", ".join(column.name for column in self.columns)
             raise DataError(
@@ -94,7 +95,7 @@ class WrittenLabels:
         return (float(column.names.index(wanted)),)
 
     def _label_set(self, text: str, column: LabelColumn, reading: Reading, where: str) -> tuple[float, ...]:
-        cells = _json_list(text)
+        cells = json_list(text)
         if cells is None:
             separator = reading.separator
             cells = [each for each in text.split(separator) if each.strip()] if separator else [text]
@@ -107,7 +108,7 @@ class WrittenLabels:
         return tuple(float(name in wanted) for name in column.names)
 
     def _numbers(self, text: str, column: LabelColumn, where: str) -> tuple[float, ...]:
-        cells = [text] if column.width == 1 else _json_list(text)
+        cells = [text] if column.width == 1 else json_list(text)
         if cells is None or len(cells) != column.width:
             raise DataError(f"{where}: a JSON list of {column.width} numbers is expected, found {text!r}")
         numbers = [number_of(None if each is None else str(each), comma=commas_are_decimal([str(each)]))
@@ -136,11 +137,3 @@ def _are_marks(cells: Sequence[Any], width: int) -> bool:
         and all(each is None or each in (0, 1) for each in cells)
         and any(each is not None for each in cells)
     )
-
-
-def _json_list(text: str) -> list[Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, list) else None

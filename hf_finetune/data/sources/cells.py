@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -67,3 +68,12 @@ def is_missing(label: RawLabel) -> bool:
     if isinstance(label, Cells):
         return all(map(is_missing, label))
     return label is None or label == -1 or (isinstance(label, str) and not label.strip())
+
+
+def json_list(text: str) -> list[Any] | None:
+    """The list that a text holds as JSON; None where it holds anything else."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
