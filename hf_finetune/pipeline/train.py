@@ -27,7 +27,7 @@ from hf_finetune.pipeline.prepare import (
     refuse_no_validation,
     settle_plan,
 )
-from hf_finetune.pipeline.publish import publish
+from hf_finetune.pipeline.publish import Ended, publish
 from hf_finetune.pipeline.track import tracked_run
 from hf_finetune.pipeline.typical import typical_of
 from hf_finetune.plan.context import RunContext
@@ -155,10 +155,11 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             with clock.stage("findings"):
                 findings = look_back(context, images, climbed, results, clock)
             report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
-            publish(saved, report, folder, results, images.rows, manifest.target)
+            ended = Ended(report, results, images.rows, manifest.target)
+            publish(saved, ended, folder)
             keep_features(context, folder, climbed, images, manifest, clock)
             _keep_speeds(context, report)
-            write_page(context, report, folder, results, images.rows, manifest.target, clock)
+            write_page(context, ended, folder, clock)
     processes.wait()
     return read_run(folder)
 

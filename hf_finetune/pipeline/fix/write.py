@@ -20,7 +20,7 @@ from hf_finetune.pipeline.fix.corrections import write_corrections
 from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted, features_of_rows
 from hf_finetune.pipeline.keep_features import write_rows
-from hf_finetune.pipeline.publish import publish
+from hf_finetune.pipeline.publish import Ended, publish
 from hf_finetune.pipeline.typical import typical_from
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import dump_recipe, load_recipe
@@ -171,7 +171,7 @@ class Writer:
     ) -> None:
         """Report and card, the result into place."""
         report = self._report(manifest, climbed, scores, refitted, clock)
-        publish(saved, report, self.folder, scores.results, scores.rows, manifest.target)
+        publish(saved, Ended(report, scores.results, scores.rows, manifest.target), self.folder)
 
     def _report(
         self, manifest: Manifest, climbed: Climbed, scores: Scores, refitted: Refitted, clock: Clock

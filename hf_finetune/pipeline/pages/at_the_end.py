@@ -13,7 +13,8 @@ import numpy as np
 
 from hf_finetune.errors import reason_of
 from hf_finetune.labels import Answers
-from hf_finetune.pipeline.finish import Scored, assemble_report, scored_validation
+from hf_finetune.pipeline.finish import assemble_report, scored_validation
+from hf_finetune.pipeline.publish import Ended
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
@@ -39,21 +40,13 @@ _AUGMENTED, _TIMES = 6, 4  # training images that are shown, and how often each
 _LOOKED_AT_ONCE = 2  # images whose gradients are held: of a ViT-B about 0.2 GB
 
 
-def write_page(
-    context: RunContext,
-    report: RunReport,
-    folder: RunFolder,
-    results: Mapping[Split, Scored],
-    rows: Mapping[Split, PixelRows],
-    target: Target,
-    clock: Clock,
-) -> None:
+def write_page(context: RunContext, ended: Ended, folder: RunFolder, clock: Clock) -> None:
     """Write it, unless the recipe wants none; says in one line why it could not be made."""
     with _nothing_fails_by(folder.page):
         if not context.recipe.output.report:
             folder.page.unlink(missing_ok=True)  # of an earlier, interrupted beginning
             return
-        _write(context, report, folder, results, rows, target, clock)
+        _write(context, ended, folder, clock)
 
 
 def write_interrupted_page(
@@ -71,7 +64,8 @@ def write_interrupted_page(
     with _nothing_fails_by(folder.page):
         results = scored_validation(context, climbed, manifest, images.rows)
         report = assemble_report(context, images.store, climbed, results, manifest, clock, peak)
-        _write(context, report, folder, results, images.rows, manifest.target, clock, interrupted=True)
+        ended = Ended(report, results, images.rows, manifest.target)
+        _write(context, ended, folder, clock, interrupted=True)
 
 
 @contextmanager
@@ -82,27 +76,18 @@ def _nothing_fails_by(page: Path) -> Iterator[None]:
         logger.warning("%s was not made: %s", page, reason_of(error))
 
 
-def _write(
-    context: RunContext,
-    report: RunReport,
-    folder: RunFolder,
-    results: Mapping[Split, Scored],
-    rows: Mapping[Split, PixelRows],
-    target: Target,
-    clock: Clock,
-    *,
-    interrupted: bool = False,
-) -> None:
+def _write(context: RunContext, ended: Ended, folder: RunFolder, clock: Clock, *, interrupted: bool = False) -> None:
     from hf_finetune.report.page.content.maker import Maker
     from hf_finetune.report.page.content.pages import run_page
     from hf_finetune.report.run_json import as_run_report, content_of
 
     maker = Maker(_seconds_left(context, clock))
-    report = as_run_report(content_of(report))  # as it will be read from run.json: rounded, without a home
-    split: Split = "test" if "test" in results else "validation"
-    evidence = evidence_of(split, target, results[split].answers, report.test or report.validation, rows[split])
-    seen = _augmented(context, report, rows["train"], maker)
-    look = None if interrupted else _look(context, report, folder, len(rows[split]), maker)
+    report = as_run_report(content_of(ended.report))  # as it will be read from run.json: rounded, without a home
+    split, score = ended.shown, report.test or report.validation
+    rows, answers = ended.rows[split], ended.results[split].answers
+    evidence = evidence_of(split, ended.target, answers, score, rows)
+    seen = _augmented(context, report, ended.rows["train"], maker)
+    look = None if interrupted else _look(context, report, folder, len(rows), maker)
     log = read_log(folder)
     page = run_page(report, evidence, log, maker, augmented=seen, look=look, interrupted=interrupted)
     write_whole(folder.page, page)
