@@ -159,6 +159,17 @@ def test_images_are_copied_into_folders_of_their_class(trained: Path, few: Path,
     assert code == 2 and "--sort-unlike: a folder to sort into is expected" in err
 
 
+def test_a_copy_that_cannot_be_made_leaves_the_answers_so_far(
+    trained: Path, few: Path, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / "grün").write_text("a file where a folder is wanted", "utf-8")
+    code, out, err = cli("predict", trained, few / "1 0.jpg", few / "grün 0.jpg", "--sort-into", tmp_path / "sorted")
+    assert code == 2 and "cannot be written" in err
+    assert [Path(line.split("  ")[0]).name for line in out.splitlines()] == ["1 0.jpg", "grün 0.jpg"]
+    assert (tmp_path / "sorted" / "1" / "1 0.jpg").is_file()
+
+
 def test_a_picture_shows_what_the_model_looked_at(trained: Path, few: Path, cli: Cli, tmp_path: Path) -> None:
     (few / "bad.jpg").write_text("no image", "utf-8")
     code, out, _ = cli("predict", trained, few, "--explain", tmp_path / "seen", "--json")

@@ -103,9 +103,9 @@ def _answer(
             pictures = explainer.draw(batch) if explainer is not None else [None] * len(batch)
             for answered, picture in zip(batch, pictures, strict=True):
                 _say_problems(answered)
+                output.write(Said(answered, asked.top, picture))  # before a copy that a full disk may not take
                 if sorter is not None and isinstance(answered.prediction, ClassPrediction):
                     sorter.copy(answered, answered.prediction.label, unlike=answered.prediction.unlike)
-                output.write(Said(answered, asked.top, picture))
             progress.update(len(batch))
             seconds = time.perf_counter() - started
             progress.show(speed=f"{(stream.counts.answered + stream.counts.failed) / seconds:.0f}/s")
