@@ -49,6 +49,15 @@ def test_every_section_is_reached_and_none_is_cut_in_code() -> None:
             assert section.text.count("```") % 2 == 0
 
 
+def test_a_word_of_no_heading_finds_what_speaks_of_it(cli: Cli) -> None:
+    code, out, _ = cli("docs", "sort-into")
+    assert code == 0 and out.startswith("## Predict on a folder\n") and "--sort-into" in out
+    code, out, err = cli("docs", "validation")
+    speaking = [section for page in pages() for section in page.sections if "validation" in section.text]
+    assert (code, out) == (2, "") and len(speaking) > 10
+    assert "No section is called 'validation'" in err and err.count(";") == 8 and err.rstrip().endswith("more")
+
+
 @pytest.mark.parametrize(("written", "meant"), [("cokbook", "cookbook"), ("patiant", "patient"), ("csvv", "csv")])
 def test_a_misspelt_topic_is_answered_with_the_close_one(written: str, meant: str, cli: Cli) -> None:
     code, out, err = cli("docs", written)

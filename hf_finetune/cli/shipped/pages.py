@@ -12,6 +12,7 @@ from hf_finetune.cli.shipped.files import shipped
 from hf_finetune.errors import RecipeError
 
 NAMES = ("cookbook", "tutorial", "recipe-keys", "python")
+_FEW, _MOST_NAMED = 2, 8  # sections that are printed for a word in their text, and headings that are named else
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def pages() -> list[Page]:
 
 
 def find(topic: str) -> list[Section]:
-    """The page of that name, else the sections whose heading has all of its words, or begins with them.
+    """The page of that name, else the sections whose heading has all of its words, else the few whose text has them.
 
-    Raises RecipeError with a close match.
+    Raises RecipeError with the headings of many such, or with a close match.
     """
     known, wanted = pages(), topic.strip().lower().removesuffix(".md")
     for page in known:
@@ -82,6 +83,13 @@ def find(topic: str) -> list[Section]:
         return exact
     if having := [each for each in sections if set(_words(topic)) <= set(_words(each.heading))]:
         return having
+    speaking = [each for each in sections if set(_words(topic)) <= set(_words(each.text))]
+    if 0 < len(speaking) <= _FEW:
+        return speaking
+    if speaking:
+        named = "; ".join(each.heading for each in speaking[:_MOST_NAMED])
+        more = f"; and {len(speaking) - _MOST_NAMED} more" if len(speaking) > _MOST_NAMED else ""
+        raise RecipeError(f"No section is called {topic!r}, {len(speaking)} speak of it.", f"{named}{more}")
     raise RecipeError(f"There is no topic {topic!r}.", _meant(topic, known, sections))
 
 
