@@ -14,7 +14,8 @@ from hf_finetune.data.index.together import join
 from hf_finetune.data.sources.source import listing
 from hf_finetune.doctor import copies, overview, plain, suspects
 from hf_finetune.doctor.everything import Everything
-from hf_finetune.doctor.findings import Finding, Kind, in_order
+from hf_finetune.doctor.findings import Finding, in_order
+from hf_finetune.doctor.kinds import Kind
 from hf_finetune.doctor.looks import Looks, look_at
 from hf_finetune.doctor.unlike import Directions, neighbours
 from hf_finetune.labels import Answers

@@ -7,36 +7,12 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hf_finetune.data.index.corrections import COLUMNS, Action
+from hf_finetune.doctor.kinds import KINDS, Kind
 from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.types import Split
 from hf_finetune.whole_file import write_whole
-
-Kind = Literal[
-    "unreadable",
-    "no label",
-    "exact duplicate",
-    "near duplicate",
-    "placeholder",
-    "unlike",
-    "suspected label",
-    "odd shape",
-    "grey",
-]
-# The order in which a person is told: what does most harm first.
-KINDS: tuple[Kind, ...] = (
-    "exact duplicate",
-    "near duplicate",
-    "suspected label",
-    "placeholder",
-    "unreadable",
-    "no label",
-    "unlike",
-    "odd shape",
-    "grey",
-)
 
 
 @dataclass(frozen=True)
@@ -79,9 +55,11 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     for each in found:
         surest[each.group] = max(surest.get(each.group, 0.0), each.score)
 
+    places = {kind: place for place, kind in enumerate(KINDS)}
+
     def key(each: Finding) -> tuple[int, int, float, int, str]:
         score = surest[each.group] if each.group >= 0 else each.score
-        return KINDS.index(each.kind), -len(each.crosses), -score, each.group, each.path
+        return places[each.kind], -len(each.crosses), -score, each.group, each.path
 
     return sorted(found, key=key)
 

@@ -16,22 +16,6 @@ from hf_finetune.types import Note, Split
 
 _MOST_SHOWN = 96  # images a kind; the table has all
 _MOST_LISTED = 500  # lines of a table
-_WITHOUT_IMAGES = ("unreadable", "no label")
-_EXPLAINED = {
-    "exact duplicate": "The same file under several names. Of copies with one label all but one are left out, the "
-    "test's being kept; of copies with different labels nobody knows which is right, and none is kept for training.",
-    "near duplicate": "The same picture, re-encoded, resized, cropped a little, mirrored or taken twice. Where they "
-    "stand in different splits, a score on the test says too much.",
-    "suspected label": "A head that was not fitted on the row finds another label likelier than it usually is. Nothing "
-    "is changed before you say so.",
-    "placeholder": "Nearly one colour: what a server shows instead of a photo, an empty page, a black frame.",
-    "unlike": "Furthest from their nearest neighbours, as the backbone sees them. They may be mistakes, or what makes "
-    "the data worth having.",
-    "odd shape": "Very small beside the others, or strips.",
-    "grey": "Few among many of the other kind: a model may learn that as a sign of their class.",
-    "unreadable": "These cannot be decoded, and are left out.",
-    "no label": "These have no label, or one that is none of the classes, and are left out.",
-}
 
 
 def page(
@@ -39,11 +23,9 @@ def page(
 ) -> Page:
     """`next_`: the command that trains with the corrections."""
     total = len(everything.names)
-    found = "; ".join(f"{line.what}: {line.text.partition(':')[0]}" for line in lines) or "nothing was found"
+    found = "; ".join(f"{line.about.heading}: {line.much}" for line in lines) or "nothing was found"
     sentence = f"Of {count(total, 'readable image')}: {found}."
-    rows = tuple(
-        (line.what, line.text.partition(":")[0], f"{line.excluded:,}", f"{len(line.findings):,}") for line in lines
-    )
+    rows = tuple((line.about.heading, line.much, f"{line.excluded:,}", f"{len(line.findings):,}") for line in lines)
     table = Table("What was found", ("finding", "how much", "left out", "rows"), rows, texts=2)
     text = (*scores, *map(str, notes))
     short = Section("In short", text, (table,) if rows else ())
@@ -61,16 +43,16 @@ _NEXT = (
 
 
 def _section(line: Line, thumb: Callable[[Finding], Thumb]) -> Section:
-    explained = (_EXPLAINED[line.kind], line.text.partition(":")[0] + ".")
-    without = line.kind in _WITHOUT_IMAGES
-    shown = line.findings[: _MOST_LISTED if without else _MOST_SHOWN]
+    about = line.about
+    explained = (about.meaning, line.much + ".")
+    shown = line.findings[: _MOST_SHOWN if about.has_image else _MOST_LISTED]
     note = f"{len(line.findings) - len(shown):,} more are in findings.csv." if len(line.findings) > len(shown) else ""
-    if without:
+    if not about.has_image:
         rows = tuple((each.path, each.split, each.detail) for each in shown)
         part = Table("Rows", ("row", "split", "why"), rows, 3, note)
     else:
         part = Gallery("Images", tuple(map(thumb, shown)), note)
-    return Section(line.what.capitalize(), explained, (part,))
+    return Section(about.heading.capitalize(), explained, (part,))
 
 
 def _thumbs(everything: Everything) -> Callable[[Finding], Thumb]:

@@ -24,7 +24,7 @@ def render_findings(
     """A table of name and value, `width` columns wide; None asks the terminal. `files`: what was written, and where."""
     width = width or terminal_width()
     table = [("data", f"{source}, {count(rows, 'readable image')}")]
-    table += [(line.what, line.text) for line in lines]
+    table += [(line.about.heading, line.text) for line in lines]
     if not lines:
         table.append(("found", "nothing"))
     table += [("note" if number == 0 else "", str(note)) for number, note in enumerate(notes)]

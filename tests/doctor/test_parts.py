@@ -152,7 +152,7 @@ def test_the_worst_kinds_are_told_first_and_by_images() -> None:
         finding("d", "near duplicate", group=1, others=("e",)),
         finding("e", "near duplicate", group=1, others=("d",)),
     ])  # fmt: skip
-    assert [line.what for line in lines(findings)] == [
+    assert [line.about.heading for line in lines(findings)] == [
         "identical files", "near duplicates", "suspected labels", "odd colours",
     ]  # fmt: skip
     assert worst(findings, 3) == [
