@@ -100,6 +100,7 @@ def test_every_planted_fault_is_found(photos: Path, tmp_path: Path, doctor: Doct
     assert "without the 4 rows that have a copy in another split" in " ".join(out.split())
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == before
     page = (tmp_path / "out" / "doctor.html").read_text(encoding="utf-8")
+    assert str(tmp_path) not in page and str(photos.parent) not in page and "data.corrections=findings.csv" in page
     assert page.count("<img") > 12 and "&lt;b&gt;bright&lt;⁄b&gt;" in page and "<b>bright" not in page
 
 
