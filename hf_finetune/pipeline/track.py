@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import dump_recipe
+from hf_finetune.report.references import discreet
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder, plan_as_dict
 from hf_finetune.tracking.run import TrackedRun, flat, opening
@@ -67,16 +69,19 @@ def closing_s(context: RunContext, clock: Clock) -> float:
 
 
 def _settings(context: RunContext) -> dict[str, Any]:
-    """Recipe and plan, as values by name and as text."""
+    """Recipe and plan, as values by name and as text; they may be sent to a server, so not with the user's home."""
+    home = str(Path.home())
     recipe = context.recipe.model_dump(mode="json")
     plan: Mapping[str, Any] = plan_as_dict(context.plan)
     decided = {key: each["value"] for key, each in plan.items() if isinstance(each, Mapping) and "value" in each}
+    settings = {**flat(recipe, "recipe"), **flat(decided, "plan")}
+    texts = {
+        "recipe": dump_recipe(context.recipe),
+        "plan": yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True),
+    }
     return {
-        "settings": {**flat(recipe, "recipe"), **flat(decided, "plan")},
-        "texts": {
-            "recipe": dump_recipe(context.recipe),
-            "plan": yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True),
-        },
+        "settings": {name: discreet(each, home) if isinstance(each, str) else each for name, each in settings.items()},
+        "texts": {name: discreet(each, home) for name, each in texts.items()},
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from hf_finetune.report.fields import RunReport
 from hf_finetune.types import BUILTIN
 
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _UNQUOTED = r"[^\s\\/'\"<>|]"
 _ALONE = r"(?<![\w.:/\\])"
 _START = rf"{_ALONE}(?:~?/|[A-Za-z]:[\\/]|\\\\)"
@@ -29,6 +30,13 @@ def without_paths(text: str) -> str:
     for pattern in _PATHS:
         text = pattern.sub(lambda match: last_component(match[0].strip("'\"")), text)
     return text
+
+
+def discreet(text: str, home: str) -> str:
+    """Without the user's home folder, whose name is theirs, and without tokens; other paths stay."""
+    if len(home) > 1 and home in text:
+        text = re.sub(rf"{re.escape(home)}(?=$|[^\w.-])", "~", text)
+    return _TOKEN.sub("hf_***", text) if "hf_" in text else text
 
 
 def is_hub_model(report: RunReport) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from hf_finetune.errors import RunFolderError
 from hf_finetune.report.fields import RunReport
+from hf_finetune.report.references import discreet
 from hf_finetune.types import Candidate, Note
 from hf_finetune.whole_file import whole_file
 
@@ -23,7 +23,6 @@ FORMAT = 1
 # Measured numbers; what the recipe and the plan say is kept digit for digit.
 _MEASURED = ("rungs", "validation", "test", "seconds")
 _DIGITS = 6
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 
 
 _COPY = "Copy the run folder again, or name another output.dir."
@@ -95,18 +94,11 @@ def _plain(value: Any, home: str, *, rounded: bool) -> Any:
             return None
         return float(f"{value:.{_DIGITS}g}") if rounded else value
     if isinstance(value, str | Path):
-        return _discreet(str(value), home)
+        return discreet(str(value), home)
     if isinstance(value, Mapping):
-        return {_discreet(str(key), home): _plain(item, home, rounded=rounded) for key, item in value.items()}
+        return {discreet(str(key), home): _plain(item, home, rounded=rounded) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item, home, rounded=rounded) for item in value]
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name), home, rounded=rounded) for field in fields(value)}
     raise TypeError(f"run.json has no form for a {type(value).__name__}: {value!r}")
-
-
-def _discreet(text: str, home: str) -> str:
-    """Without the name of the user's home folder (which holds theirs), and without tokens."""
-    if len(home) > 1 and home in text:
-        text = re.sub(rf"{re.escape(home)}(?=$|[^\w.-])", "~", text)
-    return _TOKEN.sub("hf_***", text) if "hf_" in text else text

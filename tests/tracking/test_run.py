@@ -52,9 +52,12 @@ def offline() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
+    """The folder of a finished run of a user whose home it lies in."""
     folder = tmp_path_factory.mktemp("tracked")
-    return hf_finetune.train(recipe_in(folder)).folder.path
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("HOME", "USERPROFILE"):
+            patched.setenv(name, str(folder))
+        return hf_finetune.train(recipe_in(folder)).folder.path
 
 
 def read(tracker: str, run: Path) -> tuple[list[str], Points, str]:
@@ -88,6 +91,7 @@ def test_every_rung_and_the_test_are_there_once_and_in_order(run: Path, tracker:
     assert steps == sorted(set(steps)) and steps[0] == 0
     assert points["eval/accuracy"][0] == (0, pytest.approx(expected["rung/probe/accuracy"]))
     assert "effective_batch_size" in settings and "learning_rate" in settings  # of the recipe, of the plan
+    assert "~/photos" in settings.replace("\\", "/") and str(run.parent) not in settings
 
 
 @pytest.mark.parametrize("tracker", READERS)
