@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hf_finetune.report.predicted.columns import csv_cell, text_of_cell
 from hf_finetune.report.scatter import Scatter, draw
 from hf_finetune.report.wording.words import Plotted
 from hf_finetune.whole_file import whole_file
@@ -16,12 +17,14 @@ MOST_PANELS = 4
 def write_predictions(
     path: Path, split: str, names: Sequence[str], columns: Sequence[str], lines: Iterable[Sequence[str]]
 ) -> None:
-    """One line a row: the split and the row's name, and what the task says of it (`Target.table`)."""
+    """One line a row: the split and the row's name, and what the task says of it (`Target.table`). What a spreadsheet
+    would take for a formula is marked."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("split", "row", *columns))
+        heads = ("split", "row", *columns)
+        writer.writerow([csv_cell("", head) for head in heads])
         for name, line in zip(names, lines, strict=True):
-            writer.writerow((split, name, *line))
+            writer.writerow([csv_cell(head, cell) for head, cell in zip(heads, (split, name, *line), strict=True)])
 
 
 def scatter_of(plotted: Sequence[Plotted], columns: Sequence[str], lines: Sequence[Sequence[str]]) -> bytes | None:
@@ -37,6 +40,10 @@ def scatter_of(plotted: Sequence[Plotted], columns: Sequence[str], lines: Sequen
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:
-    """The lines as dictionaries by column."""
+    """The lines as dictionaries by column, without marks."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        reader = csv.reader(file)
+        heads = [text_of_cell("", head) for head in next(reader, [])]
+        return [
+            {head: text_of_cell(head, cell) for head, cell in zip(heads, line, strict=False)} for line in reader if line
+        ]

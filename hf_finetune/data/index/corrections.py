@@ -9,7 +9,6 @@ import csv
 import difflib
 import io
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from hf_finetune.data.sources.cells import is_missing, json_list
 from hf_finetune.data.sources.source import Cells, RawLabel, Source, SourceRow, count, listing, plain
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Reading
+from hf_finetune.report.predicted.columns import text_of_cell
 from hf_finetune.types import Note
 
 Action = Literal["keep", "exclude", "relabel"]
@@ -28,8 +28,6 @@ ACTIONS: tuple[Action, ...] = ("keep", "exclude", "relabel")
 # The first five columns of the table; a reader needs path and action, and label where a row is relabelled.
 COLUMNS = ("path", "finding", "score", "action", "label")
 _SHOWN = 5
-# What is put before text that a spreadsheet would take for a formula.
-_MARKED_PATH, _MARKED_TEXT = re.compile(r"^\./(?=[=+@\t\r\n-])"), re.compile(r"^'(?=[=+@\t\r\n-])")
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ def _delimiter(path: Path) -> str:
 
 
 def _correction(cells: Mapping[str, str | None], line: int, path: Path, key: str, *, blanks: bool) -> Correction:
-    name, action = _MARKED_PATH.sub("", cells.get("path") or ""), (cells.get("action") or "").strip().lower() or "keep"
-    label = _MARKED_TEXT.sub("", (cells.get("label") or "").strip())
+    name, action = text_of_cell("path", cells.get("path") or ""), (cells.get("action") or "").strip().lower() or "keep"
+    label = text_of_cell("label", (cells.get("label") or "").strip())
     if action not in ACTIONS:
         close = difflib.get_close_matches(action, ACTIONS, n=1)
         raise DataError(

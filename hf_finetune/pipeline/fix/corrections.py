@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_finetune.labels import LabelColumn
 from hf_finetune.pipeline.fix.opened import OpenedRun
+from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.result.split_record import SplitRecord
 
 FILE = "corrections.csv"
@@ -41,7 +42,8 @@ def write_corrections(
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "action", "label"))
-        writer.writerows((name, action, label) for name, (action, label) in lines.items())
+        for name, (action, label) in lines.items():
+            writer.writerow((csv_cell("path", name), action, csv_cell("label", label)))
 
 
 def _text(label: Sequence[float | None], columns: Sequence[LabelColumn], opened: OpenedRun) -> str:

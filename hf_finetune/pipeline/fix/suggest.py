@@ -28,9 +28,11 @@ from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.pipeline.fix.added import decoded, index_of_files, own_files
 from hf_finetune.pipeline.fix.features import Loaded, load_model
 from hf_finetune.pipeline.fix.opened import OpenedRun, open_run
+from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.result.typical import read_typical
 from hf_finetune.run.features_file import read_features
+from hf_finetune.whole_file import write_whole
 
 if TYPE_CHECKING:
     from hf_finetune.tasks import Target
@@ -87,7 +89,7 @@ def suggest(run: Path, folder: str, number: int = 20, *, out: str | None = None,
     chosen = farthest(_places(opened, features), uncertainty, number)
     images = tuple(Image(str(Path(rows.names[at]).absolute()), float(uncertainty[at]), says[at]) for at in chosen)
     with failed_writes_are_said(table, "Name another place with --out.", key="--out"):
-        table.write_text(_table(images), encoding="utf-8", newline="")
+        write_whole(table, _table(images))
     return Suggested(images, len(rows), table, METHODS[method])
 
 
@@ -170,7 +172,8 @@ def _table(images: Sequence[Image]) -> str:
     writer = csv.writer(text)
     writer.writerow((*COLUMNS, "says"))
     for each in images:
-        writer.writerow((each.path, FINDING, f"{each.uncertainty:.4f}", "relabel", "", each.says))
+        path, says = csv_cell("path", each.path), csv_cell("says", each.says)
+        writer.writerow((path, FINDING, f"{each.uncertainty:.4f}", "relabel", "", says))
     return text.getvalue()
 
 

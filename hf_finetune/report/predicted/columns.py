@@ -5,14 +5,16 @@ Does not own what an answer holds (`tasks/predictions.py`) nor files (`output.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 Cell = str | float | bool | None
 PATH, ERROR = "path", "error"
 # Beside those of the answer itself.
 OWN = (PATH, "unlike", "distance", "explained", ERROR)
-# What a spreadsheet takes for the beginning of a formula.
+# What a spreadsheet takes for the beginning of a formula; and such text with marks before it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MARKED = re.compile(r"'*[=+@\t\r\n-]")
 
 
 def columns_of(answer: Sequence[str], *, explained: bool) -> tuple[str, ...]:
@@ -37,9 +39,16 @@ def csv_cell(column: str, value: Cell) -> str:
         return str(value).lower()
     if not isinstance(value, str):
         return repr(value)
-    if not value.startswith(_FORMULA) or _is_number(value):
-        return value
-    return f"./{value}" if column == PATH else f"'{value}"
+    if column == PATH:
+        return f"./{value}" if value.startswith(_FORMULA) and not _is_number(value) else value
+    return f"'{value}" if _MARKED.match(value) and not _is_number(value) else value
+
+
+def text_of_cell(column: str, cell: str) -> str:
+    """The text that `csv_cell` made the cell of."""
+    mark = "./" if column == PATH else "'"
+    text = cell.removeprefix(mark)
+    return text if (text.startswith(_FORMULA) if column == PATH else _MARKED.match(text)) else cell
 
 
 def printable(text: str) -> str:

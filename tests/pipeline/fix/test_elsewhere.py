@@ -12,6 +12,7 @@ from hf_finetune.cli import main
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.fix.fix import fix
 from hf_finetune.pipeline.fix.taught import Wishes
+from hf_finetune.report.predicted.columns import text_of_cell
 from hf_finetune.result.evaluate import evaluate
 from hf_finetune.result.split_record import read_record
 from hf_finetune.run.folder import RunFolder
@@ -40,8 +41,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines_of(run: Run) -> set[tuple[str, ...]]:
+    """Of a table in which no cell is a formula."""
     with (run.folder.path / "corrections.csv").open(encoding="utf-8", newline="") as file:
-        return {tuple(line) for line in csv.reader(file)}
+        lines = {tuple(line) for line in csv.reader(file)}
+    assert not any(cell.startswith(("=", "+", "-", "@")) for line in lines for cell in line)
+    return {(text_of_cell("path", path), action, text_of_cell("label", label)) for path, action, label in lines}
 
 
 def test_the_runs_own_corrections_are_known_elsewhere(

@@ -139,7 +139,7 @@ def test_what_training_again_would_lack_is_said(trained: Run, tmp_path: Path, fi
     assert code == 0 and "corrections.csv leaves out 6 rows of crossed" in " ".join(said.split())
 
 
-@pytest.mark.parametrize("folder", ["Bright", "brigth", "crossed"])
+@pytest.mark.parametrize("folder", ["=Bright", "=brigth", "crossed"])
 def test_a_folder_of_an_unknown_class_is_asked_about(
     run: Run, folder: str, tmp_path: Path, fix: Fix, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -149,16 +149,16 @@ def test_a_folder_of_an_unknown_class_is_asked_about(
     more = ("--add", tmp_path / "more", "--no-test", "--out", tmp_path / "fixed")
     code, _, error = fix(run.folder.path, *more)
     assert code == 2 and "--add" in error and "--new-classes" in error and not (tmp_path / "fixed").exists()
-    assert ("did you mean 'bright'? A class" in " ".join(error.split())) == (folder != "crossed")
+    assert ("did you mean '=bright'? A class" in " ".join(error.split())) == (folder != "crossed")
     code, _, error = fix(run.folder.path, *more, "--new-classes")
-    assert code == 0 and ("only in case or blanks" in error + caplog.text) == (folder == "Bright")
+    assert code == 0 and ("only in case or blanks" in error + caplog.text) == (folder == "=Bright")
     assert hf_finetune.load(tmp_path / "fixed").labels.names == (*sorted(SAFE), folder)
 
 
 def test_a_run_that_joined_alike_names_joins_added_folders(photos: Path, cache: Path, tmp_path: Path, fix: Fix) -> None:
     run = probe(photos, tmp_path / "run", data={"cache_dir": str(cache), "join_alike": True})
-    (tmp_path / "more" / "Bright").mkdir(parents=True)
-    picture(400, 1).save(tmp_path / "more" / "Bright" / "400.png")
+    (tmp_path / "more" / "=Bright").mkdir(parents=True)
+    picture(400, 1).save(tmp_path / "more" / "=Bright" / "400.png")
     code, said, _ = fix(run.folder.path, "--add", tmp_path / "more", "--no-test")
     assert code == 0 and "1 row added" in said and "new classes" not in said
 
@@ -220,7 +220,7 @@ def test_a_budget_of_time_keeps_features_too(photos: Path, cache: Path, tmp_path
 
 WRONG = {
     "a row that is not there": ([(f"train/{DARK}/1.jpg", "exclude", "")], f"did you mean 'train/{DARK}/1.png'"),
-    "a label that is misspelt": ([(f"train/{DARK}/1.png", "relabel", "brigth")], "did you mean 'bright'"),
+    "a label that is misspelt": ([(f"train/{DARK}/1.png", "relabel", "=brigth")], "did you mean '=bright'"),
     "no label": ([(f"train/{DARK}/1.png", "relabel", "")], "a label of the run is expected"),
     "what is so already": ([(f"train/{DARK}/1.png", "relabel", DARK)], "changes nothing"),
     "nothing": ([(f"train/{DARK}/1.png", "keep", BRIGHT)], "changes nothing"),

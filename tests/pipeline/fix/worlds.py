@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from hf_finetune.pipeline.finished import Run
 from hf_finetune.pipeline.train import train
 
-CLASSES = ("dark, red", "bright", "<b>striped</b>")
+CLASSES = ("dark, red", "=bright", "<b>striped</b>")  # the second would be a formula in a spreadsheet
 SAFE = tuple(name.replace("/", "⁄") for name in CLASSES)
 
 

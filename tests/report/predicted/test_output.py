@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_finetune.errors import DataError, MachineError
-from hf_finetune.report.predicted.columns import Cell, columns_of, csv_cell, own_names
+from hf_finetune.report.predicted.columns import Cell, columns_of, csv_cell, own_names, text_of_cell
 from hf_finetune.report.predicted.output import Output, format_of, kinds_of
+from hf_finetune.report.predictions import read_predictions, write_predictions
 
 ROW = {"label": "a", "probability": 0.5}
 COLUMNS = columns_of(tuple(ROW), explained=False)
@@ -158,3 +159,25 @@ def test_a_column_of_the_answer_that_is_called_like_ours_is_told_apart() -> None
 )
 def test_a_number_is_no_formula(text: str, cell: str) -> None:
     assert csv_cell("label", text) == cell
+
+
+@pytest.mark.parametrize("text", ["=1", "'=1", "''=1", "'quoted'", "'", "-", "-1", "'-1", "./=1", "\tx", "plain", ""])
+def test_a_mark_is_taken_off_again(text: str) -> None:
+    assert text_of_cell("label", csv_cell("label", text)) == text
+    assert not csv_cell("label", text).startswith(("=", "\t"))
+
+
+def test_a_marked_path_names_its_file() -> None:
+    assert [text_of_cell("path", csv_cell("path", name)) for name in NAMES] == list(NAMES)
+
+
+def test_what_was_predicted_of_odd_names_is_read_again_and_runs_nowhere(tmp_path: Path) -> None:
+    columns, lines = ("label", "=x"), [("=cmd()", "-0.5"), ("'=a", "nan"), ("@b", "+")]
+    write_predictions(tmp_path / "predictions.csv", "test", NAMES[4:7], columns, lines)
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        cells = {cell for line in csv.reader(file) for cell in line}
+    assert {cell for cell in cells if cell.startswith(("=", "+", "-", "@"))} == {"-0.5"}
+    assert read_predictions(tmp_path / "predictions.csv") == [
+        {"split": "test", "row": name, "label": label, "=x": value}
+        for name, (label, value) in zip(NAMES[4:7], lines, strict=True)
+    ]
