@@ -307,7 +307,8 @@ class Candidate:
     """What one rung produced. `kept`: it was better on validation than what was there before.
 
     `forecast_s` is what it was expected to take before it began (None where nothing had been measured yet). `at_s`:
-    seconds from the start of the process until it was there. `images`: what its training saw, with repetitions.
+    seconds from the start of the process until it was there, `saved_at_s` until its result was on the disk (None: it
+    was not the best then, or is saved at the end alone). `images`: what its training saw, with repetitions.
     """
 
     rung: str
@@ -320,3 +321,4 @@ class Candidate:
     note: str = ""
     at_s: float = 0.0
     images: int = 0
+    saved_at_s: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,11 @@ class Candidates:
         if self._answers is None or kept[-1:] != [START]:
             return True
         return is_more_than_luck(self._gains(answers, self._answers))
+
+    def save(self, by: Callable[[Climbed], bool]) -> None:
+        """Save what the last candidate left in the model where it is the best; `by` says whether it did."""
+        if self._all and self._all[-1].kept and by(self.settled(interrupted=False)):
+            self._all[-1] = replace(self._all[-1], saved_at_s=self._usage.spent())
 
     def restore(self) -> None:
         """Give the model the best weights so far; nothing where there is no candidate yet."""

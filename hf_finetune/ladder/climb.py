@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Given:
 
     `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry (None: no rung asks);
     `features`: where the pass keeps what it gives; `time` is None where there is no budget; `offer`: an engine that may
-    run the pass. `tracked` hears of every rung.
+    run the pass. `tracked` hears of every rung. `save` keeps what a climb holds so far, and says whether it did.
     """
 
     rows: Mapping[Split, PixelRows]
@@ -60,6 +60,7 @@ class Given:
     usage: Usage
     offer: Offer = field(default_factory=Offer)
     tracked: TrackedRun = field(default_factory=TrackedRun)
+    save: Callable[[Climbed], bool] = lambda climbed: False  # noqa: ARG005
 
 
 class Climber:
@@ -115,8 +116,11 @@ class Climber:
         """One rung; a probe or cached rung that this backbone cannot take is left out, if another is left.
 
         False: it was interrupted."""
+        before = len(self._candidates)
         try:
             {"probe": self._probe, "cached": self._cached, "full": self._full}[rung]()
+            if len(self._candidates) > before:
+                self._candidates.save(self._given.save)
         except ModelError as error:
             if rung == "full" or self._context.plan.rungs.value == (rung,):
                 raise

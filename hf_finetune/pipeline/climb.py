@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
 from hf_finetune.pipeline.images import Images, features_place
+from hf_finetune.pipeline.saving import save_meanwhile
 from hf_finetune.pipeline.track import CLOSING_S
 from hf_finetune.pipeline.typical import rows_to_pass
 from hf_finetune.plan.context import RunContext
@@ -38,7 +39,8 @@ def climb(
 ) -> Climbed:
     """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError.
 
-    `offer`: an engine that may run the probe's pass. `tracked` hears of rungs and updates.
+    `offer`: an engine that may run the probe's pass. `tracked` hears of rungs and updates. Each rung that is the best
+    so far is in the run folder as soon as it is there: whatever ends the run, that can be used.
     """
     from hf_finetune.ladder.candidates import Usage
     from hf_finetune.ladder.climb import Climber, Given
@@ -68,5 +70,6 @@ def climb(
         usage=Usage(clock.total, peak),
         offer=offer,
         tracked=tracked,
+        save=lambda climbed: save_meanwhile(climbed, context, folder, model, manifest, images),
     )
     return Climber(model, context, given).climb()

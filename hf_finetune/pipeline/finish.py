@@ -1,4 +1,4 @@
-"""The last stretch of a run: verify what was saved, score it, write it down, publish it locally.
+"""The last stretch of a run: score what was saved and verified (saving.py), and write it down.
 
 Scores are of the result that was saved and loaded again with float32 weights (quantized as in training), and not of the
 model in training: they are what the next person gets.
@@ -9,23 +9,19 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hf_finetune.labels import Answers
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.recipe.recipe import Recipe, dump_recipe
+from hf_finetune.pipeline.saving import Saved, keep_interrupted
 from hf_finetune.report.fields import RunReport
-from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
-from hf_finetune.result.typical import Typical, write_typical
 from hf_finetune.run.clock import Clock
-from hf_finetune.run.folder import RunFolder, plan_as_dict
-from hf_finetune.types import LabelledRows, PixelRows, Split
+from hf_finetune.run.folder import plan_as_dict
+from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +30,8 @@ if TYPE_CHECKING:
     from hf_finetune.ladder.climb import Climbed
     from hf_finetune.plan.context import RunContext
     from hf_finetune.tasks import Target
-    from hf_finetune.types import Candidate
 
 logger = logging.getLogger(__name__)
-HELD_ROWS, HELD_BATCH = 16, 4  # rows whose logits are compared after the reload, and how many at a time
 PACKAGES = ("torch", "transformers", "peft", "timm", "accelerate", "datasets", "bitsandbytes", "evaluate", "pillow")
 
 
@@ -50,58 +44,6 @@ class Scored:
     engine: Mapping[str, Any] = field(default_factory=dict)  # what answered, where there was a choice
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A result that was written to `staged` and will be named `target`; `model`: the reloaded one that may score the
-    test, None where it has to be loaded."""
-
-    staged: Path
-    target: Path
-    model: nn.Module | None
-
-
-def calibrated(manifest: Manifest, climbed: Climbed, context: RunContext, rows: LabelledRows) -> Manifest:
-    """With what the task calibrates (a temperature, thresholds, intervals) on rows that the best rung's head was not
-    fitted on: the training rows, each left out, where they were answered so; else validation."""
-    left_out = climbed.left_out
-    answers, labels = (climbed.answers, rows.labels) if left_out is None else (left_out.answers, left_out.labels)
-    what = f"{len(labels):,} {'validation' if left_out is None else 'training'} images"
-    target = context.target.calibrated(answers, labels, what if left_out is None else f"{what}, each left out")
-    return replace(manifest, task=target.settings)
-
-
-def save_best(
-    context: RunContext,
-    folder: RunFolder,
-    climbed: Climbed,
-    model: nn.Module,
-    manifest: Manifest,
-    rows: Mapping[Split, PixelRows],
-    typical: Typical | None,
-) -> Saved:
-    """The best rung's weights, which `model` holds, written, reloaded and compared by rank 0.
-
-    Raises InterruptedRun, the result in place, where the climb was interrupted.
-    """
-    from hf_finetune.machine import processes
-    from hf_finetune.machine.disk import follow_umask
-
-    target = folder.result(whole=context.recipe.adapter.whole)
-    saved = Saved(target.with_name(f"{target.name}.staged"), target, None)
-    if context.machine.is_first:
-        held = rows["validation"].gather(np.arange(min(HELD_ROWS, len(rows["validation"]))))
-        again = save_verified(model, saved.staged, manifest, context.recipe, held, folder)
-        if typical is not None:
-            write_typical(saved.staged, typical)
-            follow_umask(saved.staged)
-        if context.recipe.budget.time is not None:  # else the test is scored with float32 weights
-            saved = replace(saved, model=again)
-    if climbed.interrupted:
-        keep_interrupted(saved, climbed.best, first=context.machine.is_first)
-    processes.wait()
-    return saved
-
-
 def score_saved(
     context: RunContext, saved: Saved, climbed: Climbed, manifest: Manifest, rows: Mapping[Split, PixelRows]
 ) -> dict[Split, Scored]:
@@ -110,52 +52,6 @@ def score_saved(
         return evaluate_splits(saved.staged, manifest, context, rows, climbed.answers, saved.model)
     except KeyboardInterrupt:
         keep_interrupted(saved, climbed.best, first=context.machine.is_first)
-
-
-def save_verified(
-    model: nn.Module, staged: Path, manifest: Manifest, recipe: Recipe, held: np.ndarray, folder: RunFolder
-) -> nn.Module:
-    """Stage the result of a trained model, reload it, and compare logits on `held` rows, uint8 [n, 3, H, W]; returns
-    the reloaded model.
-
-    The rows and their logits are kept in the run folder for a later push.
-    """
-    from accelerate.utils import extract_model_from_parallel
-
-    from hf_finetune.result.answers import logits_of
-    from hf_finetune.result.compare import compare
-    from hf_finetune.result.load import load_result, torch_dtype
-    from hf_finetune.result.save import stage
-
-    # Training wraps forward in autocast; the comparison is of the bare model with the bare reload.
-    bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
-    device = str(next(bare.parameters()).device)
-    expected = logits_of(bare, held, manifest.preprocess, batch=HELD_BATCH)
-    stage(bare, staged, manifest, dump_recipe(recipe))
-
-    again = load_result(
-        staged,
-        manifest,
-        torch_dtype(manifest.dtype),
-        device,
-        compute=recipe.compute,
-        cache_dir=recipe.data.cache_dir,
-    )
-    found = logits_of(again, held, manifest.preprocess, batch=HELD_BATCH)
-    difference = compare(
-        expected,
-        found,
-        what="The saved result answers differently from the trained model",
-        hint=f"It is left at {staged}; the checkpoints are kept. This is a bug: please report it.",
-    )
-    logger.info("Reloaded and compared: logits differ by at most %.2g.", difference)
-    if manifest.quantization == "int8":
-        from hf_finetune.backbones.quantized import stock_arithmetic
-
-        with stock_arithmetic(again):  # a push compares them with what stock code answers
-            found = logits_of(again, held, manifest.preprocess, batch=HELD_BATCH)
-    write_held(folder.held, Held(held, found, device.partition(":")[0], HELD_BATCH))
-    return again
 
 
 def evaluate_splits(
@@ -334,16 +230,3 @@ def _data_fields(context: RunContext, store: Store) -> dict[str, Any]:
         "notes": [*index.notes, *store.notes],
         "value_range": context.facts.preprocess.value_range,
     }
-
-
-class InterruptedRun(KeyboardInterrupt):
-    """The run was interrupted, and the best rung so far is saved. The text says where."""
-
-
-def keep_interrupted(saved: Saved, best: Candidate, *, first: bool) -> NoReturn:
-    """Put the best rung's verified result in place and end; the same command goes on with the run."""
-    from hf_finetune.result.save import publish_locally
-
-    if first:
-        publish_locally(saved.staged, saved.target)
-    raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {saved.target}")

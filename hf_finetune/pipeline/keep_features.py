@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_finetune.pipeline.finish import HELD_ROWS
 from hf_finetune.pipeline.images import Images
+from hf_finetune.pipeline.saving import HELD_ROWS
 from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.features_file import KeptFeatures, KeptRows, bytes_needed, room_for, write_features

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_finetune.pipeline.finish import Saved, Scored
+from hf_finetune.pipeline.finish import Scored
+from hf_finetune.pipeline.saving import Saved
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split

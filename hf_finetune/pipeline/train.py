@@ -14,7 +14,7 @@ from typing import Any
 
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
-from hf_finetune.pipeline.finish import InterruptedRun, assemble_report, calibrated, save_best, score_saved
+from hf_finetune.pipeline.finish import assemble_report, score_saved
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.keep_features import keep_features
@@ -28,6 +28,7 @@ from hf_finetune.pipeline.prepare import (
     settle_plan,
 )
 from hf_finetune.pipeline.publish import Ended, publish
+from hf_finetune.pipeline.saving import InterruptedRun, calibrated, save_best
 from hf_finetune.pipeline.track import tracked_run
 from hf_finetune.pipeline.typical import typical_of
 from hf_finetune.plan.context import RunContext

@@ -77,7 +77,11 @@ def _save_processor(manifest: Manifest, staged: Path) -> None:
 
 
 def publish_locally(staged: Path, target: Path) -> Path:
-    """Rename the verified folder into place."""
-    if target.exists():  # a run that died between this rename and its report
-        shutil.rmtree(target)
-    return staged.rename(target)
+    """Rename the staged folder into place, where an earlier rung's, or that of a run that died since, may lie."""
+    replaced = target.with_name(f"{target.name}.replaced")  # lies there until the other does
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        target.rename(replaced)
+    staged.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return target

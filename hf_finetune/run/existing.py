@@ -53,7 +53,8 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
         else:
             for file in folder.files:
                 file.unlink(missing_ok=True)
-            for name in ("adapter", "model", "adapter.staged", "model.staged", BEFORE, TRACKING):
+            results = [f"{name}{end}" for name in ("adapter", "model") for end in ("", ".staged", ".replaced")]
+            for name in (*results, BEFORE, TRACKING):
                 shutil.rmtree(folder.path / name, ignore_errors=True)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         folder.recipe.write_text(dump_recipe(recipe), encoding="utf-8")

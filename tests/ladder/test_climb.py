@@ -72,6 +72,12 @@ def test_each_rung_is_kept_only_if_it_is_better(uninterrupted: dict[str, Any]) -
     assert report["validation"]["accuracy"] == pytest.approx(best[0], abs=1e-6)
 
 
+def test_a_rung_that_is_kept_is_saved_at_once(uninterrupted: dict[str, Any]) -> None:
+    for rung in uninterrupted["rungs"]:
+        assert (rung["saved_at_s"] is not None) == rung["kept"]
+    assert uninterrupted["rungs"][0]["saved_at_s"] < uninterrupted["rungs"][1]["at_s"]
+
+
 def test_a_budget_of_nothing_is_the_probe_alone(recipe: Path, tmp_path: Path) -> None:
     report = train(recipe, tmp_path / "run", "budget.time=0")
     assert rungs(report) == ["probe"]
@@ -214,6 +220,22 @@ def test_an_interruption_leaves_the_best_rung_saved(recipe: Path, tmp_path: Path
     assert process.returncode == 130, rest[-3000:]
     assert "is saved in" in rest
     assert "Traceback" not in rest
+    assert not (out / "run.json").exists()
+    from hf_finetune import load
+
+    photo = next((recipe.parent / "photos").rglob("*.jpg"))
+    assert 0 < load(out).predict([photo])[0].probability <= 1
+
+
+def test_a_kill_leaves_what_can_be_used(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(recipe, out, "train.epochs=2000", "train.evaluations=1")
+    try:
+        seen = wait_for(process, "Usable from now on")
+    finally:
+        process.kill()
+        process.communicate()
+    assert not re.search(r"(cached|full) +[01]\.\d+ validation", seen)
     assert not (out / "run.json").exists()
     from hf_finetune import load
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from hf_finetune.errors import AdapterError, DataError, FinetuneError, RunFolderError
 from hf_finetune.labels import LabelColumn
-from hf_finetune.pipeline.finish import HELD_ROWS
 from hf_finetune.pipeline.fix.added import decoded
 from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun, context_of, facts_of
 from hf_finetune.pipeline.fix.rows import Rows
 from hf_finetune.pipeline.keep_features import about_features, write_rows
+from hf_finetune.pipeline.saving import HELD_ROWS
 from hf_finetune.pipeline.typical import features_of
 from hf_finetune.plan.context import RunContext
 from hf_finetune.report.progress import Progress

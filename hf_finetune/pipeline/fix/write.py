@@ -13,7 +13,7 @@ from hf_finetune.errors import FinetuneError
 from hf_finetune.labels import LabelColumn
 from hf_finetune.ladder.candidates import Climbed
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.pipeline.finish import Saved, Scored, calibrated, evaluate_splits, save_verified
+from hf_finetune.pipeline.finish import Scored, evaluate_splits
 from hf_finetune.pipeline.fix.added import decoded
 from hf_finetune.pipeline.fix.advice import advice_on, changed_since, on_training_without
 from hf_finetune.pipeline.fix.corrections import write_corrections
@@ -21,6 +21,7 @@ from hf_finetune.pipeline.fix.opened import MOVED, OpenedRun
 from hf_finetune.pipeline.fix.refit import Refitted, features_of_rows
 from hf_finetune.pipeline.keep_features import write_rows
 from hf_finetune.pipeline.publish import Ended, publish
+from hf_finetune.pipeline.saving import Saved, calibrated, save_verified
 from hf_finetune.pipeline.typical import typical_from
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import dump_recipe, load_recipe
