@@ -5,9 +5,9 @@
 Training and validation photos of a data set are pooled and cut anew, by class, with the number of the cut. Every
 setting starts from the probe of that cut (RUNG full: from the cached rung that the plan makes of it, where that is
 better on what is held out, or with --start probe from the probe as well) and passes over the same photos; what is
-scored are the last weights, not the best of several evaluations. A setting is a list of `epochs` (passes), `batch`,
-`rate`, `smoothing`, `keep` (share of the patches); what is left out is as in a recipe with nothing set. Writes
-OUT/settings.json and prints a markdown table.
+scored are the last weights (of schedule auto, their average), not the best of several evaluations. A setting is a list
+of `epochs` (passes), `batch`, `rate`, `smoothing`, `keep` (share of the patches), `schedule`; what is left out is as in
+a recipe with nothing set. Writes OUT/settings.json and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ KEYS = {
     "rate": "train.learning_rate",
     "smoothing": "task.label_smoothing",
     "keep": "train.patches_kept",
+    "schedule": "train.schedule",
 }
 
 

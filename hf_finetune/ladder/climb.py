@@ -17,6 +17,7 @@ import numpy as np
 from peft import PeftModel
 from torch import nn
 
+from hf_finetune.adapters.trained import frozen_norms
 from hf_finetune.backbones.engines.choose import Offer
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
@@ -25,7 +26,7 @@ from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.ladder.probe.last_block import short_last_block
-from hf_finetune.ladder.probe.rung import run_probe
+from hf_finetune.ladder.probe.rung import install_checked, run_probe
 from hf_finetune.ladder.starting_model import answers_at_start
 from hf_finetune.ladder.trained.cached import Cached
 from hf_finetune.ladder.trained.full import Full
@@ -33,6 +34,7 @@ from hf_finetune.ladder.trained.patches import Patches
 from hf_finetune.machine import processes
 from hf_finetune.tracking.run import TrackedRun
 from hf_finetune.training.autocast import autocast_type
+from hf_finetune.training.averaging import may_average
 from hf_finetune.training.fit import Fit, FitFolders, Interrupted
 from hf_finetune.types import PixelRows, Split
 from hf_finetune.units import format_seconds
@@ -71,7 +73,8 @@ class Climber:
     ) -> None:
         self._model, self._context, self._given = model, context, given
         plan, recipe = context.plan, context.recipe
-        self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time)
+        any_time = recipe.train.schedule == "auto" and may_average(model, frozen_norms(model))
+        self._time = TimeSharing(plan, recipe, len(given.rows["train"]), given.time, any_time=any_time)
         if candidates is None:
             by, labels = recipe.train.best_by, np.asarray(given.rows["validation"].labels)
             gains = partial(context.target.gains, labels=labels, by=by)
@@ -98,9 +101,9 @@ class Climber:
                 interrupted = not self.take(rung)
                 if interrupted:
                     break
-        if not len(self._candidates):
-            raise self._nothing_taken(rungs)
-        climbed = self._candidates.settled(interrupted=interrupted)
+            if not len(self._candidates):
+                raise self._nothing_taken(rungs)
+            climbed = self._candidates.settled(interrupted=interrupted)
         climbed = replace(climbed, engine=self._engine, frozen=self._frozen)
         if self._passed is None or climbed.best.rung != "probe":
             return climbed
@@ -164,8 +167,9 @@ class Climber:
         )
         self._time.note_pass(passed.image_s)
         probed = run_probe(self._model, self._context, splits, passed, self._autocast)
-        self._engine, self._frozen = passed.engine.compare_answers(probed.head), probed.closed_form
+        self._engine, self._frozen = passed.engine.compare_answers(probed.final), probed.closed_form
         seconds = time.monotonic() - started
+        args = (self._model, self._context, probed.final, passed, self._autocast)
         self._candidates.offer(
             "probe",
             probed.metrics,
@@ -174,6 +178,7 @@ class Climber:
             forecast_s=passed.forecast_s,
             note=probed.note,
             left_out=probed.left_out,
+            finish=(lambda: install_checked(*args)) if probed.refitted else None,
         )
 
     def _cached(self) -> None:
@@ -189,7 +194,7 @@ class Climber:
         fit = cached.run(turn.pace, turn.share, self._given.folders)
         note = f"last {cached.blocks} of {len(self._context.facts.blocks)} blocks"
         patches = _patches_note(turn.share, self._patches.dropper(turn.share))
-        self._offer_fit("cached", fit, turn.forecast_s, note, patches)
+        self._offer_fit("cached", fit, turn.taken(fit), note, patches)
 
     def _check(self, cached: Cached) -> None:
         """Raise ModelError, on all processes, where the cut is refused on any: one of them may lack the memory."""
@@ -209,7 +214,7 @@ class Climber:
             return
         logger.info("full: about %s", format_seconds(turn.forecast_s))
         fit = self._whole.run(turn.pace, turn.share, self._given.folders)
-        self._offer_fit("full", fit, turn.forecast_s, _patches_note(turn.share, self._patches.dropper(turn.share)))
+        self._offer_fit("full", fit, turn.taken(fit), _patches_note(turn.share, self._patches.dropper(turn.share)))
 
     # ------------------------------------------------------------------------------------------------------- pieces
 

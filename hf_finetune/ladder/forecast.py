@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hf_finetune.ladder.lengths import CACHED_EPOCHS, CACHED_EVALUATIONS, CACHED_IMAGES, FEWEST_UPDATES, LARGEST_EPOCHS
+from hf_finetune.ladder.lengths import EVALUATIONS, FEWEST_UPDATES, USUAL, whole_epochs
 from hf_finetune.plan.speed import FIXED_S, stated, stated_flops
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.run.speeds import Speed, as_speeds, machine_key, median_of, read_speeds, scaled_of
@@ -80,14 +80,13 @@ def work_of(plan: Plan, recipe: Recipe, index: Index, blocks: int) -> dict[str, 
     train, validation = len(index.splits["train"]), len(index.splits.get("validation", ()))
     batch, kept = plan.effective_batch.value, plan.patches_kept.value
     passes = WHOLE_PASSES if recipe.adapter.whole else FROZEN_PASSES if recipe.adapter.trains_backbone else 1.0
-    epochs = max(CACHED_EPOCHS, min(LARGEST_EPOCHS, CACHED_IMAGES / max(1, train)))
-    cached = max(round(epochs * max(1, train // batch)), FEWEST_UPDATES) * batch
+    cached = max(round(USUAL * whole_epochs(train) * max(1, train // batch)), FEWEST_UPDATES) * batch
     depth = plan.suffix_blocks.value / max(1, blocks)
     full = plan.steps.value * batch
     evaluated = min(plan.steps.value, recipe.train.evaluations) * validation
     wanted: Mapping[str, Work] = {
         "probe": Work(train + validation, 1.0),
-        "cached": Work(cached, depth * (kept * passes + CACHED_EVALUATIONS * validation / cached)),
+        "cached": Work(cached, depth * (kept * passes + USUAL * EVALUATIONS * validation / cached)),
         "full": Work(full, kept * passes + evaluated / full),
     }
     return {rung: work for rung, work in wanted.items() if rung in plan.rungs.value}

@@ -10,19 +10,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hf_finetune.ladder.lengths import (
-    CACHED_EPOCHS,
-    CACHED_EVALUATIONS,
-    CACHED_IMAGES,
-    FEWEST_UPDATES,
-    LARGEST_EPOCHS,
-)
+from hf_finetune.ladder.lengths import EVALUATIONS, FEWEST_UPDATES, LONGEST, whole_epochs
 from hf_finetune.machine import processes
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan
 from hf_finetune.units import format_seconds
+
+if TYPE_CHECKING:
+    from hf_finetune.training.fit import Fit
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +42,6 @@ SPARE = 4 / 3
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
 LEAST_EPOCHS_AFTER_CACHED = 3.0
-ALONE = 2.0  # times as many of the cached rung alone
 # Shorter rungs lose against what they start from (docs/experiments.md, "The shortest cached rung"): of 65 runs of at
 # most 60 updates 18 were kept, and validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and
 # it rose by .3 to 2.7.
@@ -55,9 +52,13 @@ FEW_EPOCHS = 3.0
 SHORT_SHARE = 0.25
 # An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
 LEAST_PASSES = 2.0
-# Updates may take that many times what was measured before evaluations on the way are at their cost (of 17 to 59
-# forecast in five runs, 83 to 120 % were done in their time; 100 photos, two cores, 2026-11-25).
-SLOWER = 1.1
+# Evaluations on the way tell where a rung levels off; they may take this share of its seconds. Assumption.
+EVALUATED_SHARE = 0.15
+# A rung ends after so many evaluations that were no better than its best: on averaged weights the score hardly jumps,
+# and hardly falls (docs/experiments.md, "Averaged weights under a constant rate").
+PATIENCE = 3
+# Without a number of epochs in the recipe, a rung that still gains may go on for so many times what is planned.
+LONGEST_FULL = 3.0
 # A budget that is named because it would do is so much longer than the one that just would: the next run's updates may
 # be slower than this one's. Assumption.
 NAMED_MARGIN = 1.15
@@ -87,36 +88,53 @@ class TimeLeft:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a rung under a budget: at most so many steps and evaluations, of so many seconds each; with `least_s` seconds
-    or fewer nothing is measured."""
+    """Of a rung: at most so many steps, and after every `every` of them an evaluation of so many seconds; with
+    `least_s` seconds or fewer nothing is measured."""
 
     steps: int
     evaluation_s: float
-    most_evaluations: int
+    every: float
     least_s: float = 0.0
 
-    def evaluations(self, spare_s: float) -> int:
-        """How many of them, the last with them, where that many seconds are left for the others."""
-        paid = int(max(0.0, spare_s) / max(self.evaluation_s, 1e-9))
-        return 1 + min(self.most_evaluations - 1, paid)
+    def evaluations(self, steps: int, seconds: float | None = None) -> int:
+        """How many there are in so many steps, which take so many seconds: the last one, and others on the way. Without
+        seconds none is too dear, so that two runs without a budget are the same."""
+        wanted = max(1, round(steps / max(1.0, self.every)))
+        if seconds is None:
+            return wanted
+        return min(wanted, 1 + int(EVALUATED_SHARE * seconds / max(self.evaluation_s, 1e-9)))
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a rung gets: its pace (None: the plan's steps), its share of patches, and what it is expected to take."""
+    """What a rung gets: its pace (None: the plan's steps), its share of patches, and what it is expected to take at
+    most, of which each update and each evaluation."""
 
     pace: Pace | None
     share: float
     forecast_s: float
+    update_s: float = 0.0
+    evaluation_s: float = 0.0
+
+    def taken(self, fit: Fit) -> float:
+        """What the updates and evaluations that there were are expected to have taken."""
+        return fit.step * self.update_s + fit.evaluations * self.evaluation_s
 
 
 class TimeSharing:
-    """Paces for the rungs of one run; without a budget they follow the plan's epochs."""
+    """Paces for the rungs of one run; without a budget they follow the plan's epochs.
 
-    def __init__(self, plan: Plan, recipe: Recipe, rows: int, budget: TimeLeft | None) -> None:
+    `any_time`: a rung may end at any time, since its result is the average of its weights, so that it goes on while it
+    gains. Else its learning rate falls, and it ends when that has fallen.
+    """
+
+    def __init__(
+        self, plan: Plan, recipe: Recipe, rows: int, budget: TimeLeft | None, *, any_time: bool = True
+    ) -> None:
         self._plan, self._recipe, self._budget = plan, recipe, budget
+        self._patience = PATIENCE if any_time else 0
         self._epoch_updates = max(1, rows // plan.effective_batch.value)
-        self._cached_epochs = max(CACHED_EPOCHS, min(LARGEST_EPOCHS, CACHED_IMAGES / max(1, rows)))
+        self._cached_epochs = whole_epochs(rows)
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
         self._least_share = 0.0
@@ -168,16 +186,17 @@ class TimeSharing:
         share = self._share
         whole = self._cached_epochs * self._epoch_updates
         evaluation_s = images * self._image_s
+        longest = LONGEST if self._patience else 1.0
+        limits = Limits(max(round(longest * whole), FEWEST_UPDATES), evaluation_s, whole / EVALUATIONS)
         if not self.limited:
-            steps = max(round(whole), FEWEST_UPDATES)
-            pace = Pace(steps, evaluations=CACHED_EVALUATIONS)
-            return Turn(pace, share, steps * update_s(share) + CACHED_EVALUATIONS * evaluation_s)
+            each, evaluations = update_s(share), limits.evaluations(limits.steps)
+            pace = Pace(limits.steps, evaluations=evaluations, patience=self._patience)
+            return Turn(pace, share, limits.steps * each + evaluations * evaluation_s, each, evaluation_s)
         full_fits = self._full_fits(full_s, share, evaluation_s, lambda: whole * update_s(share))
         left = self.left_s() - evaluation_s
         spent_s = self._seconds - left
         if full_fits:
-            left = min(left, whole * update_s(share))
-        limits = Limits(round(ALONE * whole), evaluation_s, CACHED_EVALUATIONS)
+            left -= evaluation_s + self._wanted_of_full * full_s(share)
         turn = self._limited("cached", update_s, left, limits)
         each = update_s(share) if left > 0 else UNMEASURED * self._least_update_s(share)
         self._full_waits_s = spent_s + whole * each
@@ -215,17 +234,20 @@ class TimeSharing:
     def full(self, update_s: UpdateSeconds, images: float) -> Turn | None:
         """The full rung's; no pace without a budget, where the plan's steps hold and checkpoints are written."""
         share, steps, evaluation_s = self._share, self._plan.steps.value, images * self._image_s
+        most = self._recipe.train.evaluations
         if not self.limited:
-            evaluations = min(steps, self._recipe.train.evaluations)
-            return Turn(None, share, steps * update_s(share) + evaluations * evaluation_s)
+            each, evaluations = update_s(share), min(steps, most)
+            return Turn(None, share, steps * each + evaluations * evaluation_s, each, evaluation_s)
         left = self.left_s() - evaluation_s
         least_s = self._least_updates["full"] * self._least_update_s(min(share, self._short_share))
-        limits = Limits(steps, evaluation_s, self._recipe.train.evaluations, least_s)
+        if self._recipe.train.epochs == "auto" and self._patience:
+            steps = round(LONGEST_FULL * steps)
+        limits = Limits(steps, evaluation_s, max(self._epoch_updates, self._plan.steps.value / most), least_s)
         return self._limited("full", update_s, left, limits)
 
     def _limited(self, rung: str, update_s: UpdateSeconds, seconds: float, limits: Limits) -> Turn | None:
-        """As many updates as fit into `seconds`, of which measuring takes its part, and at most those of `limits`. What
-        they leave pays for evaluations on the way, of which the best is kept; the last one is paid for already."""
+        """As many updates as fit into `seconds`, of which measuring takes its part, and at most those of `limits`, with
+        evaluations on the way, of which the best is kept; the last one is paid for already."""
         share, steps, left, started = self._share, 0, seconds, time.monotonic()
         whole = each = UNMEASURED * self._least_update_s(share)
         if seconds > limits.least_s:
@@ -245,11 +267,11 @@ class TimeSharing:
             never = rung == "cached" and least > self._cached_epochs * self._epoch_updates
             self._refuse(rung, left, None if never or each <= 0 else needed_s)
             return None
-        wanted = min(steps, limits.steps)
-        evaluations = limits.evaluations(seconds - SLOWER * wanted * each)
+        evaluations = limits.evaluations(min(steps, limits.steps), seconds)
+        wanted = min(limits.steps, max(1, int((seconds - (evaluations - 1) * limits.evaluation_s) / each)))
         # The clock decides; 1.5 times the forecast's updates is only a bound.
-        pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations)
-        return Turn(pace, share, wanted * each + evaluations * limits.evaluation_s)
+        pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations, self._patience)
+        return Turn(pace, share, wanted * each + evaluations * limits.evaluation_s, each, limits.evaluation_s)
 
     def _refuse(self, rung: str, left: float, needed_s: float | None) -> None:
         """Say that the rung is not run, and which budget would do (None: none is known)."""

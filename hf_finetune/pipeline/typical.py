@@ -25,13 +25,19 @@ logger = logging.getLogger(__name__)
 # Rows that a trained model is run over for this, at most; evenly from the whole split. A covariance of some hundred
 # features, shrunk, wants no more, and under a time budget these seconds are taken from the rungs.
 MOST_TRAIN, MOST_HELD = 1_000, 400
+# Under a time budget so many for each second of it, and at least so many: a minute's rungs lost eight seconds to it.
+TRAIN_A_SECOND, HELD_A_SECOND, LEAST_TRAIN, LEAST_HELD = 8, 3, 400, 150
 
 
-def rows_to_pass(images: Images) -> int:
-    """How many rows a trained rung's model is run over for this at the end of a run."""
+def rows_to_pass(images: Images, budget_s: float | None) -> tuple[int, int]:
+    """Over how many training and validation rows a trained rung's model is run for this at the end of a run."""
     if images.probe_rows is None:
-        return 0
-    return min(MOST_TRAIN, len(images.probe_rows)) + min(MOST_HELD, len(images.rows["validation"]))
+        return 0, 0
+    train, held = MOST_TRAIN, MOST_HELD
+    if budget_s is not None:
+        train = min(train, max(LEAST_TRAIN, int(TRAIN_A_SECOND * budget_s)))
+        held = min(held, max(LEAST_HELD, int(HELD_A_SECOND * budget_s)))
+    return min(train, len(images.probe_rows)), min(held, len(images.rows["validation"]))
 
 
 def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: Images) -> Typical | None:
@@ -42,9 +48,10 @@ def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: 
     """
     if images.probe_rows is None or (climbed.interrupted and not climbed.features):
         return None
+    train, held = rows_to_pass(images, context.recipe.budget.time)
     splits: dict[Split, tuple[PixelRows, int]] = {
-        "train": (images.probe_rows, MOST_TRAIN),
-        "validation": (images.rows["validation"], MOST_HELD),
+        "train": (images.probe_rows, train),
+        "validation": (images.rows["validation"], held),
     }
     own = climbed.features or None
     try:

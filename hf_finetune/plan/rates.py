@@ -33,6 +33,9 @@ SUFFIX_RATE = 4.0
 # Few images bear less. 1e-3, 2e-3, 4e-3 on held-out photos: four data sets, 100 images, 30 passes: .775, .775, .761;
 # houses, 342 images, 10 passes: .575, .587, .556; TrashNet and digits, 500, 12 passes: .894, .903, .917 (2026-11-25).
 FEW_SUFFIX_RATE = 2.0
+# Half of them under a constant rate, of averaged weights (docs/experiments.md, "Averaged weights under a constant
+# rate").
+AVERAGED = 0.5
 FEW_ROWS = 400  # assumption: between the last two
 
 
@@ -43,4 +46,6 @@ def suffix_learning_rate(recipe: Recipe, batch: int, rows: int) -> Decision[floa
     planned = learning_rate(recipe, max(batch, 64))
     times = FEW_SUFFIX_RATE if rows < FEW_ROWS else SUFFIX_RATE
     why = f"short runs on the last blocks bear and need it, with fewer than {FEW_ROWS} rows half of it"
+    if recipe.train.schedule == "auto":
+        times, why = AVERAGED * times, f"{why}; half of that where weights are averaged"
     return Decision(float(f"{times * planned.value:.3g}"), f"{times:g} × {planned.value:g}: {why}")

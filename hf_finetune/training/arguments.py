@@ -13,7 +13,7 @@ from hf_finetune.training.config import Train
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Plan
 
-SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+SCHEDULES = {"auto": "cosine", "cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 def training_arguments(

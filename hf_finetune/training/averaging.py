@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_finetune.machine.ranks import is_sharded
+
 # Polynomial-decay averaging (Shamir & Zhang 2013, arXiv 1212.1824, section 4): after update t the average moves to the
 # weights by (η + 1)/(t + η), so that half of it comes from the last 13 % of the updates, however many there were.
 ETA = 4.0
 
 
 class AveragedWeights(TrainerCallback):
-    """Keeps the average of `weights` float [...] each, the ones that train, from update to update."""
+    """Keeps the average of the weights of `model` that train, from update to update."""
 
-    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
-        self._weights = list(weights)
+    def __init__(self, model: nn.Module) -> None:
+        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._averages: list[Tensor] = []
 
     @torch.no_grad()
@@ -34,7 +36,9 @@ class AveragedWeights(TrainerCallback):
             self._averages = [weight.detach().clone() for weight in self._weights]
             return
         share = (ETA + 1) / (state.global_step + ETA)
-        torch._foreach_lerp_(self._averages, [weight.detach() for weight in self._weights], share)
+        # All at once: a kernel for each of some hundred weights would take a GPU's host longer than the update.
+        weights = [weight.detach() for weight in self._weights]
+        torch._foreach_lerp_(self._averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -52,3 +56,15 @@ class AveragedWeights(TrainerCallback):
             held = weight.detach().clone()
             weight.copy_(average)
             average.copy_(held)
+
+
+def may_average(model: nn.Module, frozen_norms: Sequence[nn.Module]) -> bool:
+    """Whether the average of its weights is a model: not with a norm that trains, whose running statistics are of other
+    weights, nor with shards, which are other parameters by then."""
+    frozen = {id(norm) for norm in frozen_norms}
+    statistics = ("running_mean", "running_var")
+    return not is_sharded() and not any(
+        name in statistics and id(module) not in frozen
+        for module in model.modules()
+        for name, _ in module.named_buffers(recurse=False)
+    )

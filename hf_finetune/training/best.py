@@ -31,6 +31,8 @@ class KeepBest(TrainerCallback):
         self._like: Answers | None = None  # what `reduce` gave last
         self._last: tuple[dict[str, Any], Answers] | None = None
         self.step: int | None = None
+        self.count = 0  # of evaluations
+        self.waited = 0  # of those since one that was worth waiting for
         self.metrics: dict[str, Any] = {}
         self.answers: Answers | None = None
         self.state: Mapping[str, torch.Tensor] | None = None
@@ -58,8 +60,11 @@ class KeepBest(TrainerCallback):
         if self._last is None:
             return
         metrics, answers = self._last
+        self.count, self.waited = self.count + 1, self.waited + 1
         # Beside checkpoints the Trainer's own rule must hold, since it keeps the weights.
         if self.step is None or is_better(metrics, self.metrics, self._by, ties=self._take is not None):
+            if self.step is None or not are_alike(metrics, self.metrics, self._by):
+                self.waited = 0
             self.step, self.metrics, self.answers = state.global_step, metrics, answers
             if self._take is not None:
                 self.state = self._take()
@@ -73,12 +78,18 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     return ties and metrics["loss"] < than["loss"]
 
 
-def is_more_than_luck(gains: np.ndarray) -> bool:
-    """Whether rows that are answered better by `gains` float [N] each are so by more than one standard error of the
-    mean gain.
+def are_alike(one: Mapping[str, Any], other: Mapping[str, Any], by: str, share: float = 1e-3) -> bool:
+    """Whether two scores are equal by the metric `by`, and by the loss but for rounding or such a share of it."""
+    apart = abs(one["loss"] - other["loss"])
+    return bool(np.isclose(one[by], other[by], rtol=1e-6)) and apart <= max(1e-6, share * abs(other["loss"]))
+
+
+def is_more_than_luck(gains: np.ndarray, errors: float = 1.0) -> bool:
+    """Whether rows that are answered better by `gains` float [N] each are so by more than so many standard errors of
+    the mean gain.
 
     One image of a small validation split says nothing against a model that learnt from many elsewhere (the rule of one
     standard error: Breiman et al. 1984, Classification and Regression Trees, chapter 3), and a lower loss on a few that
     both answer rightly does not either.
     """
-    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+    return len(gains) > 1 and bool(gains.mean() > errors * gains.std(ddof=1) / np.sqrt(len(gains)))

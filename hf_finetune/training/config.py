@@ -32,8 +32,10 @@ class Train(Section):
         description="shuffle: every row once an epoch; balanced: as many of each class, rare ones repeated (the probe "
         "weighs rows instead)",
     )
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="how the learning rate falls after the warmup"
+    schedule: Literal["auto", "cosine", "linear", "constant"] = Field(
+        default="auto",
+        description="how the learning rate falls after the warmup; auto: not at all where a rung goes by the clock, "
+        "whose result is the average of its weights, else cosine",
     )
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     max_grad_norm: float = Field(default=1.0, ge=0, description="0: no clipping")
@@ -42,6 +44,10 @@ class Train(Section):
         default="auto",
         description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map "
         "of labels, kappa of grades, r2 of numbers",
+    )
+    refit: bool = Field(
+        default=True,
+        description="fit the probe's final head on training and validation rows; it is scored on rows it has not seen",
     )
     evaluations: Positive = Field(default=10, description="evaluations (and checkpoints) of the full rung, at most")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of cuts, order, augmentation and fresh weights")

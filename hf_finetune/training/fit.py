@@ -17,6 +17,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
+from hf_finetune.training.averaging import AveragedWeights, may_average
 from hf_finetune.training.best import KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints, ToTrackers
 from hf_finetune.training.config import Train
@@ -42,6 +43,7 @@ class Fit:
     log: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, Any]
     answers: Answers
+    evaluations: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ def fit(
     """
     started = time.monotonic()
     model, pace = trainable.model, by_clock.pace if by_clock else None
+    averaged = None
+    if pace is not None and train.schedule == "auto" and may_average(model, trainable.frozen_norms):
+        averaged = AveragedWeights(model)
     dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
     best = KeepBest(judge.reduce, judge.score, train.best_by, by_clock.take if by_clock else None)
     bar = ProgressBar(train.best_by, pace)
@@ -133,6 +138,7 @@ def fit(
         frozen_norms=trainable.frozen_norms,
         name_rows=rows.names,
         cuda_graphs=may_capture(train, plan),
+        averaged=averaged,
         model=model,
         args=training_arguments(train, plan, folders.checkpoints, pace, autocast=trainable.autocast),
         train_dataset=dataset,
@@ -140,13 +146,19 @@ def fit(
         data_collator=as_batch,
         compute_metrics=best.compute_metrics,
         preprocess_logits_for_metrics=best.reduce,
-        callbacks=[*_callbacks(train, folders, dataset, best, pace), bar, *callbacks],
+        callbacks=[
+            *([averaged] if averaged else []),
+            *_callbacks(train, folders, dataset, best, pace),
+            bar,
+            *callbacks,
+        ],
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
     if pace is not None:
         optimizer = trainer.create_optimizer()
-        trainer.lr_scheduler = pace.scheduler(optimizer, train.schedule, train.warmup_share)
+        schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
+        trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
     # FSDP shards later, and its shards are other parameters.
     with closing(bar), nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
         return _train(trainer, best, by_clock, folders.resume, started)
@@ -197,7 +209,7 @@ def _callbacks(
     if folders.log is not None:
         callbacks.append(ToTrackers(folders.log))
     if pace is not None:
-        callbacks.append(KeepPace(pace))
+        callbacks.append(KeepPace(pace, lambda: best.waited))
     elif train.early_stopping:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=train.early_stopping))
     return callbacks
@@ -217,4 +229,5 @@ def _finished(trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, 
         log=tuple(trainer.state.log_history),
         metrics=best.metrics,
         answers=best.answers,
+        evaluations=best.count,
     )

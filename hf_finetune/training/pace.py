@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,19 +17,23 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_finetune.machine.ranks import max_over_ranks
 
-Schedule = Literal["cosine", "linear", "constant"]
+# Updates with a rising rate where the rate does not fall afterwards: a share of a run that may end early is no measure.
+MOST_WARMUP = 30
+Schedule = Literal["auto", "cosine", "linear", "constant"]
 
 
 @dataclass
 class Pace:
     """The limit of one `fit`: `steps` updates, and where `seconds` is given no longer than that.
 
-    `evaluations`: how many times to evaluate, evenly, the last time at the end.
+    `evaluations`: how many times to evaluate, evenly, the last time at the end; after `patience` of them that were no
+    better than the best before them it ends (0: it does not).
     """
 
     steps: int
     seconds: float | None = None
     evaluations: int = 1
+    patience: int = 0
     _started: float = field(default=0.0, init=False)
     last: float = field(default=0.0, init=False)
 
@@ -52,6 +57,9 @@ class Pace:
     def factor(self, step: int, schedule: Schedule, warmup: float) -> float:
         """The learning rate's share of its peak at the update after `step`."""
         done = self.share(step)
+        if schedule == "auto":
+            rising = min(warmup * self.steps, MOST_WARMUP)
+            return 1.0 if rising <= 0 else min(1.0, (step + 1) / rising)
         if done < warmup:
             return (done + 1 / self.steps) / (warmup + 1 / self.steps)
         rest = min(1.0, (done - warmup) / (1 - warmup))
@@ -67,10 +75,11 @@ class Pace:
 
 
 class KeepPace(TrainerCallback):
-    """Evaluates at even shares of the run and ends it in time."""
+    """Evaluates at even shares of the run and ends it in time, or where `waited()` evaluations were no better than one
+    before them."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace, waited: Callable[[], int]) -> None:
+        self._pace, self._waited = pace, waited
         self._evaluated = 0
 
     def on_train_begin(
@@ -85,3 +94,7 @@ class KeepPace(TrainerCallback):
         if over or int(self._pace.last * self._pace.evaluations) > self._evaluated:
             self._evaluated = int(self._pace.last * self._pace.evaluations)
             control.should_evaluate = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if 0 < self._pace.patience <= self._waited():
+            control.should_training_stop = True

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
 from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.training.averaging import AveragedWeights
 from hf_finetune.training.cuda_graph.captured import CapturedPieces
 from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
@@ -42,7 +43,7 @@ class UpdateTrainer(Trainer):
     since their running statistics belong to the frozen backbone and are not saved with an adapter. `name_rows` gives
     the names of training rows by number, for messages. Without `stop_on_non_finite` a diverging run goes on (the
     learning-rate range test wants to see it). With `cuda_graphs` pieces are captured where that is possible
-    (captured.py).
+    (captured.py). `averaged`, also among the callbacks: what is evaluated instead of the weights as they are.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class UpdateTrainer(Trainer):
         name_rows: Callable[[Sequence[int]], list[str]],
         stop_on_non_finite: bool = True,
         cuda_graphs: bool = False,
+        averaged: AveragedWeights | None = None,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
@@ -66,6 +68,7 @@ class UpdateTrainer(Trainer):
         self._name_rows = name_rows
         self._stop_on_non_finite = stop_on_non_finite
         self._cuda_graphs = cuda_graphs
+        self._averaged = averaged
         self._captured: CapturedPieces | None = None
         self._norm: torch.Tensor | None = None  # of this update's gradients, once it is known
         self._parameters: list[nn.Parameter] = []
@@ -93,6 +96,11 @@ class UpdateTrainer(Trainer):
         if self._stop_on_non_finite:
             self._check_finite(model, inputs, loss, normaliser)
         return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's, callbacks and all, of the weights' average where one is kept."""
+        with contextlib.nullcontext() if self._averaged is None else self._averaged.in_place():
+            return super().evaluate(*args, **kwargs)
 
     def prediction_step(
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None

@@ -109,7 +109,8 @@ def test_the_cached_rung_has_a_learning_rate_of_its_own(recipe: Path, tmp_path: 
         if line
     ]
     wanted = plan["suffix_learning_rate"]["value"]
-    assert plan["learning_rate"]["value"] < 0.5 * wanted < max(rates) <= wanted
+    assert plan["learning_rate"]["value"] < wanted
+    assert 0.5 * wanted < max(rates) <= wanted
 
 
 def test_a_share_of_the_patches_that_the_recipe_names_holds_on_both_rungs(recipe: Path, tmp_path: Path) -> None:

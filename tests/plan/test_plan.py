@@ -227,9 +227,10 @@ def test_the_learning_rate_follows_adapter_optimizer_and_batch(recipe: dict[str,
 
 
 def test_the_auto_rate_names_its_source() -> None:
-    for batch, rate in ((16, 4e-3), (64, 4e-3), (256, 8e-3)):
+    for batch, rate in ((16, 2e-3), (64, 2e-3), (256, 4e-3)):
         assert plan_of({"train": {"effective_batch_size": batch}}).suffix_learning_rate.value == pytest.approx(rate)
-    assert [plan_of({}, rows=rows).suffix_learning_rate.value for rows in (399, 400)] == [2e-3, 4e-3]
+    assert [plan_of({}, rows=rows).suffix_learning_rate.value for rows in (399, 400)] == [1e-3, 2e-3]
+    assert plan_of({"train": {"schedule": "cosine"}}).suffix_learning_rate.value == 4e-3
     assert plan_of({"train": {"learning_rate": 0.007}}).suffix_learning_rate.value == 0.007
     assert plan_of({}).learning_rate.reason == "0.001 for lora with adamw × √(batch/64), Malladi et al. 2022"
 

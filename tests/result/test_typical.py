@@ -78,5 +78,8 @@ def test_many_classes_have_one_mean() -> None:
 def test_the_pass_for_it_is_counted_before_it_is_made() -> None:
     """Under a time budget these seconds are kept free, and nothing is passed over where no rung opened the images."""
     store, validation = SimpleNamespace(), np.zeros(90)
-    assert rows_to_pass(Images(store, np.zeros(5000), {"validation": validation})) == MOST_TRAIN + 90  # pyright: ignore[reportArgumentType]
-    assert rows_to_pass(Images(store, None, {"validation": validation})) == 0  # pyright: ignore[reportArgumentType]
+    images = Images(store, np.zeros(5000), {"validation": validation})  # pyright: ignore[reportArgumentType]
+    assert rows_to_pass(images, None) == rows_to_pass(images, 600) == (MOST_TRAIN, 90)
+    assert [rows_to_pass(images, seconds)[0] for seconds in (5, 60, 100)] == [400, 480, 800]
+    none = Images(store, None, {"validation": validation})  # pyright: ignore[reportArgumentType]
+    assert rows_to_pass(none, 60) == (0, 0)

@@ -12,16 +12,8 @@ import torch
 from torch import nn
 
 from hf_finetune.labels import ClassAnswers, Labels
-from hf_finetune.ladder.pacing import (
-    ALONE,
-    CACHED_EPOCHS,
-    FEWEST_UPDATES,
-    LEAST_UPDATES,
-    SHORT_SHARE,
-    TimeLeft,
-    TimeSharing,
-    Turn,
-)
+from hf_finetune.ladder.lengths import CACHED_EPOCHS, FEWEST_UPDATES, LONGEST
+from hf_finetune.ladder.pacing import LEAST_UPDATES, LONGEST_FULL, PATIENCE, SHORT_SHARE, TimeLeft, TimeSharing, Turn
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.training.best import is_better, is_more_than_luck
@@ -39,6 +31,9 @@ def test_without_a_clock_the_schedule_is_that_of_the_steps() -> None:
     assert pace.factor(55, "linear", 0.1) == pytest.approx(0.5)
     assert pace.factor(100, "linear", 0.1) == pytest.approx(0.0)
     assert pace.factor(99, "constant", 0.1) == 1.0
+    rising = [Pace(10_000).factor(step, "auto", 0.1) for step in (0, 14, 29, 9_000)]
+    assert rising == [pytest.approx(each) for each in (1 / 30, 0.5, 1.0, 1.0)]
+    assert [Pace(100).factor(step, "auto", warmup) for step, warmup in ((4, 0.1), (0, 0.0))] == [0.5, 1.0]
 
 
 def test_the_clock_overtakes_the_steps() -> None:
@@ -58,27 +53,53 @@ def plan(rungs: tuple[str, ...] = ("probe", "cached", "full"), keep: float = 0.5
     return replace(base, rungs=Decision(rungs, ""), patches_kept=Decision(keep, ""), suffix_blocks=Decision(6, ""))
 
 
-def sharing(seconds: float | None, plan: Plan, rows: int = 3200) -> TimeSharing:
+def sharing(seconds: float | None, plan: Plan, rows: int = 3200, *, any_time: bool = True) -> TimeSharing:
     budget = None if seconds is None else TimeLeft(seconds, lambda: 0.0, 0.0, 0)
-    return TimeSharing(plan, load_recipe({}), rows, budget)  # of 3,200 rows: 100 updates an epoch
+    # Of 3,200 rows: 100 updates an epoch.
+    return TimeSharing(plan, load_recipe({}), rows, budget, any_time=any_time)
 
 
-def test_a_long_budget_leaves_most_of_the_time_to_full() -> None:
+def test_a_long_budget_is_cacheds_while_it_gains_but_for_the_least_of_full() -> None:
     time_sharing = sharing(1002.5, plan())  # 1,000 s after the closing
     turn = time_sharing.cached(lambda _: 0.5, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert turn.pace.seconds == pytest.approx(200)  # four passes of 100 updates
+    assert turn.pace.seconds == pytest.approx(600)  # four passes of full are 400 s
+    assert turn.pace.patience == PATIENCE
+    assert turn.pace.evaluations == 12  # after each pass: four are what the rung usually wants
     assert turn.share == 0.5
-    turn = time_sharing.full(lambda _: 1.0, 0)
+    turn = time_sharing.full(lambda _: 1.0, 0)  # cached ended at once, where it did not gain
     assert turn is not None
     assert turn.pace is not None
-    # Never more than planned, and the forecast knows.
-    assert (turn.pace.seconds, turn.share, turn.pace.steps) == (pytest.approx(1000), 0.5, 600)
-    assert turn.forecast_s == pytest.approx(600)
+    assert (turn.pace.seconds, turn.share, turn.pace.patience) == (pytest.approx(1000), 0.5, PATIENCE)
+    assert turn.forecast_s == pytest.approx(1000, abs=2)
 
 
-@pytest.mark.parametrize(("seconds", "cached_s"), [(590, 590), (610, 200)])
+def test_a_rung_that_gains_may_take_longer_than_planned_and_not_for_ever() -> None:
+    for epochs, steps in (("auto", round(LONGEST_FULL * 600)), (6, 600)):
+        budget = TimeLeft(1e6, lambda: 0.0, 0.0, 0)
+        recipe = load_recipe({"train": {"epochs": epochs}})
+        turn = TimeSharing(plan(), recipe, 3200, budget).full(lambda _: 1.0, 0)
+        assert turn is not None
+        assert turn.pace is not None
+        assert turn.pace.steps == steps, epochs
+
+
+def test_where_the_rate_falls_a_rung_ends_when_it_has_fallen() -> None:
+    for seconds in (None, 1e6):
+        each = sharing(seconds, plan(), any_time=False)
+        turn = each.cached(lambda _: 0.5, lambda _: 1.0, 0)
+        assert turn is not None
+        assert turn.pace is not None
+        assert (turn.pace.steps, turn.pace.patience) == (400, 0)
+        if seconds is not None:
+            turn = each.full(lambda _: 1.0, 0)
+            assert turn is not None
+            assert turn.pace is not None
+            assert (turn.pace.steps, turn.pace.patience) == (600, 0)
+
+
+@pytest.mark.parametrize(("seconds", "cached_s"), [(590, 590), (700, 300)])
 def test_full_has_its_turn_where_its_least_fits_behind_all_passes_of_cached(seconds: float, cached_s: float) -> None:
     time_sharing = sharing(2.5 + seconds, plan())  # 200 s of cached, and 400 s of full are four passes
     turn = time_sharing.cached(lambda _: 0.5, lambda _: 1.0, 0)
@@ -87,19 +108,19 @@ def test_full_has_its_turn_where_its_least_fits_behind_all_passes_of_cached(seco
     assert turn.pace.seconds == pytest.approx(cached_s, rel=1e-3)
 
 
-def test_seconds_that_the_steps_leave_pay_for_evaluations() -> None:
-    def evaluations(seconds: float) -> tuple[int, float]:
+def test_evaluations_take_their_share_of_the_time() -> None:
+    def evaluations(seconds: float, images: int) -> tuple[int, float]:
         time_sharing = sharing(2.5 + seconds, plan())  # 2.5 s are the run's closing
         time_sharing.announce_probe(0.01, 0)  # an evaluation of 1,000 images takes 10 s, and one is kept for the end
-        turn = time_sharing.full(lambda _: 1.0, 1000)  # 600 updates of a second, which may take a tenth more
+        turn = time_sharing.full(lambda _: 1.0, images)
         assert turn is not None
         assert turn.pace is not None
         return turn.pace.evaluations, turn.forecast_s
 
-    assert evaluations(600) == (1, pytest.approx(589 + 10))
-    assert evaluations(660) == (1, pytest.approx(600 + 10))
-    assert evaluations(705) == (4, pytest.approx(600 + 40))
-    assert evaluations(10_000) == (10, pytest.approx(600 + 100))  # as many as without a budget
+    assert evaluations(610, 1) == (6, pytest.approx(610, abs=2))  # one a pass of 100 updates
+    assert evaluations(610, 1000) == (6, pytest.approx(550 + 60, abs=2))
+    assert evaluations(610, 6000) == (2, pytest.approx(490 + 120, abs=2))
+    assert evaluations(1250, 60_000) == (1, pytest.approx(650 + 600, abs=2))
 
 
 def test_the_expected_updates_follow_the_clock() -> None:
@@ -121,6 +142,7 @@ def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
     assert turn.pace.seconds == pytest.approx(100, rel=1e-3)  # measuring takes its part
     assert turn.share == SHORT_SHARE
     assert turn.pace.steps == pytest.approx(600, abs=3)  # a bound: 1.5 times what is forecast
+    assert turn.pace.evaluations == 4
     whole = sharing(72.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert whole is not None
     assert whole.share == 1.0
@@ -219,11 +241,11 @@ def test_a_head_that_needs_more_patches_gets_them_however_short_the_time() -> No
             assert turn.share == share
 
 
-def test_the_cached_rung_ends_where_it_has_levelled_off() -> None:
+def test_the_cached_rung_has_an_end() -> None:
     turn = sharing(10_000, plan(("probe", "cached"))).cached(lambda _: 0.1, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert turn.pace.steps == ALONE * CACHED_EPOCHS * 100
+    assert turn.pace.steps == LONGEST * CACHED_EPOCHS * 100
 
 
 def test_without_a_budget_the_plan_holds() -> None:
@@ -231,8 +253,9 @@ def test_without_a_budget_the_plan_holds() -> None:
     turn = time_sharing.cached(lambda _: 1.0, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
-    assert (turn.pace.steps, turn.pace.seconds, turn.share, turn.forecast_s) == (400, None, 0.5, 400)
-    assert time_sharing.full(lambda _: 1.0, 0) == Turn(None, 0.5, 600)
+    assert (turn.pace.steps, turn.pace.seconds, turn.share, turn.forecast_s) == (1600, None, 0.5, 1600)
+    assert turn.pace.patience == PATIENCE
+    assert time_sharing.full(lambda _: 1.0, 0) == Turn(None, 0.5, 600, 1.0)
 
 
 def test_the_end_of_the_run_is_paid_for_first() -> None:
@@ -251,12 +274,10 @@ def test_equal_scores_are_told_apart_by_the_loss() -> None:
 
 @pytest.mark.parametrize(("rows", "updates"), [(100, 90), (500, 180), (1_500, 184), (3_200, 400)])
 def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, updates: int) -> None:
-    turn = sharing(None, plan(), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
-    assert turn is not None and turn.pace is not None
-    assert turn.pace.steps == updates
-    alone = sharing(1e6, plan(("probe", "cached")), rows).cached(lambda _: 0.5, lambda _: 1.0, 0)
-    assert alone is not None and alone.pace is not None
-    assert alone.pace.steps == 2 * updates
+    for any_time, longest in ((False, 1), (True, LONGEST)):
+        turn = sharing(None, plan(), rows, any_time=any_time).cached(lambda _: 0.5, lambda _: 1.0, 0)
+        assert turn is not None and turn.pace is not None
+        assert turn.pace.steps == longest * updates
 
 
 def test_one_image_more_of_a_few_is_luck() -> None:

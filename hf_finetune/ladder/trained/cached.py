@@ -7,7 +7,6 @@ images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.ladder.trained.objective import TaskObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
 from hf_finetune.ladder.trained.rung import TrainedRung
+from hf_finetune.machine.ranks import is_sharded
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.plan.plan import PATCHES_KEPT
 from hf_finetune.training.autocast import autocast
@@ -55,7 +55,7 @@ class Cached(TrainedRung):
             raise ModelError("no hidden states were watched")
         if any(part.hidden is None for part in passed.all["train"]):
             raise ModelError("no hidden states were kept")
-        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        if is_sharded():
             raise ModelError("FSDP shards a model once, for one rung")
         facts = context.facts
         self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))

@@ -66,7 +66,7 @@ class TrainedRung(ABC):
         `folders` is gone on from.
         """
         context, model, names = self._context, self._model, self._rows["train"].names
-        classes = context.classes_to_balance(self._rows["train"])
+        classes = context.classes_to_balance(self._rows["train"].labels)
         by_clock = None
         if pace is not None:
             folders = replace(folders, resume=None)
