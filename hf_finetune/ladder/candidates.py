@@ -35,7 +35,8 @@ class Climbed:
     where there was a choice. `left_out`: what the best head says of training rows that it was not fitted on, where
     that is known; `frozen`: what a closed-form head on the frozen backbone says so, whatever is best. `features`: what
     the best head is given of this process's rows, where the probe's pass shows that; `all_features` the same of every
-    process's, in rank order, and `made_by` the identity of the engine that made them.
+    process's, in rank order, and `made_by` the identity of the engine that made them. `refitted`: the head that the
+    model holds was fitted on validation rows, too.
     """
 
     candidates: tuple[Candidate, ...]
@@ -48,6 +49,7 @@ class Climbed:
     frozen: LeftOut | None = None
     all_features: Mapping[Split, Sequence[SplitFeatures]] = field(default_factory=dict)
     made_by: str = ""
+    refitted: bool = False
 
     @property
     def best(self) -> Candidate:
@@ -86,6 +88,7 @@ class Candidates:
         self._answers: Answers | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
         self._left_out: LeftOut | None = None
+        self._finish: Callable[[], object] | None = None
         self._fit: Fit | None = None
 
     def __len__(self) -> int:
@@ -103,8 +106,13 @@ class Candidates:
         fit: Fit | None = None,
         images: int = 0,
         left_out: LeftOut | None = None,
+        finish: Callable[[], object] | None = None,
     ) -> None:
-        """Note what `rung` left in the model, and copy its weights if it is the best so far; `seconds` it took."""
+        """Note what `rung` left in the model, and copy its weights if it is the best so far; `seconds` it took.
+
+        `finish` is done to the model with these weights where they are the result, and not where a rung starts from
+        them: the final head knows the validation rows.
+        """
         better = self._answers is None or is_better(metrics, self._metrics, self._by)
         lucky = better and not self._beats_start(answers)
         better = better and not lucky
@@ -128,7 +136,7 @@ class Candidates:
             self._told(self._all[-1])
         self._fit = fit or self._fit
         if better:
-            self._metrics, self._answers, self._left_out = metrics, answers, left_out
+            self._metrics, self._answers, self._left_out, self._finish = metrics, answers, left_out, finish
             self._state = trained_state(self._model)
         dropped = ", not clearly better: dropped" if lucky else ", not better: dropped"
         took = f"in {format_seconds(seconds)}" + ("" if better else dropped)
@@ -158,4 +166,9 @@ class Candidates:
         if self._answers is None:
             raise ValueError("no rung was kept")
         self.restore()
-        return Climbed(tuple(self._all), self._answers, self._fit, interrupted, left_out=self._left_out)
+        if self._finish is not None:
+            self._finish()
+        refitted = self._finish is not None
+        return Climbed(
+            tuple(self._all), self._answers, self._fit, interrupted, left_out=self._left_out, refitted=refitted
+        )

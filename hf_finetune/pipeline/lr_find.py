@@ -63,7 +63,7 @@ def find_learning_rate(recipe: Recipe, *, low: float, high: float, steps: int) -
     model = build_model(context)
     train = images.rows["train"]
     objective, batches = on_augmented_images(context, train, None)
-    classes = context.classes_to_balance(train)
+    classes = context.classes_to_balance(train.labels)
     rows = FitRows(batches, None, lambda numbers: [train.names[number] for number in numbers], classes)
     with tempfile.TemporaryDirectory() as folder, trainable(model, context.plan) as form:
         rates, losses = sweep(

@@ -7,7 +7,6 @@ the last that was saved.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -48,12 +47,15 @@ class Saved:
 
 def calibrated(manifest: Manifest, climbed: Climbed, context: RunContext, rows: LabelledRows) -> Manifest:
     """With what the task calibrates (a temperature, thresholds, intervals) on rows that the best rung's head was not
-    fitted on: the training rows, each left out, where they were answered so; else validation."""
+    fitted on: the rows that it is fitted on in the end, each left out, where they were answered so; else validation."""
     left_out = climbed.left_out
-    answers, labels = (climbed.answers, rows.labels) if left_out is None else (left_out.answers, left_out.labels)
-    what = f"{len(labels):,} {'validation' if left_out is None else 'training'} images"
-    target = context.target.calibrated(answers, labels, what if left_out is None else f"{what}, each left out")
-    return replace(manifest, task=target.settings)
+    if left_out is None:
+        target = context.target.calibrated(climbed.answers, rows.labels, f"{len(rows.labels):,} validation images")
+    else:
+        what = f"{len(left_out.labels):,} {left_out.of} images, each left out"
+        target = context.target.calibrated(left_out.answers, left_out.labels, what)
+    fitted_on: tuple[Split, ...] = ("train", "validation") if climbed.refitted else ("train",)
+    return replace(manifest, task=target.settings, fitted_on=fitted_on)
 
 
 def save_meanwhile(
@@ -66,9 +68,10 @@ def save_meanwhile(
     """
     from accelerate.utils import extract_model_from_parallel
 
+    from hf_finetune.machine.ranks import is_sharded
     from hf_finetune.result.save import publish_locally, stage
 
-    if context.recipe.adapter.whole or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if context.recipe.adapter.whole or is_sharded():
         return False
     if context.machine.is_first:
         target = folder.result(whole=False)

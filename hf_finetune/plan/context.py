@@ -13,7 +13,7 @@ from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.tasks import Target, settled
-from hf_finetune.types import BackboneFacts, Index, LabelledRows, Machine, Plan
+from hf_finetune.types import BackboneFacts, Index, LabelledRows, Machine, Plan, Split
 
 if TYPE_CHECKING:
     from hf_finetune.adapters.starting.start import Start
@@ -50,15 +50,15 @@ class RunContext:
         """The metrics of a split: its answers against its labels [N, …]; with `full` tables too."""
         return self.target.score(answers, np.asarray(labels), full=full, metrics=self.extensions.metrics)
 
-    def classes_to_balance(self, train: LabelledRows) -> np.ndarray | None:
-        """The class of each training row, int64 [N], where `train.sampler` balances them; None where rows count
-        alike."""
-        return np.asarray(train.labels, np.int64) if self.recipe.train.sampler == "balanced" else None
+    def classes_to_balance(self, labels: np.ndarray) -> np.ndarray | None:
+        """The class of each row with these labels, int64 [N], where `train.sampler` balances them; None where rows
+        count alike."""
+        return np.asarray(labels, np.int64) if self.recipe.train.sampler == "balanced" else None
 
-    def units_of(self, train: LabelledRows) -> np.ndarray:
-        """int64 [N]: which training rows belong together, by number; −1 is alone."""
-        unit_of = {row.name: row.unit for row in self.index.splits["train"]}
-        return np.array([unit_of[name] for name in train.names], np.int64)
+    def units_of(self, rows: LabelledRows, split: Split = "train") -> np.ndarray:
+        """int64 [N]: which rows of a split belong together, by number, also with another split's; −1 is alone."""
+        unit_of = {row.name: row.unit for row in self.index.splits[split]}
+        return np.array([unit_of[name] for name in rows.names], np.int64)
 
     @property
     def base_head(self) -> OwnHead | None:

@@ -99,7 +99,7 @@ def evaluated(
         kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
         options = load_recipe({"data": {**kept, "name": data}}, overrides).data
         index = scan_split(options, split, manifest.labels, manifest.target.reading)
-        chosen = OwnRows(index, _trained_on(folder, index, split), same=False)
+        chosen = OwnRows(index, _trained_on(folder, index, split, manifest), same=False)
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
     adjusted = []
     if logit_adjustment:
@@ -188,12 +188,13 @@ def rows_in_label_order(index: Index, labels: Labels, split: Split) -> tuple[Row
     return tuple(replace(row, label=ids[name]) for row, name in there)
 
 
-def _trained_on(folder: Path, index: Index, split: Split) -> tuple[str, ...]:
+def _trained_on(folder: Path, index: Index, split: Split, manifest: Manifest) -> tuple[str, ...]:
     """A note where rows of another dataset are files that the run trained on, as far as the run folder knows."""
     record = read_record(folder.absolute().parent)
     if record is None or record.place is None:
         return ()
-    place, trained = Path(record.place), set(record.names.get("train", ()))
+    place = Path(record.place)
+    trained = {name for fitted in manifest.fitted_on for name in record.names.get(fitted, ())}
     if place.exists():
         root = place if place.is_dir() else place.parent
         files = {str(root / name) for name in trained}
@@ -222,6 +223,8 @@ def _in_training(folder: Path, recipe: Recipe, manifest: Manifest, split: Split,
         why = "a quantized layer's answer to an image depends a little on what else is in its batch"
     if precision != "fp32":
         why = f"it scored them in {precision}, in which it trained, and here weights are float32"
+    if split != "train" and split in manifest.fitted_on:
+        why = "the head was fitted on them too in the end, and its figure is of heads that had not seen the image"
     return {**found, "precision": precision, "why": why}
 
 

@@ -15,7 +15,7 @@ from hf_finetune.adapters import KINDS
 from hf_finetune.errors import AdapterError
 from hf_finetune.labels import Labels
 from hf_finetune.tasks import Target, restore
-from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, is_builtin
+from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, Split, is_builtin
 
 FILE = "hf_finetune.json"
 FORMAT = 1
@@ -30,7 +30,8 @@ class Manifest:
     modules that are trained in full; `unquantized` expressions for further layers that quantization left as they
     are. `data_revision` is the index's (None: a result from before 2026-11-28), and `data_is_local` says whether
     the images were a folder or file of that machine. `stream`: where frozen weights stayed in training (off, host,
-    disk). Images of more than `max_pixels` are refused, as in training.
+    disk). Images of more than `max_pixels` are refused, as in training. `fitted_on`: the splits whose labels the
+    weights know; with validation among them, its figures in training are of heads that did not.
     """
 
     base: str
@@ -48,6 +49,7 @@ class Manifest:
     unquantized: tuple[str, ...] = ()
     stream: str = "off"
     task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})  # as `Target.settings` has it
+    fitted_on: tuple[Split, ...] = ("train",)
 
     @property
     def target(self) -> Target:
@@ -98,7 +100,8 @@ def read_manifest(folder: Path) -> Manifest:
             **preprocess,
         )
         content.setdefault("unquantized", [])  # before 2026-11-28
-        tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized")}
+        content.setdefault("fitted_on", ["train"])  # before 2026-11-29
+        tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized", "fitted_on")}
         manifest = Manifest(**{**content, **tuples, "preprocess": restored})
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None

@@ -108,7 +108,9 @@ def test_data_that_moved_are_found_by_name_and_not_sought_on_the_hub(own: Path, 
     code, out, _ = cli("evaluate", own / "run", f"data.name={own / 'pictures'}", "--json")
     assert (code, json.loads(out)["rows"], json.loads(out)["notes"]) == (0, 9, [])
     code, out, _ = cli("evaluate", own / "run", "--data", own / "pictures")
-    assert (code, "39 images of these bear names that the run was trained on" in " ".join(out.split())) == (0, True)
+    fitted = sum(len(record(own)[split]) for split in ("train", "validation"))  # the head knows both
+    said = f"{fitted} images of these bear names that the run was trained on"
+    assert (code, said in " ".join(out.split())) == (0, True)
     (own / "pictures").rename(own / "photos")
     code, out, _ = cli("evaluate", own / "run", "--data", own / "photos" / "1")
     assert (code, "of these the run was trained on" in " ".join(out.split())) == (0, True)
@@ -129,7 +131,7 @@ def test_rows_that_cannot_be_scored_are_refused_or_named(own: Path, cli: Cli) ->
         20,
         [{"name": "photos/none.jpg", "reason": "file not found"}],
     )
-    ours = sum(name.startswith("1/") for name in record(own)["train"])
+    ours = sum(name.startswith("1/") for split in ("train", "validation") for name in record(own)[split])
     assert said["notes"][0].startswith(f"{ours} images of these the run was trained on: ")
     (own / "photos" / "1" / "3.jpg").write_bytes(b"no image")
     code, out, _ = cli("evaluate", own / "run", *told, "data.max_bad_share=0.1")
@@ -158,6 +160,12 @@ def test_evaluate_says_why_the_run_reported_another_loss(own: Path, cli: Cli) ->
     told = json.loads(metrics.read_text("utf-8"))
     told["validation"]["loss"] = 0.561
     metrics.write_text(json.dumps(told), "utf-8")
+    words = " ".join(cli("evaluate", own / "run", "--split", "validation")[1].split())
+    assert "loss 0.561 for these rows: the head was fitted on them too in the end, and its figure is of heads" in words
+    manifest = own / "run" / "adapter" / "hf_finetune.json"
+    content = json.loads(manifest.read_text("utf-8"))
+    assert content.pop("fitted_on") == ["train", "validation"]
+    manifest.write_text(json.dumps(content), "utf-8")  # of an earlier version, whose head knew training rows alone
     words = " ".join(cli("evaluate", own / "run", "--split", "validation")[1].split())
     assert "loss 0.561 for these rows: it scored them in bf16, in which it trained, and here weights" in words
     summary = render_summary(read_report(own / "run" / "run.json"), own / "run")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hf_finetune.errors import ModelError
 from hf_finetune.labels import Answers
+from hf_finetune.ladder.probe.every_row import deal
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.left_together import Run, side_by_side
 from hf_finetune.ladder.probe.links import LINKS, Identity, Link
@@ -55,11 +56,12 @@ class Head:
 @dataclass(frozen=True)
 class LeftOut:
     """What a head says of rows that it was not fitted on, each left out in turn, and their labels; `rows` int64 [n]:
-    which of the split's they are, ascending."""
+    which of the split's they are, ascending. `of` names the split."""
 
     answers: Answers
     labels: np.ndarray
     rows: np.ndarray
+    of: str = "training"
 
 
 def fit_heads(
@@ -125,16 +127,20 @@ def _fit_part(rows: Rows, labels: Tensor, share: Tensor, part: Part, count: int)
     weights; `count`: rows of the split."""
     link, (y, weights) = LINKS[part.link], part.encode(labels)
     weights = weights * share
-    moments = Moments(rows.width, part.outputs)
+    solution = _solve(rows, y, weights, link, part.outputs)
+    choice = choose(solution, list(rows.some(y, weights)), link, total=sum_over_ranks)
+    offsets = torch.tensor(part.offsets or (0.0,), dtype=torch.float32)
+    return FittedPart(rows, y, weights, link, solution, choice, count, offsets)
+
+
+def _solve(rows: Rows, y: Tensor, weights: Tensor, link: Link, outputs: int) -> Solution:
+    moments = Moments(rows.width, outputs)
     for x, targets, counted, _ in rows.pieces(y, weights):
         moments.add(x, link.targets(targets), counted)
     sum_tensors_over_ranks(moments.tensors())
     if not bool(torch.isfinite(moments.xx).all()):
         raise ModelError("its features are not finite numbers in this precision; train.precision=fp32 may help")
-    solution = solve(moments)
-    choice = choose(solution, list(rows.some(y, weights)), link, total=sum_over_ranks)
-    offsets = torch.tensor(part.offsets or (0.0,), dtype=torch.float32)
-    return FittedPart(rows, y, weights, link, solution, choice, count, offsets)
+    return solve(moments)
 
 
 def _every(count: int, target: Target, runs: Sequence[Run], width: int) -> int:
@@ -169,10 +175,21 @@ class FittedPart:
     def logistic(self, kept: Kept | None = None) -> Head | None:
         """Logistic regression from there on, beside the outputs that are kept (without the offsets); None where it
         would take long, or nothing is left to do."""
-        if self.count * self.solution.projected.numel() > MOST_WORK or isinstance(self.link, Identity):
+        if self.work > MOST_WORK or isinstance(self.link, Identity):
             return None
         found = refine(self.solution, self.choice, self.pieces, self.link, kept)
         return None if found is None else Head(found[0], found[1] - self.offsets)
+
+    @property
+    def work(self) -> int:
+        """Multiplications of going over all rows once."""
+        return self.count * self.solution.projected.numel()
+
+    def without(self, held: np.ndarray) -> FittedPart:
+        """The same part fitted without this process's rows that are `held` bool [n], penalty and scale as they are."""
+        weights = self.weights * torch.from_numpy(~held)
+        solution = _solve(self.rows, self.targets, weights, self.link, len(self.solution.bias))
+        return replace(self, weights=weights, solution=solution)
 
     def left_out(self, at_once: int) -> Iterator[Tensor]:
         """Logits float32 [n, C] of the rows that are left out, each of the head fitted without its unit."""
@@ -225,6 +242,31 @@ class Fitted:
             return None
         return _side_by_side([each or part.closed_form() for each, part in zip(found, self.parts, strict=True)])
 
+    def cross_fitted(self, units: np.ndarray) -> LeftOut | None:
+        """What logistic regression says of every row, fitted on the rows of other folds, of which no unit int64 [N] is
+        torn; None as above."""
+        kept, found, places = self.rows.kept, [], []
+        sums = [
+            self.rows.kept.features[start : start + CHUNK_ROWS].sum(1) for start in range(0, len(kept.rows), CHUNK_ROWS)
+        ]
+        own, everybodys = np.concatenate([np.zeros(0), *sums]), np.zeros(len(self.labels))
+        for where, theirs in gather((kept.rows, own)):
+            everybodys[where] = theirs
+        fold_of = deal(units, self.labels, everybodys)
+        for fold in range(int(fold_of.max()) + 1):
+            held = fold_of[kept.rows] == fold
+            head = replace(self, parts=tuple(part.without(held) for part in self.parts)).logistic()
+            if head is None:
+                return None
+            where = np.flatnonzero(held)
+            answers = head.answers(kept.features[where], self.labels[kept.rows[where]], self.target)
+            if answers is not None:
+                found.append(answers)
+                places.append(kept.rows[where])
+        own = np.concatenate(places) if places else np.zeros(0, np.int64)
+        answers = gather_answers(own, Answers.joined(found) if found else None)
+        return LeftOut(answers, self.labels, np.arange(len(self.labels)))
+
     def completed(self, kept: Kept) -> Head | None:
         """The outputs that are kept, and for the others logistic regression beside them; None as above. Of one part."""
         (part,) = self.parts
@@ -234,6 +276,11 @@ class Fitted:
             bias = kept.bias - part.offsets
             found.weight[kept.which], found.bias[kept.which] = kept.weight[kept.which], bias[kept.which]
         return found
+
+    @property
+    def work(self) -> int:
+        """Multiplications of going over all rows once, of every part."""
+        return sum(part.work for part in self.parts)
 
     @property
     def note(self) -> str:

@@ -17,6 +17,7 @@ from hf_finetune.adapters.trained import trained_module
 from hf_finetune.errors import ModelError
 from hf_finetune.labels import Answers
 from hf_finetune.ladder.forecast import CACHED_NOTE
+from hf_finetune.ladder.probe.every_row import MOST_CROSS_FITTED, together
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.feature_pass import PassResult
 from hf_finetune.ladder.probe.heads import Fitted, Head, LeftOut, fit_heads
@@ -25,24 +26,44 @@ from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.machine import processes
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.training.autocast import autocast
-from hf_finetune.training.best import is_better, is_more_than_luck
+from hf_finetune.training.best import are_alike, is_better, is_more_than_luck
 from hf_finetune.types import LabelledRows, PixelRows, Split
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext
 
+# Standard errors by which a head that did not see the other validation rows must be better to be left as it is.
+DOUBTS = 2.0
+# Heads that are right equally often are told apart by their losses where those differ by more than another cut of the
+# folds would do. Assumption.
+FOLDS_APART = 0.05
+# Of a note.
+LOGISTIC = ", then logistic regression"
+REFITTED = ", fitted again with the validation rows"
+BOTH = "training and validation"
+
 
 @dataclass(frozen=True)
 class Probed:
-    """A head, and what it says of all validation rows; `closed_form`: what the ridge solution says of the training
-    rows, each left out, and `left_out` the same where that is the head."""
+    """A head, fitted on the training rows, and what it says of all validation rows.
+
+    `final`: the same kind of head fitted on the rows of both, where that is not worse; `answers` are then of heads of
+    that kind that were not fitted on the row. `left_out`: such answers to all rows that have any, None where there are
+    none beside `answers`. `closed_form`: what the ridge solution of the training rows says of each, left out.
+    """
 
     head: Head
     answers: Answers
     metrics: dict[str, Any]
     note: str
+    final: Head
     left_out: LeftOut | None = None
     closed_form: LeftOut | None = None
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the final head knows the validation rows."""
+        return self.final is not self.head
 
 
 def run_probe(
@@ -52,22 +73,41 @@ def run_probe(
     passed: PassResult,
     dtype: torch.dtype | None,
 ) -> Probed:
-    """The better of the two heads on validation, installed in the model; the same on every process.
+    """The better of the two heads, as fitted on the training rows, installed in the model; the same on every process.
 
     Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
     """
     found = CACHED_NOTE if passed.found else ""
-    probed = better_head(context, rows, passed.own, own_outputs(model, context), found)
-    _install_checked(model, context, probed.head, passed, dtype)
+    refit = context.recipe.train.refit
+    probed = better_head(context, rows, passed.own, own_outputs(model, context), found, refit=refit)
+    install_checked(model, context, probed.head, passed, dtype)
     return probed
 
 
 def fit_on(context: RunContext, rows: LabelledRows, train: SplitFeatures) -> Fitted:
     """Heads for the training rows with the features that they gave, classes weighted as the recipe says; rows that
     belong together are left out together."""
-    classes = context.classes_to_balance(rows)
+    return _fit(context, np.asarray(rows.labels), train, context.units_of(rows))
+
+
+def fit_on_both(
+    context: RunContext, rows: Mapping[Split, LabelledRows], features: Mapping[Split, SplitFeatures]
+) -> Fitted:
+    """The same for training and validation rows together, those of validation numbered behind the others."""
+    labels = np.concatenate([np.asarray(rows[split].labels) for split in ("train", "validation")])
+    kept = together(features["train"], features["validation"], len(rows["train"]))
+    return _fit(context, labels, kept, _units_of_both(context, rows))
+
+
+def _units_of_both(context: RunContext, rows: Mapping[Split, LabelledRows]) -> np.ndarray:
+    splits: tuple[Split, ...] = ("train", "validation")
+    return np.concatenate([context.units_of(rows[split], split) for split in splits])
+
+
+def _fit(context: RunContext, labels: np.ndarray, kept: SplitFeatures, units: np.ndarray) -> Fitted:
+    classes = context.classes_to_balance(labels)
     counts = None if classes is None else balanced(classes)
-    return fit_heads(train, np.asarray(rows.labels), context.target, counts, context.units_of(rows))
+    return fit_heads(kept, labels, context.target, counts, units)
 
 
 def balanced(classes: np.ndarray) -> np.ndarray:
@@ -98,9 +138,14 @@ def better_head(
     features: Mapping[Split, SplitFeatures],
     kept: Kept | None = None,
     remark: str = "",
+    *,
+    refit: bool,
 ) -> Probed:
-    """The better on validation of the heads that are fitted on train; the same on every process. `features` of this
-    process's rows; `kept`: outputs that may stay as they are; `remark` ends the note."""
+    """The better of the heads that are fitted on train, as told by validation; the same on every process. `features` of
+    this process's rows; `kept`: outputs that may stay as they are; `remark` ends the note.
+
+    With `refit` the final head is fitted on the rows of both, and which kind is better is told by all of them.
+    """
     fitted = fit_on(context, rows["train"], features["train"])
     targets, own = np.asarray(rows["validation"].labels), features["validation"]
 
@@ -109,20 +154,54 @@ def better_head(
         answers = processes.gather_answers(own.rows, found)
         note = f"{fitted.note}{how}"
         note += f", {remark}" if remark else ""
-        return Probed(head, answers, context.score(answers, targets, full=False), note)
+        return Probed(head, answers, context.score(answers, targets, full=False), note, head)
 
-    best = closed_form = probed(fitted.closed_form(), "")
-    if (refined := fitted.logistic()) is not None:
-        further = probed(refined, ", then logistic regression")
-        if is_better(further.metrics, best.metrics, context.recipe.train.best_by):
+    left_out, refined = fitted.left_out(), fitted.logistic()
+    best = probed(fitted.closed_form(), "")
+    further = None if refined is None else probed(refined, LOGISTIC)
+    every = fit_on_both(context, rows, features) if refit else None
+    if every is None:
+        best = replace(best, left_out=left_out)
+        if further is not None and is_better(further.metrics, best.metrics, context.recipe.train.best_by):
             best = further
+    else:
+        best = _refitted(context, every, best, further, _units_of_both(context, rows), targets)
     if kept is not None and not kept.which.all() and (completed := fitted.completed(kept)) is not None:
         count = f"{int(kept.which.sum())} of {len(kept.which)}"
         beside = probed(completed, f"; {count} outputs as in the base's own head, logistic regression for the others")
         if _prefers_kept(beside, best, kept, targets, context):
-            best = beside
-    left_out = fitted.left_out()
-    return replace(best, left_out=left_out if best is closed_form else None, closed_form=left_out)
+            again = every.completed(kept) if every is not None else None
+            best = beside if again is None else replace(beside, final=again, note=beside.note + REFITTED)
+    return replace(best, closed_form=left_out)
+
+
+def _refitted(
+    context: RunContext, every: Fitted, closed: Probed, further: Probed | None, units: np.ndarray, targets: np.ndarray
+) -> Probed:
+    """The better of both kinds of head on the rows of `every`, training's and behind them validation's, each answered
+    by a head that was not fitted on it; and that kind fitted on all of them. Left as it is where the head that saw
+    training rows alone answers validation better by more than luck: those rows are of another kind."""
+    by, count = context.recipe.train.best_by, len(every.labels) - len(targets)
+    found, best, final = every.of_every_row().left_out(), closed, every.closed_form()
+    crossed = every.cross_fitted(units) if further is not None and every.work <= MOST_CROSS_FITTED else None
+    if further is not None and crossed is not None:
+        told = [context.score(each.answers, every.labels, full=False) for each in (crossed, found)]
+        refined = (
+            every.logistic()
+            if is_better(told[0], told[1], by) and not are_alike(told[0], told[1], by, FOLDS_APART)
+            else None
+        )
+        if refined is not None:
+            found, best, final = crossed, further, refined
+    elif further is not None and is_better(further.metrics, closed.metrics, by):
+        refined = every.logistic()
+        return further if refined is None else replace(further, final=refined, note=further.note + REFITTED)
+    answers = found.answers.take(np.arange(count, len(every.labels)))
+    if is_more_than_luck(context.target.gains(best.answers, answers, targets, by), DOUBTS):
+        return best
+    metrics = context.score(answers, targets, full=False)
+    note = best.note + REFITTED
+    return replace(best, final=final, answers=answers, metrics=metrics, note=note, left_out=replace(found, of=BOTH))
 
 
 def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray, context: RunContext) -> bool:
@@ -133,7 +212,7 @@ def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray,
     return not is_more_than_luck(context.target.gains(best.answers, beside.answers, targets, by))
 
 
-def _install_checked(
+def install_checked(
     model: nn.Module, context: RunContext, head: Head, passed: PassResult, dtype: torch.dtype | None
 ) -> None:
     """Put the head into the model; one that the model does not say is taken back."""

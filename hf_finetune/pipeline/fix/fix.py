@@ -6,6 +6,7 @@ Owns the order of things; what is changed is taught.py's, the head refit.py's.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from hf_finetune.data.index.written_labels import WrittenLabels
@@ -14,10 +15,13 @@ from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.pipeline.fix.features import Loaded, columns_of, find_features, load_model, rows_of
 from hf_finetune.pipeline.fix.opened import OpenedRun, context_of, open_run
 from hf_finetune.pipeline.fix.place import claim_place, new_folder
+from hf_finetune.pipeline.fix.rows import Rows
 from hf_finetune.pipeline.fix.taught import Taught, Wishes, taught_again, wanted, with_features
+from hf_finetune.plan.context import RunContext
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.features_file import KeptFeatures
 from hf_finetune.run.folder import RunFolder
+from hf_finetune.types import Split
 
 
 def fix(run: Path, wishes: Wishes, *, started: float | None = None) -> Run:
@@ -44,7 +48,8 @@ def fix(run: Path, wishes: Wishes, *, started: float | None = None) -> Run:
             loaded = loaded or load_model(opened, kept)
             taught = taught_again(opened, rows, labels, changes, with_features(loaded, found))
         with new_folder(place) as folder:
-            _write(opened, loaded, taught, kept, folder, place, clock, peak, wishes)
+            was = context_of(opened, rows, columns, loaded.context.facts, settle=False), rows
+            _write(opened, loaded, taught, was, kept, folder, place, clock, peak, wishes)
     return read_run(RunFolder(place))
 
 
@@ -58,6 +63,7 @@ def _write(
     opened: OpenedRun,
     loaded: Loaded,
     taught: Taught,
+    was: tuple[RunContext, Mapping[Split, Rows]],
     kept: KeptFeatures,
     folder: RunFolder,
     place: Path,
@@ -71,7 +77,7 @@ def _write(
 
     context = context_of(opened, taught.rows, taught.columns, loaded.context.facts)
     with clock.stage("head"):
-        refitted = refit(loaded, context, taught.rows)
+        refitted = refit(loaded, context, taught.rows, was)
     writer = Writer(opened, taught, context, folder, place, peak)
     with clock.stage("saving"):
         writer.keep(kept)

@@ -20,21 +20,22 @@ from hf_finetune.types import Split
 if TYPE_CHECKING:
     from torch import nn
 
-    from hf_finetune.ladder.probe.heads import Head
     from hf_finetune.ladder.probe.logistic import Kept
 
 
 @dataclass(frozen=True)
 class Refitted:
-    """What was fitted. `before`: what the run's own head says of the validation rows as they are labelled now; None
-    where it does not know one of their classes."""
+    """What was fitted. `before`: what the run's head, before it saw validation rows, says of those as they are
+    labelled now; None where it does not know one of their classes."""
 
     probed: Probed
     before: Answers | None
 
 
-def refit(loaded: Loaded, context: RunContext, rows: Mapping[Split, Rows]) -> Refitted:
-    """The better head on validation, as the probe chooses it, in the model of `loaded`.
+def refit(
+    loaded: Loaded, context: RunContext, rows: Mapping[Split, Rows], was: tuple[RunContext, Mapping[Split, Rows]]
+) -> Refitted:
+    """The better head, as the probe chooses it, in the model of `loaded`. `was`: the run's own context and rows.
 
     Raises ModelError where the head is no linear layer, or the model then says something else than the head.
     """
@@ -42,18 +43,19 @@ def refit(loaded: Loaded, context: RunContext, rows: Mapping[Split, Rows]) -> Re
 
     names, model = context.facts.head, loaded.model
     own: dict[Split, SplitFeatures] = {split: features_of_rows(its) for split, its in rows.items()}
-    old = installed(model, names)
-    before = _before(loaded, old, rows["validation"])
-    probed = better_head(context, rows, own, _base_outputs(loaded, context))
+    # What an adapter was trained on says too much of itself: there validation stays what nothing was fitted on.
+    refit = loaded.opened.frozen and context.recipe.train.refit
+    before = _before(loaded, was, rows["validation"], refit=refit)
+    probed = better_head(context, rows, own, _base_outputs(loaded, context), refit=refit)
     enlarge(model, names, context.target.outputs.names)
-    install(model, names, probed.head)
+    install(model, names, probed.final)
     pixels = loaded.opened.held.pixels
     from hf_finetune.preprocess.normalise import Normaliser
 
     device = next(model.parameters()).device
     inputs = Normaliser(context.facts.preprocess)({"pixel_values": torch.from_numpy(pixels).to(device)})
     with loaded.as_answering():
-        check_installed(model, inputs, probed.head.logits(loaded.held), None)
+        check_installed(model, inputs, probed.final.logits(loaded.held), None)
     return Refitted(probed, before)
 
 
@@ -62,8 +64,12 @@ def features_of_rows(rows: Rows) -> SplitFeatures:
     return SplitFeatures(np.arange(len(rows)), rows.features, None, None)
 
 
-def _before(loaded: Loaded, head: Head, rows: Rows) -> Answers | None:
-    target = loaded.opened.manifest.target
+def _before(loaded: Loaded, was: tuple[RunContext, Mapping[Split, Rows]], rows: Rows, *, refit: bool) -> Answers | None:
+    target, (context, old) = loaded.opened.manifest.target, was
+    head = installed(loaded.model, context.facts.head)
+    if refit:  # it was fitted on the validation rows too, and would say nothing but what it was told of them
+        own: dict[Split, SplitFeatures] = {split: features_of_rows(its) for split, its in old.items()}
+        head = better_head(context, old, own, _base_outputs(loaded, context), refit=False).head
     if rows.labels.ndim == 1 and rows.labels.max() >= len(head.bias):
         return None
     return head.answers(rows.features, rows.labels, target)

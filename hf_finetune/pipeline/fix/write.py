@@ -139,7 +139,7 @@ class Writer:
         earlier = () if opened.frozen else tuple(each for each in opened.report.rungs if each.rung != "fix")
         # Rows that an adapter was trained on say too much of themselves when only the head leaves them out.
         left_out = probed.left_out if opened.frozen else None
-        return Climbed((*earlier, fitted), probed.answers, None, False, left_out=left_out)
+        return Climbed((*earlier, fitted), probed.answers, None, False, left_out=left_out, refitted=probed.refitted)
 
     def score(self, saved: Saved, manifest: Manifest, climbed: Climbed, *, score_test: bool) -> Scores:
         """Validation, and the test where its images are there, by the result in the precision of training."""
