@@ -73,7 +73,15 @@ def _references(tuned: bool) -> list[Method]:
 def _ours() -> list[Method]:
     """Nothing is set but model, data and budget: there is no tuned variant."""
     found = []
-    for title, budget in (("15 s", 15), ("30 s", 30), ("1 min", 60), ("2 min", 120), ("5 min", 300)):
+    for title, budget in (
+        ("15 s", 15),
+        ("30 s", 30),
+        ("1 min", 60),
+        ("2 min", 120),
+        ("4 min", 240),
+        ("5 min", 300),
+        ("8 min", 480),
+    ):
         found += [Method(f"ours, {title}", budget=budget, warm=warm) for warm in (False, True)]
     passed = {"probe": ("forward", "bf16")}
     probe = [
@@ -83,6 +91,8 @@ def _ours() -> list[Method]:
     shares = [
         Method("ours, 1/5 of the example's time", share=1 / 5),
         Method("ours, 1/8 of the example's time", share=1 / 8, warm=True),
+        Method("ours, 1/10 of the example's time", share=1 / 10),
+        Method("ours, 1/20 of the example's time", share=1 / 20, warm=True),
         Method("ours, 1/3 of the example's time", share=1 / 3),
     ]
     return [*probe, *found, *shares, Method("ours, no limit")]

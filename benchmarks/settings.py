@@ -76,7 +76,8 @@ class Bench:
         self._fixed = [f"model.name={options.data / 'weights' / options.model}", f"data.name={photos}"]
         self._fixed += [f"train.seed={cut}", "data.test_split=null", "data.test_share=0", *options.set]
         self._fixed += [f"data.cache_dir={options.out / 'cache'}", f"output.dir={options.out / 'run'}"]
-        self._fixed += ["ladder=[probe,cached,full]", "train.best_by=accuracy"]
+        # The head of both splits would know what is held out here.
+        self._fixed += ["ladder=[probe,cached,full]", "train.best_by=accuracy", "train.refit=false"]
         self._fixed += [] if CASES[name].flip else ["augment.flip=0"]
         self._context = prepare_run(load_recipe(RECIPE, self._fixed))
         self._images = open_images(self._context)
