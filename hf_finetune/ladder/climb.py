@@ -26,7 +26,7 @@ from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.ladder.probe.last_block import short_last_block
-from hf_finetune.ladder.probe.rung import install_checked, run_probe
+from hf_finetune.ladder.probe.rung import install, run_probe
 from hf_finetune.ladder.starting_model import answers_at_start
 from hf_finetune.ladder.trained.cached import Cached
 from hf_finetune.ladder.trained.full import Full
@@ -169,7 +169,6 @@ class Climber:
         probed = run_probe(self._model, self._context, splits, passed, self._autocast)
         self._engine, self._frozen = passed.engine.compare_answers(probed.final), probed.closed_form
         seconds = time.monotonic() - started
-        args = (self._model, self._context, probed.final, passed, self._autocast)
         self._candidates.offer(
             "probe",
             probed.metrics,
@@ -178,7 +177,7 @@ class Climber:
             forecast_s=passed.forecast_s,
             note=probed.note,
             left_out=probed.left_out,
-            finish=(lambda: install_checked(*args)) if probed.refitted else None,
+            finish=partial(install, self._model, self._context.facts.head, probed.final) if probed.refitted else None,
         )
 
     def _cached(self) -> None:

@@ -75,12 +75,14 @@ def run_probe(
 ) -> Probed:
     """The better of the two heads, as fitted on the training rows, installed in the model; the same on every process.
 
-    Raises ModelError, and leaves the model as it was, where the model then says something else than the head.
+    Raises ModelError, and leaves the model as it was, where the model says something else than that head or the final
+    one: what is installed at the end of the run is known to be right now.
     """
     found = CACHED_NOTE if passed.found else ""
     refit = context.recipe.train.refit
     probed = better_head(context, rows, passed.own, own_outputs(model, context), found, refit=refit)
-    install_checked(model, context, probed.head, passed, dtype)
+    heads = (probed.final, probed.head) if probed.refitted else (probed.head,)
+    _install_checked(model, context, heads, passed, dtype)
     return probed
 
 
@@ -212,16 +214,18 @@ def _prefers_kept(beside: Probed, best: Probed, kept: Kept, targets: np.ndarray,
     return not is_more_than_luck(context.target.gains(best.answers, beside.answers, targets, by))
 
 
-def install_checked(
-    model: nn.Module, context: RunContext, head: Head, passed: PassResult, dtype: torch.dtype | None
+def _install_checked(
+    model: nn.Module, context: RunContext, heads: Sequence[Head], passed: PassResult, dtype: torch.dtype | None
 ) -> None:
-    """Put the head into the model; one that the model does not say is taken back."""
-    heads = [trained_module(model, name) for name in context.facts.head]
-    before = [(weight, weight.detach().clone()) for module in heads for weight in module.parameters()]
+    """Put one head after the other into the model, where the last one stays; where the model does not say one of them,
+    all are taken back."""
+    modules = [trained_module(model, name) for name in context.facts.head]
+    before = [(weight, weight.detach().clone()) for module in modules for weight in module.parameters()]
     try:
-        install(model, context.facts.head, head)
-        with as_passed(model, context):
-            check_installed(model, passed.inputs, head.logits(passed.features), dtype)
+        for head in heads:
+            install(model, context.facts.head, head)
+            with as_passed(model, context):
+                check_installed(model, passed.inputs, head.logits(passed.features), dtype)
     except ModelError:
         for weight, fresh in before:  # the next rungs start from the fresh head, not from a wrong one
             weight.data.copy_(fresh)
