@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, MachineError
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.typical import Typical, write_typical
-from hf_finetune.run.folder import RunFolder
+from hf_finetune.run.folder import RunFolder, full_disk_is_said
 from hf_finetune.types import LabelledRows, PixelRows, Split
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def save_meanwhile(
     """Write the best so far, which `model` holds, into the run folder, and say so the first time; whether it is there.
 
     It is not loaded again to be compared; the end of the run does that. A whole model, which may be gigabytes, and
-    shards of a model are left to the end.
+    shards of a model are left to the end. So is what the disk does not take now: it may have room by then, and other
+    processes would wait for this one for ever.
     """
     from accelerate.utils import extract_model_from_parallel
 
@@ -78,8 +79,13 @@ def save_meanwhile(
         staged, first = target.with_name(f"{target.name}.staged"), not target.exists()
         bare = extract_model_from_parallel(model, keep_fp32_wrapper=False)
         manifest = calibrated(manifest, climbed, context, images.rows["validation"])
-        stage(bare, staged, manifest, dump_recipe(context.recipe))
-        publish_locally(staged, target)
+        try:
+            with full_disk_is_said(folder):
+                stage(bare, staged, manifest, dump_recipe(context.recipe))
+                publish_locally(staged, target)
+        except MachineError as error:
+            logger.warning("%s The result is saved at the end of the run.", error.message)
+            return False
         if first:
             logger.info("Usable from now on: hf-finetune predict %s IMAGE", folder.path)
     return True

@@ -244,6 +244,27 @@ def test_a_kill_leaves_what_can_be_used(recipe: Path, tmp_path: Path) -> None:
     assert 0 < load(out).predict([photo])[0].probability <= 1
 
 
+def test_what_cannot_be_saved_meanwhile_is_saved_at_the_end(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(recipe, out, "train.epochs=60", "train.evaluations=1")
+    try:
+        wait_for(process, "more settings")
+        in_the_way = out / "adapter.staged"
+        in_the_way.touch()
+        seen = wait_for(process, "could not be written to: .* The result is saved at the end")
+        in_the_way.unlink()
+        _, rest = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, rest[-3000:]
+    assert "Usable" not in seen
+    assert report_of(out)["rungs"][0]["saved_at_s"] is None
+    from hf_finetune import load
+
+    photo = next((recipe.parent / "photos").rglob("*.jpg"))
+    assert 0 < load(out).predict([photo])[0].probability <= 1
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent in other ways there")
 @pytest.mark.parametrize("said", ["Reading data", r"probe  [01]\.\d+ validation", r"cached [01]\.\d+ validation"])
 def test_after_a_kill_the_same_command_ends_with_the_same_result(
