@@ -16,6 +16,7 @@ from hf_finetune.backbones.counting.step_bytes import StepBytes, recomputing
 from hf_finetune.plan.arithmetic import KEPT, activations_of
 from hf_finetune.plan.counted import Count, Setting
 from hf_finetune.plan.heap import heap_bytes
+from hf_finetune.plan.rates import averages_weights
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.optimizers import OPTIMIZERS
 from hf_finetune.types import BackboneFacts, Machine
@@ -146,11 +147,14 @@ def forecast(
     mapped = on_cpu and precision == "fp32" and recipe.quantization.kind == "none"
     # Of the best rung before, and under a budget of the best weights of this one; a single rung's are on the disk.
     copies = (recipe.ladder == "auto" or len(recipe.ladder) > 1) + bool(recipe.budget.time)
+    by_clock = bool(recipe.budget.time) or recipe.ladder == "auto" or "cached" in recipe.ladder
+    averaged = by_clock and averages_weights(recipe, facts)
     fixed = {
         "process": (machine.process_bytes or PROCESS_BYTES) + STILL_TO_COME if on_cpu else GPU_WORKSPACE,
         "frozen weights": 0 if mapped else frozen,
         "trained weights": 4 * trainable,
         "optimizer": OPTIMIZERS[recipe.train.optimizer].state_bytes * trainable,
+        "averaged weights": 4 * trainable if averaged else 0,
         "copies of the best": copies * 4 * trainable if on_cpu else 0,
         # Verified beside the trained one; transformers reads it in threads, whose memory is not the step's.
         "reloaded model": frozen if on_cpu and not mapped and not whole else 0,

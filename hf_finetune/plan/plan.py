@@ -68,7 +68,7 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
         trainable_parameters=Decision(trainable, f"{trainable / facts.parameters:.1%} of the backbone's"),
         rungs=_rungs(recipe),
         suffix_blocks=_suffix_blocks(facts),
-        suffix_learning_rate=rates.suffix_learning_rate(recipe, batch.value, rows),
+        suffix_learning_rate=rates.suffix_learning_rate(recipe, facts, batch.value, rows),
         patches_kept=patches,
         head=_head(recipe, facts, index),
         compute=compute_of(recipe, facts, machine.device),

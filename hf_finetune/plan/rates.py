@@ -6,7 +6,7 @@ import math
 
 from hf_finetune.recipe.recipe import Recipe
 from hf_finetune.training.optimizers import OPTIMIZERS
-from hf_finetune.types import Decision
+from hf_finetune.types import BackboneFacts, Decision
 
 SOURCES = {
     "sqrt": "× √(batch/64), Malladi et al. 2022",
@@ -39,13 +39,19 @@ AVERAGED = 0.5
 FEW_ROWS = 400  # assumption: between the last two
 
 
-def suffix_learning_rate(recipe: Recipe, batch: int, rows: int) -> Decision[float]:
+def averages_weights(recipe: Recipe, facts: BackboneFacts) -> bool:
+    """Whether a rung that goes by the clock will be the average of its weights (`training.averaging.may_average`, as
+    far as it is known before the model is there)."""
+    return recipe.train.schedule == "auto" and not (recipe.adapter.whole and facts.batch_norms)
+
+
+def suffix_learning_rate(recipe: Recipe, facts: BackboneFacts, batch: int, rows: int) -> Decision[float]:
     """Of the cached rung: the last blocks alone, in a short run."""
     if recipe.train.learning_rate != "auto":
         return learning_rate(recipe, batch)
     planned = learning_rate(recipe, max(batch, 64))
     times = FEW_SUFFIX_RATE if rows < FEW_ROWS else SUFFIX_RATE
     why = f"short runs on the last blocks bear and need it, with fewer than {FEW_ROWS} rows half of it"
-    if recipe.train.schedule == "auto":
+    if averages_weights(recipe, facts):
         times, why = AVERAGED * times, f"{why}; half of that where weights are averaged"
     return Decision(float(f"{times * planned.value:.3g}"), f"{times:g} × {planned.value:g}: {why}")

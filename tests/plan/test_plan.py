@@ -181,6 +181,19 @@ def test_quantized_weights_count_less() -> None:
     assert frozen[1] > 1.7 * frozen[2]  # and a scale for every 64 weights
 
 
+def test_the_average_of_the_weights_takes_as_much_as_they_do() -> None:
+    def part(**recipe: object) -> int:
+        parts = plan_of(recipe, GPU).memory_bytes
+        return parts.get("averaged weights", 0) // parts["trained weights"]
+
+    limited: dict[str, object] = {"budget": {"time": "60s"}, "ladder": ["full"]}
+    assert (part(), part(**limited)) == (1, 1)
+    assert part(ladder=["full"]) == 0  # without a clock the rate falls, and nothing is averaged
+    assert part(**limited, train={"schedule": "cosine"}) == 0
+    parts = plan_of({"adapter": {"kind": "full"}}, GPU, replace(FACTS, batch_norms=12)).memory_bytes
+    assert "averaged weights" not in parts  # whose statistics would be of other weights
+
+
 def test_a_batch_larger_than_the_data_becomes_the_data() -> None:
     plan = plan_of({"train": {"effective_batch_size": 64}}, rows=40)
     assert plan.effective_batch.value == 40
@@ -276,7 +289,7 @@ def test_every_memory_gives_pieces_that_fit(rows: int) -> None:
 def test_batch_norms_that_train_never_see_one_image() -> None:
     facts = replace(FACTS, batch_norms=12)
     full: dict[str, object] = {"adapter": {"kind": "full"}}
-    tight = replace(GPU, device_memory_bytes=int(1.9e9))
+    tight = replace(GPU, device_memory_bytes=int(2.3e9))
     sizes = [plan_of(full, tight, each, rows=47).micro_batch.value for each in (FACTS, facts)]
     assert sizes[0] >= 1 and sizes[1] >= 2
     with pytest.raises(MachineError, match="Even 2 images at a time, for its batch norms, need about"):
