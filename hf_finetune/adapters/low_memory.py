@@ -98,6 +98,18 @@ def low_memory_lora(model: nn.Module) -> Iterator[None]:
             layer.__dict__.pop("forward", None)
 
 
+@contextmanager
+def answering_lora(model: nn.Module) -> Iterator[None]:
+    """`low_memory_lora` for a model that answers and does not train, the same numbers: of layers that no rung trained,
+    whose B is zero, only the product below them is computed."""
+    with low_memory_lora(model):
+        changed: list[Any] = [module for module in model.modules() if _plain(module)]
+        for layer in changed:
+            if not layer.lora_B["default"].weight.any():
+                layer.forward = _bare_forward_of(product_of(layer.base_layer))
+        yield
+
+
 def _forward_of(layer: Any) -> Any:
     product, a, b = product_of(layer.base_layer), layer.lora_A["default"], layer.lora_B["default"]
     scale = layer.scaling["default"]
@@ -105,6 +117,14 @@ def _forward_of(layer: Any) -> Any:
     def forward(x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         out: Any = _LoraLinear.apply(flat, a.weight, b.weight, scale, product, source_of(x))
+        return out.view(*x.shape[:-1], -1)
+
+    return forward
+
+
+def _bare_forward_of(product: Any) -> Any:
+    def forward(x: Tensor) -> Tensor:
+        out, _ = product.forward(x.reshape(-1, x.shape[-1]))
         return out.view(*x.shape[:-1], -1)
 
     return forward

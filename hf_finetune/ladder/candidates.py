@@ -36,7 +36,8 @@ class Climbed:
     that is known; `frozen`: what a closed-form head on the frozen backbone says so, whatever is best. `features`: what
     the best head is given of this process's rows, where the probe's pass shows that; `all_features` the same of every
     process's, in rank order, and `made_by` the identity of the engine that made them. `refitted`: the head that the
-    model holds was fitted on validation rows, too.
+    model holds was fitted on validation rows, too. `suffix_features(split, rows)`: what the head is given of rows whose
+    states at the cut were kept, where nothing below the cut is other than it was in the pass.
     """
 
     candidates: tuple[Candidate, ...]
@@ -50,6 +51,7 @@ class Climbed:
     all_features: Mapping[Split, Sequence[SplitFeatures]] = field(default_factory=dict)
     made_by: str = ""
     refitted: bool = False
+    suffix_features: Callable[[Split, np.ndarray], np.ndarray] | None = None
 
     @property
     def best(self) -> Candidate:

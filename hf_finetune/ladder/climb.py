@@ -86,6 +86,7 @@ class Climber:
         self._backbone: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self._patches = Patches(self._backbone, context.facts)
         self._whole = Full(model, context, given.rows, self._patches)
+        self._suffix: Cached | None = None
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
         self._autocast = autocast_type(plan.precision.value) if recipe.adapter.whole else None
@@ -105,6 +106,8 @@ class Climber:
                 raise self._nothing_taken(rungs)
             climbed = self._candidates.settled(interrupted=interrupted)
         climbed = replace(climbed, engine=self._engine, frozen=self._frozen)
+        if self._suffix is not None and climbed.best.rung == "cached":
+            return replace(climbed, suffix_features=self._suffix.features)
         if self._passed is None or climbed.best.rung != "probe":
             return climbed
         passed = self._passed
@@ -186,11 +189,12 @@ class Climber:
         self._check(cached)
         if self._time.left_s() > 0:
             self._time.keep_at_least(cached.least_share(self._autocast))
-        evaluated = cached.depth_share * self._own_rows("validation")
-        turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated)
+        evaluated = self._own_rows("validation")
+        turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated, cached.depth_share)
         if turn is None or turn.pace is None:
             return
         fit = cached.run(turn.pace, turn.share, self._given.folders)
+        self._suffix = cached
         note = f"last {cached.blocks} of {len(self._context.facts.blocks)} blocks"
         patches = _patches_note(turn.share, self._patches.dropper(turn.share))
         self._offer_fit("cached", fit, turn.taken(fit), note, patches)

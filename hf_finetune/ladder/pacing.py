@@ -42,12 +42,14 @@ SPARE = 4 / 3
 # After the cached rung, fewer passes than this are not worth their time (TrashNet, 150 s in all: 1.5 of them gave .936
 # after .951; three, on held-out photos, 1.7 points more with half of the patches, .4 with a quarter; 2026-11-25).
 LEAST_EPOCHS_AFTER_CACHED = 3.0
-# Shorter rungs lose against what they start from (docs/experiments.md, "The shortest cached rung"): of 65 runs of at
-# most 60 updates 18 were kept, and validation fell by .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and
-# it rose by .3 to 2.7.
-LEAST_UPDATES = 60
-# Where time allows fewer passes than this with the planned share of patches, more passes with fewer patches do better
-# (same runs, 22 s of full: a quarter .893, half .875).
+# Shorter rungs lose against what they start from: of 65 runs of at most 60 updates 18 were kept, and validation fell by
+# .6 to 1.8 points on average; of 32 of 60 to 100 updates 22, and it rose by .3 to 2.7 (docs/experiments.md, "The
+# shortest cached rung"). With averaged weights and half of the patches 30 updates of the cached rung are level with
+# the probe or above it, 15 are not ("The shortest cached rung, averaged").
+LEAST_UPDATES, LEAST_AVERAGED = 60, 30
+# Where time allows full fewer passes than this with the planned share of patches, more passes with fewer patches do
+# better (TrashNet, 22 s of full: a quarter .893, half .875). Cached gains nothing by it ("The shortest cached rung,
+# averaged").
 FEW_EPOCHS = 3.0
 SHORT_SHARE = 0.25
 # An update costs at least this many bare forward passes of what is kept: forward, and the gradient of the inputs.
@@ -69,21 +71,26 @@ UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an up
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take;
-    `end_rows`: images that are passed over after the last rung (the test, and what training images are like)."""
+    """`seconds` from process start to exit, `spent` so far; `load_s`: what loading the saved result will take.
+
+    Images that are passed over after the last rung: `end_rows` by the whole model (the test), `kept_rows` by what the
+    rung trains alone where their states were kept (what training images are like).
+    """
 
     seconds: float
     spent: Callable[[], float]
     load_s: float
     end_rows: int
+    kept_rows: int = 0
 
-    def end_s(self, image_s: float) -> float:
-        """What the end of the run takes: verified save, and those images at `image_s` a bare forward pass."""
-        return CLOSING_S + self.load_s + self.end_rows * image_s * LORA_FORWARD
+    def end_s(self, image_s: float, depth: float = 1.0) -> float:
+        """What the end of the run takes: verified save, and those images at `image_s` a bare forward pass. `depth`: the
+        share of a forward pass that images with kept states take."""
+        return CLOSING_S + self.load_s + (self.end_rows + depth * self.kept_rows) * image_s * LORA_FORWARD
 
-    def left_s(self, image_s: float) -> float:
+    def left_s(self, image_s: float, depth: float = 1.0) -> float:
         """Seconds that a rung may take from now."""
-        return self.seconds - self.spent() - self.end_s(image_s)
+        return self.seconds - self.spent() - self.end_s(image_s, depth)
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,10 @@ class TimeSharing:
         self._update_images = min(plan.effective_batch.value, plan.micro_batch.value * plan.accumulation.value)
         self._image_s = 0.0
         self._least_share = 0.0
-        least = LEAST_UPDATES if "probe" in plan.rungs.value else FEWEST_UPDATES
-        self._least_updates: dict[str, float] = {"cached": least, "full": least}
+        self._least_updates: dict[str, float] = dict.fromkeys(("cached", "full"), FEWEST_UPDATES)
+        if "probe" in plan.rungs.value:
+            cached = LEAST_AVERAGED if any_time else LEAST_UPDATES
+            self._least_updates = {"cached": cached, "full": LEAST_UPDATES}
         self._full_waits_s = 0.0  # what the budget must hold beside full's own updates, where cached comes first
         self.would_do: dict[str, str] = {}  # rung that was not run -> the budget that it would have run with
 
@@ -148,9 +157,9 @@ class TimeSharing:
         """Whether there is a budget."""
         return self._budget is not None
 
-    def left_s(self) -> float:
-        """Seconds for rungs from now, the same on every process."""
-        return float("inf") if self._budget is None else processes.agree(self._budget.left_s(self._image_s))
+    def left_s(self, depth: float = 1.0) -> float:
+        """Seconds for rungs from now, the same on every process; the last one trains this share of the blocks."""
+        return float("inf") if self._budget is None else processes.agree(self._budget.left_s(self._image_s, depth))
 
     def note_pass(self, image_s: float) -> None:
         """Note what a forward pass takes an image; the slowest process's counts."""
@@ -181,11 +190,11 @@ class TimeSharing:
         """Of the patches, where it is not."""
         return max(SHORT_SHARE, self._least_share)
 
-    def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float) -> Turn | None:
-        """The cached rung's turn; `images`: whole forward passes that one evaluation costs. None: it does not fit."""
+    def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float, depth: float = 1.0) -> Turn | None:
+        """The cached rung's turn; `images` of an evaluation, by this share of the blocks. None: it does not fit."""
         share = self._share
         whole = self._cached_epochs * self._epoch_updates
-        evaluation_s = images * self._image_s
+        evaluation_s = depth * images * self._image_s
         longest = LONGEST if self._patience else 1.0
         limits = Limits(max(round(longest * whole), FEWEST_UPDATES), evaluation_s, whole / EVALUATIONS)
         if not self.limited:
@@ -193,7 +202,7 @@ class TimeSharing:
             pace = Pace(limits.steps, evaluations=evaluations, patience=self._patience)
             return Turn(pace, share, limits.steps * each + evaluations * evaluation_s, each, evaluation_s)
         full_fits = self._full_fits(full_s, share, evaluation_s, lambda: whole * update_s(share))
-        left = self.left_s() - evaluation_s
+        left = self.left_s(1.0 if full_fits else depth) - evaluation_s
         spent_s = self._seconds - left
         if full_fits:
             left -= evaluation_s + self._wanted_of_full * full_s(share)
@@ -252,7 +261,7 @@ class TimeSharing:
         whole = each = UNMEASURED * self._least_update_s(share)
         if seconds > limits.least_s:
             whole = each = update_s(share)
-            few = seconds / each < FEW_EPOCHS * self._epoch_updates
+            few = rung == "full" and seconds / each < FEW_EPOCHS * self._epoch_updates
             if few and self._short_share < share < 1 and self._recipe.train.patches_kept == "auto":
                 share, each = self._short_share, update_s(self._short_share)
             seconds -= processes.agree(time.monotonic() - started)

@@ -57,7 +57,7 @@ def climb(
     seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, context.machine.world_size)
-    at_end = len(images.rows.get("test", ())) + sum(rows_to_pass(images, context.recipe.budget.time))
+    test, typical = len(images.rows.get("test", ())), sum(rows_to_pass(images, seconds))
     closing_s = CLOSING_S if tracked.is_followed else 0.0
     given = Given(
         rows=images.rows,
@@ -66,7 +66,7 @@ def climb(
         folders=FitFolders(
             folder.checkpoints, folder.metrics, seal, resume, tracked.log if tracked.is_followed else None
         ),
-        time=TimeLeft(seconds, clock.total, load_s + closing_s, at_end) if seconds else None,
+        time=TimeLeft(seconds, clock.total, load_s + closing_s, test, typical) if seconds else None,
         usage=Usage(clock.total, peak),
         offer=offer,
         tracked=tracked,

@@ -104,7 +104,7 @@ def _answer_test(
     model: nn.Module, test: PixelRows, manifest: Manifest, context: RunContext
 ) -> tuple[Answers, Mapping[str, Any]]:
     """Everybody's answers to the test, and what is worth saying of what gave them (`Scored.engine`)."""
-    from hf_finetune.adapters.low_memory import low_memory_lora
+    from hf_finetune.adapters.low_memory import answering_lora
     from hf_finetune.machine import processes
     from hf_finetune.result.answers import predict_answers
     from hf_finetune.result.scoring_engine import scoring_engine
@@ -112,7 +112,7 @@ def _answer_test(
     machine, batch = context.machine, context.plan.eval_batch.value
     own, found, choice = machine.own_rows(len(test)), None, None
     if len(own):
-        with low_memory_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
+        with answering_lora(model):  # in bfloat16, PEFT's own forward takes four times as long (casts to float32)
             if machine.world_size == 1:
                 kind = context.recipe.model.engine
                 choice = scoring_engine(model, test, manifest, kind, batch=batch, what="test")

@@ -55,7 +55,8 @@ def typical_of(context: RunContext, climbed: Climbed, model: nn.Module, images: 
     }
     own = climbed.features or None
     try:
-        kept = own or {split: _passed(context, model, rows, most) for split, (rows, most) in splits.items()}
+        by = climbed.suffix_features
+        kept = own or {split: _passed(context, model, split, rows, most, by) for split, (rows, most) in splits.items()}
     except ModelError as error:
         logger.info("What training images are like is not kept: %s.", error.message)
         return None
@@ -82,13 +83,22 @@ def _classes(context: RunContext, labels: np.ndarray) -> tuple[np.ndarray, int]:
     return np.zeros(len(labels), np.int64), 1
 
 
-def _passed(context: RunContext, model: nn.Module, rows: PixelRows, most: int) -> SplitFeatures:
-    """This process's share of some rows, as the model sees them now."""
-    from hf_finetune.adapters.low_memory import low_memory_lora
+def _passed(
+    context: RunContext,
+    model: nn.Module,
+    split: Split,
+    rows: PixelRows,
+    most: int,
+    suffix_features: Callable[[Split, np.ndarray], np.ndarray] | None,
+) -> SplitFeatures:
+    """This process's share of some rows, as the model sees them now: by the last blocks alone where that is given."""
+    from hf_finetune.adapters.low_memory import answering_lora
 
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
     chosen = chosen[context.machine.own_rows(len(chosen))]
-    with low_memory_lora(model):
+    if suffix_features is not None:
+        return SplitFeatures(chosen, suffix_features(split, chosen), None, None)
+    with answering_lora(model):
         features = features_of(context, model, rows, chosen, context.plan.eval_batch.value)
     return SplitFeatures(chosen, features, None, None)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_finetune.adapters import Lora
-from hf_finetune.adapters.low_memory import covers, low_memory_lora
+from hf_finetune.adapters.low_memory import answering_lora, covers, low_memory_lora
 from tests.training.rows import SIDE, adapted, save_tiny_vit, tiny_recipe
 
 
@@ -37,6 +37,26 @@ def test_outputs_and_gradients_are_pefts(tmp_path: Path, rslora: bool) -> None:
     for name, grad in grads.items():
         torch.testing.assert_close(low[name], grad, rtol=1e-4, atol=1e-5, msg=name)
     torch.testing.assert_close(model(pixel_values=pixels).logits, logits, rtol=0, atol=0)
+
+
+def test_a_model_that_answers_computes_nothing_of_layers_that_no_rung_trained(tmp_path: Path) -> None:
+    model, _ = adapted(tiny_recipe(save_tiny_vit(tmp_path / "tiny"), adapter={"kind": "lora", "rank": 3}))
+    weights = dict(model.named_parameters())
+    trained = [name for name in weights if "lora_B" in name and ".1." in name]  # of the second block alone
+    for name in trained:
+        torch.nn.init.normal_(weights[name], std=0.1)
+    model.eval()
+    pixels = torch.randn(4, 3, SIDE, SIDE)
+    with torch.no_grad():
+        with low_memory_lora(model):
+            logits = model(pixel_values=pixels).logits
+        for name in weights:
+            if "lora_A" in name and name.replace("lora_A", "lora_B") not in trained:
+                weights[name].fill_(torch.nan)  # whoever multiplies by it is found out
+        with answering_lora(model):
+            assert torch.equal(model(pixel_values=pixels).logits, logits)
+        with low_memory_lora(model):
+            assert model(pixel_values=pixels).logits.isnan().all()
 
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.1}, {"dora": True}])

@@ -12,13 +12,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 from timm.models import save_for_hf
+from torch import nn
 
 import hf_finetune
 from hf_finetune.cli import main
 from hf_finetune.errors import RecipeError
+from hf_finetune.ladder.candidates import Climbed
+from hf_finetune.pipeline.images import Images
+from hf_finetune.pipeline.typical import features_of, typical_of
+from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import load_recipe
 from tests.cli.photos import write_photos
 from tests.matrix.architectures import write_transformers
@@ -127,6 +133,28 @@ def test_in_a_notebook_a_budget_counts_from_the_call(recipe: Path, tmp_path: Pat
     run = hf_finetune.train(load_recipe(recipe, overrides))
     assert run.report["seconds"]["total"] <= time.monotonic() - began
     assert rungs(dict(run.report)) == ["probe", "cached"]
+
+
+def test_what_images_are_like_to_the_last_blocks_is_what_they_are_to_the_whole_model(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def compare(context: RunContext, climbed: Climbed, model: nn.Module, images: Images) -> Any:
+        rows = np.arange(0, len(images.rows["validation"]), 2)
+        assert climbed.best.rung == "cached"
+        assert climbed.suffix_features is not None
+        whole = features_of(context, model, images.rows["validation"], rows, 4)
+        compared.append((climbed.suffix_features("validation", rows), whole))
+        return typical_of(context, climbed, model, images)
+
+    monkeypatch.setattr("hf_finetune.pipeline.train.typical_of", compare)
+    train(recipe, tmp_path / "run", "ladder=[probe,cached]")
+    ((suffix, whole),) = compared
+    assert suffix.shape == whole.shape
+    # States are kept in bfloat16, 8 bits of mantissa.
+    np.testing.assert_allclose(suffix, whole, atol=0.02 * float(np.abs(whole).max()))
+    assert np.abs(suffix - suffix.mean(0)).max() > 0.1
 
 
 def test_training_rows_are_decoded_where_full_is_begun(recipe: Path, tmp_path: Path) -> None:

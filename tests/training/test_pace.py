@@ -13,7 +13,16 @@ from torch import nn
 
 from hf_finetune.labels import ClassAnswers, Labels
 from hf_finetune.ladder.lengths import CACHED_EPOCHS, FEWEST_UPDATES, LONGEST
-from hf_finetune.ladder.pacing import LEAST_UPDATES, LONGEST_FULL, PATIENCE, SHORT_SHARE, TimeLeft, TimeSharing, Turn
+from hf_finetune.ladder.pacing import (
+    LEAST_AVERAGED,
+    LEAST_UPDATES,
+    LONGEST_FULL,
+    LORA_FORWARD,
+    PATIENCE,
+    TimeLeft,
+    TimeSharing,
+    Turn,
+)
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.tasks.classification import ClassTarget
 from hf_finetune.training.best import is_better, is_more_than_luck
@@ -135,23 +144,27 @@ def test_the_expected_updates_follow_the_clock() -> None:
     assert pace.expected(55) == 55
 
 
-def test_a_short_budget_is_the_cached_rungs_alone_with_fewer_patches() -> None:
+def test_a_short_budget_is_the_cached_rungs_alone() -> None:
     turn = sharing(102.5, plan()).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert turn is not None
     assert turn.pace is not None
     assert turn.pace.seconds == pytest.approx(100, rel=1e-3)  # measuring takes its part
-    assert turn.share == SHORT_SHARE
-    assert turn.pace.steps == pytest.approx(600, abs=3)  # a bound: 1.5 times what is forecast
-    assert turn.pace.evaluations == 4
+    assert turn.share == 0.5
+    assert turn.pace.steps == pytest.approx(300, abs=3)  # a bound: 1.5 times what is forecast
+    assert turn.pace.evaluations == 2
     whole = sharing(72.5, plan(keep=1.0)).cached(lambda keep: keep, lambda _: 1.0, 0)
     assert whole is not None
     assert whole.share == 1.0
 
 
 def test_too_little_time_is_no_rung() -> None:
-    for rung in ("cached", "full"):
-        for updates, runs in ((LEAST_UPDATES - 1, False), (LEAST_UPDATES + 1, True)):
-            assert (turn_of(rung, updates, plan()) is not None) is runs, (rung, updates)
+    for rung, least, any_time in (
+        ("cached", LEAST_AVERAGED, True),
+        ("cached", LEAST_UPDATES, False),
+        ("full", LEAST_UPDATES, True),
+    ):
+        for updates, runs in ((least - 1, False), (least + 1, True)):
+            assert (turn_of(rung, updates, plan(), any_time=any_time) is not None) is runs, (rung, updates)
     assert sharing(1.0, plan()).full(lambda _: 0.5, 0) is None
 
 
@@ -167,9 +180,9 @@ def test_with_few_rows_the_time_goes_to_a_rung_that_can_use_it() -> None:
     assert turn.forecast_s == pytest.approx(100, abs=1)
 
 
-def turn_of(rung: str, updates: int, of: Plan) -> Turn | None:
+def turn_of(rung: str, updates: int, of: Plan, *, any_time: bool = True) -> Turn | None:
     """The rung's turn where the time is enough for so many updates, and a little."""
-    time_sharing = sharing(2.5 + 0.25 * updates + 0.1, of)  # 2.5 s are the run's closing
+    time_sharing = sharing(2.5 + 0.25 * updates + 0.1, of, any_time=any_time)  # 2.5 s are the run's closing
     if rung == "cached":
         return time_sharing.cached(lambda _: 0.25, lambda _: 1.0, 0)
     return time_sharing.full(lambda _: 0.25, 0)
@@ -225,20 +238,27 @@ def test_the_budget_that_is_named_would_do(rows: int, image_s: float, spent_s: f
         each.full(lambda keep: keep * update_s, 20)
         return each.would_do
 
-    assert ("cached" in not_run(spent_s + 4)) is (rows > 60)  # 30 passes over 60 images are too few updates
+    assert "cached" in not_run(spent_s + 4)
     for seconds in (spent_s - 2, spent_s + 8, spent_s + 60, spent_s + 600):
         for rung, budget in not_run(seconds).items():
             assert rung not in not_run(parse_seconds(budget)), (rung, seconds, budget)
 
 
+def test_no_budget_is_named_where_all_passes_of_the_cached_rung_are_too_few_updates() -> None:
+    for batch, named in ((32, True), (256, False)):  # 15 passes over 400 images: 180 updates, or 15
+        of = replace(plan(), effective_batch=Decision(batch, ""))
+        time_sharing = sharing(4.5, of, rows=400)
+        assert time_sharing.cached(lambda _: 1.0, lambda _: 2.0, 0) is None
+        assert ("cached" in time_sharing.would_do) is named
+
+
 def test_a_head_that_needs_more_patches_gets_them_however_short_the_time() -> None:
-    for least, short, long in ((0.25, 0.25, 0.5), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)):
-        brief, ample = sharing(102.5, plan()), sharing(10_000, plan(("probe", "cached")))
-        for each, share in ((brief, short), (ample, long)):
+    for least, share, short in ((0.25, 0.5, 0.25), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)):
+        cached, full = sharing(102.5, plan()), sharing(202.5, plan())
+        for each in (cached, full):
             each.keep_at_least(least)
-            turn = each.cached(lambda keep: keep, lambda _: 1.0, 0)
-            assert turn is not None
-            assert turn.share == share
+        turns = [cached.cached(lambda keep: keep, lambda _: 1.0, 0), full.full(lambda keep: 2 * keep, 0)]
+        assert [turn is not None and turn.share for turn in turns] == [share, short]
 
 
 def test_the_cached_rung_has_an_end() -> None:
@@ -256,6 +276,19 @@ def test_without_a_budget_the_plan_holds() -> None:
     assert (turn.pace.steps, turn.pace.seconds, turn.share, turn.forecast_s) == (1600, None, 0.5, 1600)
     assert turn.pace.patience == PATIENCE
     assert time_sharing.full(lambda _: 1.0, 0) == Turn(None, 0.5, 600, 1.0)
+
+
+def test_images_whose_states_were_kept_cost_the_end_what_the_cached_rung_trains() -> None:
+    budget = TimeLeft(60, lambda: 20.0, load_s=2.0, end_rows=0, kept_rows=100)
+    whole, half = budget.left_s(0.1), budget.left_s(0.1, 0.5)
+    assert half - whole == pytest.approx(0.5 * 100 * 0.1 * LORA_FORWARD)
+    time_sharing = TimeSharing(plan(("probe", "cached")), load_recipe({}), 3200, budget)
+    time_sharing.note_pass(0.1)
+    turn = time_sharing.cached(lambda _: 0.1, lambda _: 1.0, 10, 0.5)
+    assert turn is not None
+    assert turn.pace is not None
+    assert turn.pace.seconds == pytest.approx(half - 0.5 * 10 * 0.1)  # one evaluation
+    assert time_sharing.left_s() == whole
 
 
 def test_the_end_of_the_run_is_paid_for_first() -> None:

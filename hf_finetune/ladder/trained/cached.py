@@ -17,12 +17,14 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from hf_finetune.adapters.low_memory import answering_lora
+from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.surgery.cut import suffix_only
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import ModelError, first_line
 from hf_finetune.ladder.pacing import SHORT_SHARE
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
-from hf_finetune.ladder.probe.feature_pass import PassResult
+from hf_finetune.ladder.probe.feature_pass import PassResult, watch_of
 from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.ladder.trained.objective import TaskObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
@@ -93,6 +95,21 @@ class Cached(TrainedRung):
         with self._cut.suffix(), as_passed(self._model, self._context):
             return least_share(self._model, parts, (SHORT_SHARE, PATCHES_KEPT), piece, dtype)
 
+    def features(self, split: Split, rows: np.ndarray) -> np.ndarray:
+        """float32 [n, d]: what the head is given of the kept states of some `rows`, numbers int64 [n], by the model as
+        it is now. Raises ModelError where it takes no vector an image."""
+        watch = watch_of(self._model, self._context.facts.head, None)
+        eager, batch = Eager(self._model, watch), self._context.plan.eval_batch.value
+        found: list[torch.Tensor] = []
+        with self._cut.suffix(), answering_lora(self._model):
+            for start in range(0, len(rows), batch):
+                states = self._kept[split].__getitems__(rows[start : start + batch])["pixel_values"]
+                features = eager(states.to(eager.device)).features
+                if features is None:
+                    raise ValueError("a watched model gives no features")
+                found.append(features)
+        return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
+
     @contextmanager
     def _training(self, share: float) -> Iterator[Parts]:
         dropper = self._patches.dropper(share)  # the first one counts the tokens, which takes the whole model
@@ -141,7 +158,7 @@ class HiddenRows(Dataset[Batch]):
     def set_epoch(self, epoch: int) -> None:
         """Nothing is drawn here."""
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Batch:
         rows = np.asarray(indices, dtype=np.int64) % len(self)
         world = len(self._parts)
         first = self._parts[0]

@@ -50,26 +50,26 @@ class Loaded:
     def as_in_the_pass(self) -> Iterator[None]:
         """Inside, the model computes features as those of the run's own rows were computed, to the last digit where
         batches are the same."""
-        from hf_finetune.adapters.low_memory import low_memory_lora
+        from hf_finetune.adapters.low_memory import answering_lora
         from hf_finetune.ladder.probe.last_block import short_last_block
         from hf_finetune.ladder.starting_model import as_started
 
         if not self.opened.frozen:
-            with low_memory_lora(self.model):
+            with answering_lora(self.model):
                 yield
             return
         backbone = getattr(self.model, "get_base_model", lambda: self.model)()
         rows = HeldRows(self.opened.held.pixels)
-        started = as_started(self.model, self.context) if self._bare else low_memory_lora(self.model)
+        started = as_started(self.model, self.context) if self._bare else answering_lora(self.model)
         with short_last_block(self.model, backbone, self.context, rows, None), started:
             yield
 
     def as_answering(self) -> AbstractContextManager[object]:
         """The same with the head that was fitted."""
-        from hf_finetune.adapters.low_memory import low_memory_lora
+        from hf_finetune.adapters.low_memory import answering_lora
         from hf_finetune.ladder.starting_model import as_passed
 
-        return as_passed(self.model, self.context) if self._bare else low_memory_lora(self.model)
+        return as_passed(self.model, self.context) if self._bare else answering_lora(self.model)
 
     @property
     def _bare(self) -> bool:
