@@ -16,7 +16,7 @@ from hf_finetune.labels import Answers
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.training.best import is_better, is_more_than_luck
+from hf_finetune.training.best import Told, is_better, is_more_than_luck, is_preferred
 from hf_finetune.training.fit import Fit
 from hf_finetune.types import Candidate, Split
 from hf_finetune.units import format_seconds
@@ -115,11 +115,8 @@ class Candidates:
         `finish` is done to the model with these weights where they are the result, and not where a rung starts from
         them: the final head knows the validation rows.
         """
-        better = self._answers is None or is_better(metrics, self._metrics, self._by)
-        lucky = better and not self._beats_start(answers)
-        better = better and not lucky
-        if lucky:
-            note = f"{note}; {BY_CHANCE}" if note else BY_CHANCE
+        better, said = self._judged(Told(metrics, answers))
+        note = "; ".join(each for each in (note, said) if each)
         self._all.append(
             Candidate(
                 rung=rung,
@@ -140,18 +137,28 @@ class Candidates:
         if better:
             self._metrics, self._answers, self._left_out, self._finish = metrics, answers, left_out, finish
             self._state = trained_state(self._model)
-        dropped = ", not clearly better: dropped" if lucky else ", not better: dropped"
+        dropped = ", not clearly better: dropped" if said else ", not better: dropped"
         took = f"in {format_seconds(seconds)}" + ("" if better else dropped)
         logger.info(
             "%-6s %.3f validation %s %s%s", rung, metrics[self._by], self._by, took, f" ({note})" if note else ""
         )
 
-    def _beats_start(self, answers: Answers) -> bool:
-        """False where the best so far is the start, and these answers are better by luck at most."""
+    def _judged(self, told: Told) -> tuple[bool, str]:
+        """Whether that is better than the best so far, and what is to be said of it where the metric does not say so.
+
+        Than the start it must be so by more than luck.
+        """
+        if self._answers is None:
+            return True, ""
+        best, gains = Told(self._metrics, self._answers), self._gains(told.answers, self._answers)
+        higher = is_better(told.metrics, best.metrics, self._by, ties=False)
+        better = is_preferred(told, best, self._by, gains)
         kept = [candidate.rung for candidate in self._all if candidate.kept]
-        if self._answers is None or kept[-1:] != [START]:
-            return True
-        return is_more_than_luck(self._gains(answers, self._answers))
+        if better and kept[-1] == START and not is_more_than_luck(gains):
+            return False, BY_CHANCE
+        if better == higher or told.metrics[self._by] == best.metrics[self._by]:
+            return better, ""
+        return better, f"{self._by} apart by chance, {'less' if better else 'more'} lost"
 
     def save(self, by: Callable[[Climbed], bool]) -> None:
         """Save what the last candidate left in the model where it is the best; `by` says whether it did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,42 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 
 from hf_finetune.labels import Answers
 from hf_finetune.machine.ranks import is_distributed
+from hf_finetune.tasks.measures import calibrated_loss
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]
+Gains = Callable[[Answers, Answers, np.ndarray], np.ndarray]
 LESS_IS_BETTER = frozenset({"loss", "mae", "rmse", "grade_error"})
 Reduce = Callable[[np.ndarray, np.ndarray], Answers]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a model says of validation: its score and its answers."""
+
+    metrics: Mapping[str, Any]
+    answers: Answers
+
+    @property
+    def as_compared(self) -> dict[str, Any]:
+        """The score, its loss that at the best temperature where there is one."""
+        loss = calibrated_loss(self.answers)
+        return dict(self.metrics) if loss is None else {**self.metrics, "loss": loss}
+
+
 class KeepBest(TrainerCallback):
     """`reduce` and `score` as the Trainer's preprocess_logits_for_metrics and compute_metrics, and the callback that
-    compares. `by`: the metric's name.
+    compares. `by`: the metric's name; `gains(answers, than, labels)`: how much better each row is answered in its
+    terms.
 
     `take` copies the weights at each new best (None: checkpoints on disk do that).
     """
 
     def __init__(
-        self, reduce: Reduce, score: Score, by: str, take: Callable[[], Mapping[str, torch.Tensor]] | None
+        self, reduce: Reduce, score: Score, by: str, gains: Gains, take: Callable[[], Mapping[str, torch.Tensor]] | None
     ) -> None:
-        self._reduce, self._score, self._by, self._take = reduce, score, by, take
+        self._reduce, self._score, self._by, self._gains, self._take = reduce, score, by, gains, take
         self._like: Answers | None = None  # what `reduce` gave last
-        self._last: tuple[dict[str, Any], Answers] | None = None
+        self._last: tuple[dict[str, Any], Answers, np.ndarray] | None = None
         self.step: int | None = None
         self.count = 0  # of evaluations
         self.waited = 0  # of those since one that was worth waiting for
@@ -52,22 +70,30 @@ class KeepBest(TrainerCallback):
         if self._like is None:
             raise ValueError("no batch was reduced")
         answers = self._like.with_arrays([np.asarray(each) for each in prediction.predictions])
-        metrics = self._score(answers, np.asarray(prediction.label_ids))
-        self._last = (metrics, answers)
+        labels = np.asarray(prediction.label_ids)
+        metrics = self._score(answers, labels)
+        self._last = (metrics, answers, labels)
         return metrics
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._last is None:
             return
-        metrics, answers = self._last
+        metrics, answers, labels = self._last
         self.count, self.waited = self.count + 1, self.waited + 1
-        # Beside checkpoints the Trainer's own rule must hold, since it keeps the weights.
-        if self.step is None or is_better(metrics, self.metrics, self._by, ties=self._take is not None):
-            if self.step is None or not are_alike(metrics, self.metrics, self._by):
-                self.waited = 0
-            self.step, self.metrics, self.answers = state.global_step, metrics, answers
-            if self._take is not None:
-                self.state = self._take()
+        told = Told(metrics, answers)
+        best = None if self.step is None or self.answers is None else Told(self.metrics, self.answers)
+        if best is not None and not self._is_better(told, best, labels):
+            return
+        if best is None or not are_alike(told.as_compared, best.as_compared, self._by):
+            self.waited = 0
+        self.step, self.metrics, self.answers = state.global_step, metrics, answers
+        if self._take is not None:
+            self.state = self._take()
+
+    def _is_better(self, told: Told, best: Told, labels: np.ndarray) -> bool:
+        if self._take is None:  # beside checkpoints the Trainer's own rule must hold, since it keeps the weights
+            return is_better(told.metrics, best.metrics, self._by, ties=False)
+        return is_preferred(told, best, self._by, self._gains(told.answers, best.answers, labels))
 
 
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
@@ -76,6 +102,21 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     if metrics[by] != than[by]:
         return sign * (metrics[by] - than[by]) > 0
     return ties and metrics["loss"] < than["loss"]
+
+
+def is_preferred(told: Told, than: Told, by: str, gains: np.ndarray) -> bool:
+    """By the metric `by` where the rows tell the two apart, of which each is answered better by `gains` float [N]: by
+    more than luck, one way or the other. Else by the loss at each one's best temperature, and by `is_better` where they
+    have none.
+
+    A photo more of a small validation split is chance, and choosing by it loses points of what is held out
+    (docs/experiments.md, "What chooses among rungs").
+    """
+    losses = [calibrated_loss(each.answers) for each in (told, than)]
+    apart = is_more_than_luck(gains) or is_more_than_luck(-gains)
+    if apart or by in LESS_IS_BETTER or losses[0] is None or losses[1] is None:
+        return is_better(told.metrics, than.metrics, by)
+    return losses[0] < losses[1]
 
 
 def are_alike(one: Mapping[str, Any], other: Mapping[str, Any], by: str, share: float = 1e-3) -> bool:

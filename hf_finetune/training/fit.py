@@ -18,7 +18,7 @@ from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.averaging import AveragedWeights, may_average
-from hf_finetune.training.best import KeepBest, Reduce, Score
+from hf_finetune.training.best import Gains, KeepBest, Reduce, Score
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints, ToTrackers
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.captured import may_capture
@@ -81,10 +81,11 @@ class FitRows:
 @dataclass(frozen=True)
 class Judge:
     """How validation is scored: `reduce(logits float32 [B, C], labels int64 [B])` gives a batch's answers,
-    `score(answers, labels)` the metrics of all."""
+    `score(answers, labels)` the metrics of all, `gains(answers, than, labels)` how much better each is answered."""
 
     reduce: Reduce
     score: Score
+    gains: Gains
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def fit(
     if pace is not None and train.schedule == "auto" and may_average(model, trainable.frozen_norms):
         averaged = AveragedWeights(model)
     dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
-    best = KeepBest(judge.reduce, judge.score, train.best_by, by_clock.take if by_clock else None)
+    best = KeepBest(judge.reduce, judge.score, train.best_by, judge.gains, by_clock.take if by_clock else None)
     bar = ProgressBar(train.best_by, pace)
     trainer = UpdateTrainer(
         objective=objective,

@@ -6,12 +6,10 @@ import math
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hf_finetune.labels import ClassAnswers, Labels
 from hf_finetune.ladder.lengths import CACHED_EPOCHS, FEWEST_UPDATES, LONGEST
 from hf_finetune.ladder.pacing import (
     LEAST_AVERAGED,
@@ -24,8 +22,6 @@ from hf_finetune.ladder.pacing import (
     Turn,
 )
 from hf_finetune.recipe.recipe import load_recipe
-from hf_finetune.tasks.classification import ClassTarget
-from hf_finetune.training.best import is_better, is_more_than_luck
 from hf_finetune.training.pace import Pace
 from hf_finetune.types import Decision, Plan
 from hf_finetune.units import parse_seconds
@@ -296,36 +292,9 @@ def test_the_end_of_the_run_is_paid_for_first() -> None:
     assert budget.left_s(0.01) == pytest.approx(60 - 20 - 2.5 - 2.0 - 1.2)
 
 
-def test_equal_scores_are_told_apart_by_the_loss() -> None:
-    a, b = {"accuracy": 0.9, "loss": 0.3}, {"accuracy": 0.9, "loss": 0.4}
-    assert is_better(a, b, "accuracy")
-    assert not is_better(b, a, "accuracy")
-    assert not is_better(a, b, "accuracy", ties=False)
-    assert is_better(a, b, "loss")
-    assert is_better({"accuracy": 0.91, "loss": 9.0}, a, "accuracy")
-
-
 @pytest.mark.parametrize(("rows", "updates"), [(100, 90), (500, 180), (1_500, 184), (3_200, 400)])
 def test_few_images_are_passed_over_more_often_by_the_cached_rung(rows: int, updates: int) -> None:
     for any_time, longest in ((False, 1), (True, LONGEST)):
         turn = sharing(None, plan(), rows, any_time=any_time).cached(lambda _: 0.5, lambda _: 1.0, 0)
         assert turn is not None and turn.pace is not None
         assert turn.pace.steps == longest * updates
-
-
-def test_one_image_more_of_a_few_is_luck() -> None:
-    labels = np.zeros(8, dtype=np.int64)
-
-    def answers(right: int, loss: float = 1.0) -> ClassAnswers:
-        top = np.array([[0, 1]] * right + [[1, 0]] * (8 - right))
-        losses = np.full(8, loss) + np.arange(8) / 10
-        return ClassAnswers(losses, top, np.full(8, 0.9), np.zeros(8), np.zeros((8, 1), np.float32))
-
-    def clearly_better(one: ClassAnswers, than: ClassAnswers, by: str) -> bool:
-        return is_more_than_luck(ClassTarget(Labels(("a", "b"))).gains(one, than, labels, by))
-
-    assert not clearly_better(answers(8), answers(7), "accuracy")
-    assert clearly_better(answers(8), answers(6), "accuracy")
-    assert not clearly_better(answers(7, 0.5), answers(7), "accuracy")
-    assert clearly_better(answers(7, 0.5), answers(7), "loss")
-    assert not clearly_better(answers(8, 0.9), answers(6, 0.8), "loss")

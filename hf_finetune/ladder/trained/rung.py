@@ -78,7 +78,11 @@ class TrainedRung(ABC):
                 context.plan,
                 objective,
                 FitRows(rows, self._validation, lambda numbers: [names[number] for number in numbers], classes),
-                Judge(context.target.answers, partial(context.score, full=False)),
+                Judge(
+                    context.target.answers,
+                    partial(context.score, full=False),
+                    partial(context.target.gains, by=context.recipe.train.best_by),
+                ),
                 folders,
                 learning_rate=self.learning_rate.value,
                 by_clock=by_clock,
