@@ -94,6 +94,15 @@ class Answers:
     def __len__(self) -> int:
         return len(self.loss)
 
+    @property
+    def calibrated_loss(self) -> float | None:
+        """The mean loss at the temperature that suits these rows best; None of what has no temperature.
+
+        Training that goes on makes a model too sure, which the temperature of its result mends; what is left tells two
+        models apart more finely than rights and wrongs do.
+        """
+        return None
+
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Its arrays, in the order in which its class takes them."""
         return tuple(getattr(self, each.name) for each in fields(self))
@@ -133,6 +142,11 @@ class ClassAnswers(Answers):
     def predicted(self) -> np.ndarray:
         """int64 [N]."""
         return self.top[:, 0]
+
+    @property
+    def calibrated_loss(self) -> float | None:
+        """See Answers."""
+        return float(self.tempered.mean(axis=0, dtype=np.float64).min())
 
 
 @dataclass(frozen=True)

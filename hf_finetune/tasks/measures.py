@@ -96,17 +96,6 @@ def best_temperature(tempered: np.ndarray, wrong: int) -> int:
     return int(losses.argmin())
 
 
-def calibrated_loss(answers: Answers) -> float | None:
-    """The mean loss at the one of TEMPERATURES that suits these rows best; None for answers that have none.
-
-    Training that goes on makes a model too sure, which the temperature of its result mends; what is left tells two
-    models apart more finely than rights and wrongs do.
-    """
-    if not isinstance(answers, ClassAnswers):
-        return None
-    return float(answers.tempered.mean(axis=0, dtype=np.float64).min())
-
-
 def check_finite(answers: Answers) -> None:
     """Raises TrainingError where a logit was not finite."""
     finite = np.isfinite(answers.loss)

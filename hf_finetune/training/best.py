@@ -12,7 +12,6 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 
 from hf_finetune.labels import Answers
 from hf_finetune.machine.ranks import is_distributed
-from hf_finetune.tasks.measures import calibrated_loss
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]
 Gains = Callable[[Answers, Answers, np.ndarray], np.ndarray]
@@ -30,7 +29,7 @@ class Told:
     @property
     def as_compared(self) -> dict[str, Any]:
         """The score, its loss that at the best temperature where there is one."""
-        loss = calibrated_loss(self.answers)
+        loss = self.answers.calibrated_loss
         return dict(self.metrics) if loss is None else {**self.metrics, "loss": loss}
 
 
@@ -112,7 +111,7 @@ def is_preferred(told: Told, than: Told, by: str, gains: np.ndarray) -> bool:
     A photo more of a small validation split is chance, and choosing by it loses points of what is held out
     (docs/experiments.md, "What chooses among rungs").
     """
-    losses = [calibrated_loss(each.answers) for each in (told, than)]
+    losses = [each.answers.calibrated_loss for each in (told, than)]
     apart = is_more_than_luck(gains) or is_more_than_luck(-gains)
     if apart or by in LESS_IS_BETTER or losses[0] is None or losses[1] is None:
         return is_better(told.metrics, than.metrics, by)

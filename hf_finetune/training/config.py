@@ -43,8 +43,8 @@ class Train(Section):
     best_by: str = Field(
         default="auto",
         description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map "
-        "of labels, kappa of grades, r2 of numbers; models of classes that it tells apart by chance alone are told apart "
-        "by their loss once it is calibrated",
+        "of labels, kappa of grades, r2 of numbers; where it tells models of classes apart by chance alone, their "
+        "calibrated loss does",
     )
     refit: bool = Field(
         default=True,

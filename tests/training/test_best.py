@@ -10,7 +10,6 @@ from hf_finetune.labels import ClassAnswers, Labels
 from hf_finetune.ladder.candidates import START, Candidates, Usage
 from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.tasks.classification import ClassTarget
-from hf_finetune.tasks.measures import calibrated_loss
 from hf_finetune.tasks.scoring import answers_of
 from hf_finetune.training.best import Told, is_better, is_more_than_luck, is_preferred
 
@@ -69,7 +68,7 @@ def test_a_photo_more_does_not_choose_where_more_is_lost_by_it() -> None:
 def test_being_too_sure_is_mended_by_the_temperature_and_does_not_choose() -> None:
     plain, sure, better = told(160, 1.0), told(160, 1.0, sure=3.0), told(162, 0.8, sure=3.0)
     assert sure.metrics["loss"] > plain.metrics["loss"] + 0.1
-    assert calibrated_loss(sure.answers) == pytest.approx(calibrated_loss(plain.answers), rel=0.02)
+    assert sure.answers.calibrated_loss == pytest.approx(plain.answers.calibrated_loss, rel=0.02)
     assert better.metrics["loss"] > plain.metrics["loss"]
     assert preferred(better, plain)
     assert better.as_compared["loss"] < plain.as_compared["loss"]
