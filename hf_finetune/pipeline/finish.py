@@ -203,6 +203,7 @@ def _model_fields(context: RunContext, manifest: Manifest) -> dict[str, Any]:
         "whole": manifest.whole,
         "quantization_config": quantization.to_diff_dict() if quantization is not None else None,
         "quantized_maps": flattened,
+        "fitted_on": list(manifest.fitted_on),
         "start": _start_fields(context),
         "head": context.base_head.text if context.base_head is not None else None,
     }

@@ -23,7 +23,7 @@ from hf_finetune.report.references import (
     title,
     without_paths,
 )
-from hf_finetune.report.results import CHOSEN_ON_VALIDATION, NO_TEST, result_table, run_headline
+from hf_finetune.report.results import about_validation, result_table, run_headline
 from hf_finetune.report.snippet import needed_packages, predict_snippet, stock_snippet
 from hf_finetune.report.summary import memory_text, precision_text, show, time_text
 from hf_finetune.report.tables import escape, escape_words, markdown_table
@@ -112,7 +112,7 @@ def _usage(report: RunReport, repo: str | None, merged: bool) -> str:
 def _results(report: RunReport) -> str:
     words, (columns, rows) = words_of(report), result_table(report)
     text = ["## Results", markdown_table(columns, [[escape(cell) for cell in row] for row in rows])]
-    text.append(CHOSEN_ON_VALIDATION if report.test else NO_TEST)
+    text.append(about_validation(report))
     if words.plotted():
         text.append(f"![Predicted against true numbers]({PICTURE})")
     if scored := precision_text(report):

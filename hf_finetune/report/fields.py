@@ -9,7 +9,7 @@ where there is no test split).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
@@ -32,6 +32,7 @@ class ModelFields(TypedDict):
     `whole`: the result is a whole model and no adapter. `start` is None for a run that starts from the base alone.
     `quantization_config` holds what `BitsAndBytesConfig.to_diff_dict()` gives; needed where the base is quantized.
     `quantized_maps`: whether layers in int8 get [B, H, W, C], which stock bitsandbytes has to be helped with.
+    `fitted_on`: the splits whose labels the result's weights were fitted to.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelFields(TypedDict):
     whole: NotRequired[bool]
     quantization_config: NotRequired[Mapping[str, Any] | None]
     quantized_maps: NotRequired[bool]
+    fitted_on: NotRequired[Sequence[str]]
     start: NotRequired[StartFields | None]
 
 

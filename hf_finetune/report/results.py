@@ -10,6 +10,9 @@ from hf_finetune.report.wording import Figure, Words, words_of
 
 CHOSEN_ON_VALIDATION = "The checkpoint was chosen on validation, so that column is optimistic."
 NO_TEST = "There was no test split, and the checkpoint was chosen on validation: these figures are optimistic."
+FITTED_TOO = (
+    "The head was then fitted on the validation images, too; their figures are of heads that had not seen them."
+)
 
 
 def capital(text: str) -> str:
@@ -25,6 +28,12 @@ def headline(words: Words, split: str, score: Mapping[str, Any]) -> str:
 def run_headline(report: RunReport) -> str:
     """Of the test, or of validation where there was none."""
     return headline(words_of(report), "test" if report.test else "validation", report.test or report.validation)
+
+
+def about_validation(report: RunReport, without_test: str = NO_TEST) -> str:
+    """What is to be known of validation's figures, and of those of all where there is no test."""
+    fitted = f" {FITTED_TOO}" if "validation" in report.model.get("fitted_on", ()) else ""
+    return (CHOSEN_ON_VALIDATION if report.test else without_test) + fitted
 
 
 def result_table(report: RunReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCard
 from hf_finetune.data.index.duplicates import describe
 from hf_finetune.report.card import model_card
 from hf_finetune.report.references import last_component, without_paths
+from hf_finetune.report.results import FITTED_TOO
 from hf_finetune.report.snippet import stock_snippet
 from hf_finetune.types import Note
 from tests.report.example import AWKWARD, TRASHNET, example
@@ -217,6 +218,14 @@ def test_a_licence_the_hub_does_not_list_is_named_as_other(stated: str | None, e
     report.model["licence"] = stated  # pyright: ignore[reportIndexIssue]
     data = head(model_card(report))
     assert {key: data[key] for key in ("license", "license_name") if key in data} == expected
+
+
+def test_a_card_says_whether_the_head_knows_the_validation_images() -> None:
+    report = example()
+    both, one = ({**report.model, "fitted_on": splits} for splits in (["train", "validation"], ["train"]))
+    assert FITTED_TOO in model_card(replace(report, model=both))
+    for model in (one, report.model):  # a run of before does not say
+        assert FITTED_TOO not in model_card(replace(report, model=model))
 
 
 def test_without_a_test_split_the_card_says_that_its_figures_are_optimistic() -> None:

@@ -20,8 +20,8 @@ from hf_finetune.report.page.texts import short
 from hf_finetune.report.page.thumbnails import thumbnail
 from hf_finetune.report.references import base_name, dataset_name, method, shared_recipe, without_paths
 from hf_finetune.report.results import (
-    CHOSEN_ON_VALIDATION,
     NO_TEST,
+    about_validation,
     headline,
     result_table,
     run_headline,
@@ -67,7 +67,7 @@ def run_page(
     columns, rows = result_table(report)
     answers, trained = answer_sections(evidence, maker), training_sections(report, log, maker)
     looked = looked_at(evidence, look, maker)  # after the charts, which take less time
-    optimistic = CHOSEN_ON_VALIDATION if report.test else _NOT_TESTED if interrupted else NO_TEST
+    optimistic = about_validation(report, _NOT_TESTED if interrupted else NO_TEST)
     sections = (
         Section(
             "In short",
