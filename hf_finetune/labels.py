@@ -123,14 +123,18 @@ class Answers:
         return parts[0].with_arrays([np.concatenate(column)[order] for column in columns])
 
 
+# Of the softmax, a quarter of an octave apart; the scales, which are one through them, double every fourth.
+TEMPERATURES = tuple(2 ** (-quarter / 4) for quarter in range(-8, 9))
+_ENOUGH_WRONG = 10
+
+
 @dataclass(frozen=True)
 class ClassAnswers(Answers):
     """Of one class a row: a few numbers, however many classes there are.
 
     `loss`: cross-entropy in nats; `top` int64 [N, k]: class ids by falling logit, ties by rising id, so that
     `top[:, 0]` is the prediction; `confidence` float64 [N]: softmax probability of the prediction; `behind` float64
-    [N]: how far the label's logit is below the largest; `tempered` float32 [N, T]: the loss at each of several
-    temperatures (`tasks.measures.TEMPERATURES`).
+    [N]: how far the label's logit is below the largest; `tempered` float32 [N, T]: the loss at each of TEMPERATURES.
     """
 
     top: np.ndarray
@@ -146,7 +150,16 @@ class ClassAnswers(Answers):
     @property
     def calibrated_loss(self) -> float | None:
         """See Answers."""
-        return float(self.tempered.mean(axis=0, dtype=np.float64).min())
+        return float(self.tempered[:, self.best_temperature].mean(dtype=np.float64))
+
+    @property
+    def best_temperature(self) -> int:
+        """Which of TEMPERATURES has the least mean loss, on rows that nothing was fitted on. None below 1 where fewer
+        than ten rows are wrong: nothing then says how sure is too sure."""
+        losses = self.tempered.mean(axis=0, dtype=np.float64)
+        if int((self.behind > 0).sum()) < _ENOUGH_WRONG:
+            losses = np.where(np.array(TEMPERATURES) < 1, np.inf, losses)
+        return int(losses.argmin())
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from hf_finetune.units import format_seconds
 logger = logging.getLogger(__name__)
 START = "start"  # the candidate that no rung made
 Gains = Callable[[Answers, Answers], np.ndarray]
+# What the note of a rung ends with where the metric alone would say something else.
 BY_CHANCE = "better than the start by no more than chance"
+LESS_LOST, MORE_LOST = "accuracy apart by chance, less lost", "accuracy apart by chance, more lost"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Candidates:
         self._left_out: LeftOut | None = None
         self._finish: Callable[[], object] | None = None
         self._fit: Fit | None = None
+        self._highest: Told | None = None  # by the metric alone
 
     def __len__(self) -> int:
         return len(self._all)
@@ -150,15 +153,17 @@ class Candidates:
         """
         if self._answers is None:
             return True, ""
-        best, gains = Told(self._metrics, self._answers), self._gains(told.answers, self._answers)
+        best = Told(self._metrics, self._answers)
+        highest = best if self._highest is None else self._highest
+        self._highest = told if is_better(told.metrics, highest.metrics, self._by) else highest
         higher = is_better(told.metrics, best.metrics, self._by, ties=False)
-        better = is_preferred(told, best, self._by, gains)
+        better = is_preferred(told, best, highest, self._by, self._gains)
         kept = [candidate.rung for candidate in self._all if candidate.kept]
-        if better and kept[-1] == START and not is_more_than_luck(gains):
+        if better and kept[-1] == START and not is_more_than_luck(self._gains(told.answers, best.answers)):
             return False, BY_CHANCE
         if better == higher or told.metrics[self._by] == best.metrics[self._by]:
             return better, ""
-        return better, f"{self._by} apart by chance, {'less' if better else 'more'} lost"
+        return better, LESS_LOST if better else MORE_LOST
 
     def save(self, by: Callable[[Climbed], bool]) -> None:
         """Save what the last candidate left in the model where it is the best; `by` says whether it did."""

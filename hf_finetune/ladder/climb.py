@@ -187,10 +187,12 @@ class Climber:
         cached = Cached(self._model, self._backbone, self._context, self._passed, self._given.rows, self._patches)
         self._candidates.restore()  # a probe that is no better leaves its head behind
         self._check(cached)
-        if self._time.left_s() > 0:
+        # Where the start may stay the best, its whole model is run over images at the end.
+        end_depth = cached.depth_share if self._context.start_note is None else 1.0
+        if self._time.left_s(end_depth) > 0:
             self._time.keep_at_least(cached.least_share(self._autocast))
-        evaluated = self._own_rows("validation")
-        turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated, cached.depth_share)
+        evaluated = cached.depth_share * self._own_rows("validation")
+        turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated, end_depth)
         if turn is None or turn.pace is None:
             return
         fit = cached.run(turn.pace, turn.share, self._given.folders)

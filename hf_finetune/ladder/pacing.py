@@ -190,11 +190,14 @@ class TimeSharing:
         """Of the patches, where it is not."""
         return max(SHORT_SHARE, self._least_share)
 
-    def cached(self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float, depth: float = 1.0) -> Turn | None:
-        """The cached rung's turn; `images` of an evaluation, by this share of the blocks. None: it does not fit."""
+    def cached(
+        self, update_s: UpdateSeconds, full_s: UpdateSeconds, images: float, end_depth: float = 1.0
+    ) -> Turn | None:
+        """The cached rung's turn; `images`: whole forward passes that one evaluation costs; `end_depth`: the share of
+        one that an image with kept states takes at the end. None: it does not fit."""
         share = self._share
         whole = self._cached_epochs * self._epoch_updates
-        evaluation_s = depth * images * self._image_s
+        evaluation_s = images * self._image_s
         longest = LONGEST if self._patience else 1.0
         limits = Limits(max(round(longest * whole), FEWEST_UPDATES), evaluation_s, whole / EVALUATIONS)
         if not self.limited:
@@ -202,8 +205,8 @@ class TimeSharing:
             pace = Pace(limits.steps, evaluations=evaluations, patience=self._patience)
             return Turn(pace, share, limits.steps * each + evaluations * evaluation_s, each, evaluation_s)
         full_fits = self._full_fits(full_s, share, evaluation_s, lambda: whole * update_s(share))
-        left = self.left_s(1.0 if full_fits else depth) - evaluation_s
-        spent_s = self._seconds - left
+        left = self.left_s(1.0 if full_fits else end_depth) - evaluation_s
+        spent_s = self._seconds - self.left_s() + evaluation_s
         if full_fits:
             left -= evaluation_s + self._wanted_of_full * full_s(share)
         turn = self._limited("cached", update_s, left, limits)

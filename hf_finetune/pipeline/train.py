@@ -141,6 +141,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
                 climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked)
                 manifest = calibrated(manifest, climbed, context, images.rows["validation"])
                 typical = typical_of(context, climbed, model, images)
+                climbed = replace(climbed, suffix_features=None)  # it holds the model, which is let go below
             try:
                 with clock.stage("saving"), full_disk_is_said(folder):
                     saved = save_best(context, folder, climbed, model, manifest, images.rows, typical)

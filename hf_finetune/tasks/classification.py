@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from hf_finetune.errors import DataError
-from hf_finetune.labels import Answers, ClassAnswers, Labels, Reading
+from hf_finetune.labels import TEMPERATURES, Answers, ClassAnswers, Labels, Reading
 from hf_finetune.section import Section
 from hf_finetune.tasks.target import NO_METRICS, Part, ProblemType
 from hf_finetune.types import Index
@@ -180,11 +180,10 @@ class ClassTarget:
         return answers_of(logits if self.temperature == 1 else logits / self.temperature, labels)
 
     def calibrated(self, answers: Answers, labels: np.ndarray, what: str) -> ClassTarget:
-        """Of answers with the temperature 1."""
-        from hf_finetune.tasks.measures import TEMPERATURES, best_temperature
-
+        """Of answers with the temperature 1, which know where they are wrong."""
+        del labels
         said = _of_classes(answers)
-        at = best_temperature(said.tempered, int((said.predicted != labels).sum()))
+        at = said.best_temperature
         of_label = np.sort(np.exp(-said.tempered[:, at].astype(np.float64)))
         rank = int((len(of_label) + 1) * (1 - COVERAGE) + 1e-9)
         threshold = float(of_label[rank - 1]) if rank else None
@@ -202,8 +201,6 @@ class ClassTarget:
 
     def again(self, answers: Answers) -> ClassAnswers:
         """With loss and confidence at its temperature."""
-        from hf_finetune.tasks.measures import TEMPERATURES
-
         said = _of_classes(answers)
         if self.temperature == 1:
             return said

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from hf_finetune.errors import DataError, TrainingError
-from hf_finetune.labels import Answers, ClassAnswers
+from hf_finetune.labels import TEMPERATURES, Answers, ClassAnswers
 
 ECE_BINS = 15
-# Of the softmax, a quarter of an octave apart; the scales, which are one through them, double every fourth.
-TEMPERATURES = tuple(2 ** (-quarter / 4) for quarter in range(-8, 9))
 RESAMPLES = 2_000
-_ENOUGH_WRONG = 10
 _BLOCK = 2**21  # logits held at once as float64 (16 MB), so that 10,000 rows of 20,000 classes need no second copy
 
 
@@ -85,15 +82,6 @@ def _temper_block(block: np.ndarray, labels: np.ndarray, behind: np.ndarray, tem
         half = powers.pop(place - 4, None)
         powers[place] = np.exp(block / temperature) if half is None else np.square(half, out=half)
         tempered[:, place] = np.log(powers[place].sum(axis=1)) + behind / temperature
-
-
-def best_temperature(tempered: np.ndarray, wrong: int) -> int:
-    """Which of TEMPERATURES has the least mean loss on rows that nothing was fitted on, `tempered` [N, T]. None below 1
-    where fewer than ten rows are wrong: nothing then says how sure is too sure."""
-    losses = tempered.mean(axis=0, dtype=np.float64)
-    if wrong < _ENOUGH_WRONG:
-        losses = np.where(np.array(TEMPERATURES) < 1, np.inf, losses)
-    return int(losses.argmin())
 
 
 def check_finite(answers: Answers) -> None:

@@ -15,6 +15,7 @@ from hf_finetune.machine.ranks import is_distributed
 
 Score = Callable[[Answers, np.ndarray], dict[str, Any]]
 Gains = Callable[[Answers, Answers, np.ndarray], np.ndarray]
+TOLD_BY_ROWS = "accuracy"  # the metric of which each row is right or wrong by itself
 LESS_IS_BETTER = frozenset({"loss", "mae", "rmse", "grade_error"})
 Reduce = Callable[[np.ndarray, np.ndarray], Answers]
 
@@ -26,10 +27,9 @@ class Told:
     metrics: Mapping[str, Any]
     answers: Answers
 
-    @property
-    def as_compared(self) -> dict[str, Any]:
-        """The score, its loss that at the best temperature where there is one."""
-        loss = self.answers.calibrated_loss
+    def as_compared(self, by: str) -> dict[str, Any]:
+        """The score; where `is_preferred` goes by the calibrated loss, with that."""
+        loss = self.answers.calibrated_loss if by == TOLD_BY_ROWS else None
         return dict(self.metrics) if loss is None else {**self.metrics, "loss": loss}
 
 
@@ -53,6 +53,7 @@ class KeepBest(TrainerCallback):
         self.metrics: dict[str, Any] = {}
         self.answers: Answers | None = None
         self.state: Mapping[str, torch.Tensor] | None = None
+        self._highest: Told | None = None  # by the metric alone
 
     def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A batch's logits [B, C] as what is kept of them: the arrays of its answers, [B, …] each.
@@ -83,7 +84,7 @@ class KeepBest(TrainerCallback):
         best = None if self.step is None or self.answers is None else Told(self.metrics, self.answers)
         if best is not None and not self._is_better(told, best, labels):
             return
-        if best is None or not are_alike(told.as_compared, best.as_compared, self._by):
+        if best is None or not are_alike(told.as_compared(self._by), best.as_compared(self._by), self._by):
             self.waited = 0
         self.step, self.metrics, self.answers = state.global_step, metrics, answers
         if self._take is not None:
@@ -92,7 +93,9 @@ class KeepBest(TrainerCallback):
     def _is_better(self, told: Told, best: Told, labels: np.ndarray) -> bool:
         if self._take is None:  # beside checkpoints the Trainer's own rule must hold, since it keeps the weights
             return is_better(told.metrics, best.metrics, self._by, ties=False)
-        return is_preferred(told, best, self._by, self._gains(told.answers, best.answers, labels))
+        highest = best if self._highest is None else self._highest
+        self._highest = told if is_better(told.metrics, highest.metrics, self._by) else highest
+        return is_preferred(told, best, highest, self._by, lambda one, than: self._gains(one, than, labels))
 
 
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
@@ -103,19 +106,24 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     return ties and metrics["loss"] < than["loss"]
 
 
-def is_preferred(told: Told, than: Told, by: str, gains: np.ndarray) -> bool:
-    """By the metric `by` where the rows tell the two apart, of which each is answered better by `gains` float [N]: by
-    more than luck, one way or the other. Else by the loss at each one's best temperature, and by `is_better` where they
-    have none.
+def is_preferred(
+    told: Told, best: Told, highest: Told, by: str, gains: Callable[[Answers, Answers], np.ndarray]
+) -> bool:
+    """Whether `told` is better than `best`. By accuracy where the rows tell the two apart, of which each is answered
+    better by `gains(answers, than)`: by more than luck, one way or the other. Else by the loss at each one's best
+    temperature, unless it is clearly less accurate than `highest`, the most accurate of all so far: many steps of
+    chance would lead down. By another metric, of which rows do not tell, `is_better` does.
 
     A photo more of a small validation split is chance, and choosing by it loses points of what is held out
     (docs/experiments.md, "What chooses among rungs").
     """
-    losses = [each.answers.calibrated_loss for each in (told, than)]
-    apart = is_more_than_luck(gains) or is_more_than_luck(-gains)
-    if apart or by in LESS_IS_BETTER or losses[0] is None or losses[1] is None:
-        return is_better(told.metrics, than.metrics, by)
-    return losses[0] < losses[1]
+    losses = [each.answers.calibrated_loss for each in (told, best)]
+    if by != TOLD_BY_ROWS or losses[0] is None or losses[1] is None:
+        return is_better(told.metrics, best.metrics, by)
+    gained = gains(told.answers, best.answers)
+    if is_more_than_luck(gained) or is_more_than_luck(-gained):
+        return is_better(told.metrics, best.metrics, by)
+    return losses[0] < losses[1] and not is_more_than_luck(gains(highest.answers, told.answers))
 
 
 def are_alike(one: Mapping[str, Any], other: Mapping[str, Any], by: str, share: float = 1e-3) -> bool:
@@ -130,6 +138,9 @@ def is_more_than_luck(gains: np.ndarray, errors: float = 1.0) -> bool:
 
     One image of a small validation split says nothing against a model that learnt from many elsewhere (the rule of one
     standard error: Breiman et al. 1984, Classification and Regression Trees, chapter 3), and a lower loss on a few that
-    both answer rightly does not either.
+    both answer rightly does not either. One row that alone is answered better is exactly one error: rounding must not
+    decide there.
     """
-    return len(gains) > 1 and bool(gains.mean() > errors * gains.std(ddof=1) / np.sqrt(len(gains)))
+    if len(gains) < 2:
+        return False
+    return bool(gains.mean() > (1 + 1e-9) * errors * gains.std(ddof=1) / np.sqrt(len(gains)))

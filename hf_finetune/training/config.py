@@ -43,7 +43,7 @@ class Train(Section):
     best_by: str = Field(
         default="auto",
         description="metric of validation; auto: accuracy of classes (balanced_accuracy where they are balanced), map "
-        "of labels, kappa of grades, r2 of numbers; where it tells models of classes apart by chance alone, their "
+        "of labels, kappa of grades, r2 of numbers; where accuracy tells models apart by chance alone, the "
         "calibrated loss does",
     )
     refit: bool = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import hf_finetune
 from hf_finetune.cli import main
 from hf_finetune.errors import RecipeError
 from hf_finetune.ladder.candidates import Climbed
+from hf_finetune.pipeline.finish import score_saved
 from hf_finetune.pipeline.images import Images
 from hf_finetune.pipeline.typical import features_of, typical_of
 from hf_finetune.plan.context import RunContext
@@ -131,10 +134,12 @@ def test_in_a_notebook_a_budget_counts_from_the_call(recipe: Path, tmp_path: Pat
     assert rungs(dict(run.report)) == ["probe", "cached"]
 
 
-def test_what_images_are_like_to_the_last_blocks_is_what_they_are_to_the_whole_model(
+def test_what_images_are_like_to_the_last_blocks_is_what_they_are_to_the_whole_model_which_is_then_let_go(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[np.ndarray, np.ndarray]] = []
+    models: list[weakref.ref[nn.Module]] = []
+    left: list[nn.Module | None] = []
 
     def compare(context: RunContext, climbed: Climbed, model: nn.Module, images: Images) -> Any:
         rows = np.arange(0, len(images.rows["validation"]), 2)
@@ -142,15 +147,23 @@ def test_what_images_are_like_to_the_last_blocks_is_what_they_are_to_the_whole_m
         assert climbed.suffix_features is not None
         whole = features_of(context, model, images.rows["validation"], rows, 4)
         compared.append((climbed.suffix_features("validation", rows), whole))
+        models.append(weakref.ref(model))
         return typical_of(context, climbed, model, images)
 
+    def score(*args: Any) -> Any:  # with a second model, which is to find the first one's memory free
+        gc.collect()
+        left.extend(model() for model in models)
+        return score_saved(*args)
+
     monkeypatch.setattr("hf_finetune.pipeline.train.typical_of", compare)
+    monkeypatch.setattr("hf_finetune.pipeline.train.score_saved", score)
     train(recipe, tmp_path / "run", "ladder=[probe,cached]", "train.best_by=loss")
     ((suffix, whole),) = compared
     assert suffix.shape == whole.shape
     # States are kept in bfloat16, 8 bits of mantissa.
     np.testing.assert_allclose(suffix, whole, atol=0.02 * float(np.abs(whole).max()))
     assert np.abs(suffix - suffix.mean(0)).max() > 0.1
+    assert left == [None]
 
 
 def test_training_rows_are_decoded_where_full_is_begun(recipe: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_finetune.ladder.candidates import BY_CHANCE, LESS_LOST, MORE_LOST
 from hf_finetune.report.run_json import read_report, write_report
-from hf_finetune.report.summary import precision_text, render_plan, render_summary, show
+from hf_finetune.report.summary import precision_text, render_plan, render_summary, rung_text, show
 from hf_finetune.report.tables import columns_of, plain_table, terminal_width
 from hf_finetune.report.wording import words_for
 from hf_finetune.types import Decision
@@ -78,6 +79,21 @@ def test_without_a_test_split_the_validation_figures_stand_alone() -> None:
     text = render_summary(example(test=False), RUN, width=100)
     assert "test accuracy" not in text
     assert "macro F1" in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "note", "said"),
+    [
+        (True, "", "probe 0.900 in 2.0 s"),
+        (True, LESS_LOST, "probe 0.900 in 2.0 s (less lost)"),
+        (False, "", "probe 0.900 in 2.0 s (not better)"),
+        (False, MORE_LOST, "probe 0.900 in 2.0 s (not clearly better)"),
+        (False, BY_CHANCE, "probe 0.900 in 2.0 s (not clearly better)"),
+    ],
+)
+def test_a_rung_that_was_kept_or_dropped_against_its_accuracy_is_told(kept: bool, note: str, said: str) -> None:
+    rung = replace(example().rungs[0], rung="probe", validation={"accuracy": 0.9}, seconds=2.0, kept=kept, note=note)
+    assert rung_text(rung, "accuracy") == said
 
 
 def test_replays_after_out_of_memory_are_told() -> None:

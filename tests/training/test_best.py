@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from torch import nn
 
-from hf_finetune.labels import ClassAnswers, Labels
+from hf_finetune.labels import Answers, ClassAnswers, Labels
 from hf_finetune.ladder.candidates import START, Candidates, Usage
 from hf_finetune.machine.peak import PeakMemory
 from hf_finetune.tasks.classification import ClassTarget
@@ -51,8 +53,11 @@ def told(right: int, wrong_by: float, sure: float = 1.0) -> Told:
     return Told(TARGET.score(answers, LABELS, full=False), answers)
 
 
-def preferred(one: Told, than: Told, by: str = "accuracy") -> bool:
-    return is_preferred(one, than, by, TARGET.gains(one.answers, than.answers, LABELS, by))
+def preferred(one: Told, than: Told, by: str = "accuracy", highest: Told | None = None) -> bool:
+    def gains(told: Answers, before: Answers) -> np.ndarray:
+        return TARGET.gains(told, before, LABELS, by)
+
+    return is_preferred(one, than, highest or than, by, gains)
 
 
 def test_a_photo_more_does_not_choose_where_more_is_lost_by_it() -> None:
@@ -71,7 +76,40 @@ def test_being_too_sure_is_mended_by_the_temperature_and_does_not_choose() -> No
     assert sure.answers.calibrated_loss == pytest.approx(plain.answers.calibrated_loss, rel=0.02)
     assert better.metrics["loss"] > plain.metrics["loss"]
     assert preferred(better, plain)
-    assert better.as_compared["loss"] < plain.as_compared["loss"]
+    assert better.as_compared("accuracy")["loss"] < plain.as_compared("accuracy")["loss"]
+    assert better.as_compared("loss")["loss"] == better.metrics["loss"]
+
+
+def test_where_fewer_than_ten_are_wrong_nothing_says_that_a_model_is_not_sure_enough() -> None:
+    few, many = told(195, 1.0, sure=0.25), told(180, 1.0, sure=0.25)
+    assert few.answers.calibrated_loss == pytest.approx(few.metrics["loss"])
+    assert many.answers.calibrated_loss < many.metrics["loss"]
+    perfect = [told(200, 0.0, sure=sure).answers.calibrated_loss for sure in (4.0, 8.0)]
+    assert perfect[1] < perfect[0]
+
+
+def test_steps_of_chance_do_not_lead_down() -> None:
+    steps = [told(180 - step, 1.0 - 0.12 * step) for step in range(8)]
+    for earlier, later in pairwise(steps):
+        assert preferred(later, earlier)  # each is within chance of the one before, and loses less
+    assert not preferred(steps[7], steps[6], highest=steps[0])
+    assert preferred(steps[1], steps[0], highest=steps[0])
+
+
+def test_by_a_metric_that_no_row_tells_of_rungs_are_chosen_by_it_alone() -> None:
+    worse, better = told(160, 1.0), told(160, 2.0)
+    higher = Told({**better.metrics, "macro_f1": 0.6}, better.answers)
+    lower = Told({**worse.metrics, "macro_f1": 0.5}, worse.answers)
+    assert preferred(higher, lower, "macro_f1")
+    assert not preferred(lower, higher, "macro_f1")
+
+
+def test_one_row_alone_is_luck_however_many_rows_there_are() -> None:
+    for count in range(2, 400):
+        for place in (0, count // 2, count - 1):
+            gains = np.zeros(count)
+            gains[place] = 1
+            assert not is_more_than_luck(gains), (count, place)
 
 
 def candidates() -> Candidates:

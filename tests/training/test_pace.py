@@ -283,7 +283,7 @@ def test_images_whose_states_were_kept_cost_the_end_what_the_cached_rung_trains(
     turn = time_sharing.cached(lambda _: 0.1, lambda _: 1.0, 10, 0.5)
     assert turn is not None
     assert turn.pace is not None
-    assert turn.pace.seconds == pytest.approx(half - 0.5 * 10 * 0.1)  # one evaluation
+    assert turn.pace.seconds == pytest.approx(half - 10 * 0.1)  # one evaluation
     assert time_sharing.left_s() == whole
 
 

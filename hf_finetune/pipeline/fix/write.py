@@ -189,7 +189,11 @@ class Writer:
             old,
             recipe={**old.recipe, "output": {**old.recipe["output"], "dir": str(self.place)}},
             plan={**old.plan, "memory": {"bytes": {}, "note": ""}},
-            model={**old.model, "parameters": old.model["parameters"] + more * self._parameters_of_an_output()},
+            model={
+                **old.model,
+                "parameters": old.model["parameters"] + more * self._parameters_of_an_output(),
+                "fitted_on": list(manifest.fitted_on),
+            },
             data={**old.data, "labels": list(manifest.labels), "counts": counts},
             rungs=climbed.candidates,
             validation=dict(results["validation"].metrics),
