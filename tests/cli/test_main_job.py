@@ -92,12 +92,14 @@ def test_the_main_job(recipe: Path, photos: Path, tiny: Path, tmp_path: Path, cl
     assert code == 0, err
     assert "test accuracy" in out
     assert "adapter" in out
-    assert [name for name in sorted(p.name for p in run.iterdir()) if name != "run.lock"] == RUN_FILES
+    report = json.loads((run / "run.json").read_text("utf-8"))
+    *_, best = (rung["rung"] for rung in report["rungs"] if rung["kept"])
+    frozen = ["features.safetensors"] if best == "probe" else []
+    assert sorted({path.name for path in run.iterdir()} - {"run.lock"}) == sorted(RUN_FILES + frozen)
     assert sorted(path.name for path in (run / "adapter").iterdir()) == ADAPTER_FILES
     # PEFT writes a set in another order in every process; the same run twice is the same files
     targets = json.loads((run / "adapter" / "adapter_config.json").read_text("utf-8"))["target_modules"]
     assert targets == sorted(targets) and len(targets) > 1
-    report = json.loads((run / "run.json").read_text("utf-8"))
     assert report["test"]["accuracy"] > 0.9
     assert report["data"]["labels"] == sorted(name.replace("/", "⁄") for name in CLASSES)
     # predictions.csv holds every test row once, and its accuracy is the reported one

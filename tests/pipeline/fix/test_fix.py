@@ -16,7 +16,6 @@ from hf_finetune.cli import main
 from hf_finetune.hub.stage import finished_run, stage_run
 from hf_finetune.pipeline.finished import Run, read_run
 from hf_finetune.result.evaluate import evaluate
-from hf_finetune.result.manifest import read_manifest
 from hf_finetune.run.features_file import read_features
 from hf_finetune.run.folder import RunFolder
 from tests.pipeline.fix.worlds import SAFE, picture, probe, write_photos, write_table
@@ -80,7 +79,7 @@ def test_the_fixed_run_is_a_run_like_any(run: Run, tmp_path: Path, fix: Fix) -> 
 
     fixed = read_run(RunFolder(out))
     assert fixed.report["data"]["counts"] == {"train": 47, "validation": 23, "test": 23}
-    assert fixed.report["model"]["fitted_on"] == list(read_manifest(out / "adapter").fitted_on)
+    assert fixed.report["model"]["fitted_on"] == list(hf_finetune.load(out).manifest.fitted_on)
     for split in ("validation", "test"):
         again = evaluate(out, split=split)
         assert (again["rows"], again["accuracy"]) == (23, pytest.approx(fixed.report[split]["accuracy"], abs=0.05))
