@@ -16,7 +16,7 @@ from hf_finetune.labels import Answers
 from hf_finetune.ladder.probe.feature_cache import SplitFeatures
 from hf_finetune.ladder.probe.heads import LeftOut
 from hf_finetune.machine.peak import PeakMemory, device_peak_bytes
-from hf_finetune.training.best import Told, is_better, is_more_than_luck, is_preferred
+from hf_finetune.training.best import Choice, Told, is_better, is_more_than_luck
 from hf_finetune.training.fit import Fit
 from hf_finetune.types import Candidate, Split
 from hf_finetune.units import format_seconds
@@ -94,7 +94,7 @@ class Candidates:
         self._left_out: LeftOut | None = None
         self._finish: Callable[[], object] | None = None
         self._fit: Fit | None = None
-        self._highest: Told | None = None  # by the metric alone
+        self._choice = Choice(by)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -154,10 +154,8 @@ class Candidates:
         if self._answers is None:
             return True, ""
         best = Told(self._metrics, self._answers)
-        highest = best if self._highest is None else self._highest
-        self._highest = told if is_better(told.metrics, highest.metrics, self._by) else highest
         higher = is_better(told.metrics, best.metrics, self._by, ties=False)
-        better = is_preferred(told, best, highest, self._by, self._gains)
+        better = self._choice.prefers(told, best, self._gains)
         kept = [candidate.rung for candidate in self._all if candidate.kept]
         if better and kept[-1] == START and not is_more_than_luck(self._gains(told.answers, best.answers)):
             return False, BY_CHANCE

@@ -53,7 +53,7 @@ class KeepBest(TrainerCallback):
         self.metrics: dict[str, Any] = {}
         self.answers: Answers | None = None
         self.state: Mapping[str, torch.Tensor] | None = None
-        self._highest: Told | None = None  # by the metric alone
+        self._choice = Choice(by)
 
     def reduce(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A batch's logits [B, C] as what is kept of them: the arrays of its answers, [B, …] each.
@@ -93,9 +93,7 @@ class KeepBest(TrainerCallback):
     def _is_better(self, told: Told, best: Told, labels: np.ndarray) -> bool:
         if self._take is None:  # beside checkpoints the Trainer's own rule must hold, since it keeps the weights
             return is_better(told.metrics, best.metrics, self._by, ties=False)
-        highest = best if self._highest is None else self._highest
-        self._highest = told if is_better(told.metrics, highest.metrics, self._by) else highest
-        return is_preferred(told, best, highest, self._by, lambda one, than: self._gains(one, than, labels))
+        return self._choice.prefers(told, best, lambda one, than: self._gains(one, than, labels))
 
 
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
@@ -104,6 +102,20 @@ def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, t
     if metrics[by] != than[by]:
         return sign * (metrics[by] - than[by]) > 0
     return ties and metrics["loss"] < than["loss"]
+
+
+class Choice:
+    """`is_preferred` of one after another, which remembers the highest by the metric `by`."""
+
+    def __init__(self, by: str) -> None:
+        self._by = by
+        self._highest: Told | None = None
+
+    def prefers(self, told: Told, best: Told, gains: Callable[[Answers, Answers], np.ndarray]) -> bool:
+        """Whether `told` is to be the best from now on."""
+        highest = best if self._highest is None else self._highest
+        self._highest = told if is_better(told.metrics, highest.metrics, self._by) else highest
+        return is_preferred(told, best, highest, self._by, gains)
 
 
 def is_preferred(
