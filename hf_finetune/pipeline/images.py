@@ -202,7 +202,7 @@ def open_and_build(
     def prepared(model: nn.Module) -> Offer:
         from hf_finetune.ladder.probe.engine_ahead import engine_ahead
 
-        with clock.stage("model"):
+        with clock.stage("engine"):
             return engine_ahead(
                 model, context, features_place(context, describe(context), folder), ("train", "validation")
             )

@@ -18,6 +18,7 @@ from hf_finetune.units import about_seconds, format_bytes, format_seconds
 # What a run shows of its plan before it begins; the rest is in plan.json, and `hf-finetune plan` shows it.
 BRIEF = ("device", "rungs", "learning_rate")
 PAGE = "report.html"  # in the run folder, where one was made
+SHORTEST_S = 0.05  # of a stage that is named
 
 
 def render_plan(plan: Plan, *, width: int | None = None, brief: bool = False) -> str:
@@ -182,9 +183,9 @@ def rung_text(rung: Candidate, by: str) -> str:
 
 
 def time_text(report: RunReport) -> str:
-    """Total and stages, which may overlap."""
+    """Total and stages, which may overlap; those that took no time are not named."""
     total = report.seconds["total"]
-    spent = {name: seconds for name, seconds in report.seconds.items() if name != "total"}
+    spent = {name: seconds for name, seconds in report.seconds.items() if name != "total" and seconds >= SHORTEST_S}
     stages = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in spent.items())
     beside = "; some at the same time" if sum(spent.values()) > total else ""
     return f"{format_seconds(total)} ({stages}{beside})"

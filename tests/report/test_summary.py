@@ -53,6 +53,7 @@ def test_the_terminals_width_is_kept_between_40_and_120(
 
 def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> None:
     report = example()
+    report = replace(report, seconds={"engine": 1e-4, **report.seconds})  # of which nothing is said
     text = render_summary(report, RUN, width=100)
     assert text.splitlines()[0] == "LoRA (rank 8): vit_tiny_timm on trashnet, 6 classes"
     assert f"test accuracy  {words_for(report.task, report.data['labels']).first.said(report.test)}\n" in text

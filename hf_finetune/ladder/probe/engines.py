@@ -41,14 +41,16 @@ class Gone:
 
 @dataclass(frozen=True)
 class PassEngine:
-    """The chosen engine of a pass. `figures` go into run.json; `sample`: features of the same images by the torch
-    model and by the engine, both [n, d], where the engine is another."""
+    """The chosen engine of a pass, which takes `image_s` seconds an image; `eager_s`: the torch model, where both were
+    measured. `figures` go into run.json; `sample`: features of the same images by the torch model and by the engine,
+    both [n, d], where the engine is another."""
 
     extractor: FeatureExtractor
     identity: str
     image_s: float
     figures: Mapping[str, Any] = field(default_factory=dict)
     sample: tuple[Tensor, Tensor] | None = None
+    eager_s: float | None = None
 
     def compare_answers(self, head: Head) -> Mapping[str, Any]:
         """The figures, with what the head says of the sample by both engines; logs it. Features alone are no answer."""
@@ -92,7 +94,7 @@ def choose_engine(
             sample = (one.features, other.features)
     engine = choice.engine
     chosen = replace(extractor, engine=engine)
-    return PassEngine(chosen, engine.identity, choice.chosen_s or image_s, choice.figures, sample)
+    return PassEngine(chosen, engine.identity, choice.chosen_s or image_s, choice.figures, sample, choice.eager_s)
 
 
 def check_kept(

@@ -53,8 +53,8 @@ class PassResult:
 
     `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are some images, normalised,
     with their `features` and the `state` that entered the suffix, by the torch model; `image_s`: seconds of its forward
-    pass for one image, of the whole pass where it made one; `forecast_s`: of all of this process's, as forecast from
-    the first batch. `engine` made the features of `own` and `all`.
+    pass for one image, of the whole pass where it made one, of the sample that another engine was compared on;
+    `forecast_s`: of all of this process's, as forecast from the first batch. `engine` made the features of `own` and `all`.
     """
 
     own: Mapping[Split, SplitFeatures]
@@ -123,7 +123,7 @@ def extract_features(
         inputs=extractor.inputs(some),
         features=features.numpy(),
         state=state,
-        image_s=(None if engine.identity else _seconds_an_image(own.values(), len(first))) or image_s,
+        image_s=(engine.eager_s if engine.identity else _seconds_an_image(own.values(), len(first))) or image_s,
         forecast_s=engine.image_s * missing,
         engine=engine,
     )

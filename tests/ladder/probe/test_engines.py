@@ -56,6 +56,7 @@ def test_a_run_keeps_to_the_engine_that_it_began_with(
     first = passed(offered=True)
     assert (first.engine.identity, first.found) == ("other 1", False)
     assert json.loads((tmp_path / "engine.json").read_text())["engine"] == "other 1"
+    assert first.image_s == first.engine.eager_s  # of the sample: a first batch alone may be slow for other reasons
     classes, width = 3, first.features.shape[1]
     torch.manual_seed(0)
     figures = first.engine.compare_answers(Head(torch.randn(classes, width), torch.zeros(classes)))
