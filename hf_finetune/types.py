@@ -309,6 +309,7 @@ class Candidate:
     `forecast_s` is what it was expected to take before it began (None where nothing had been measured yet). `at_s`:
     seconds from the start of the process until it was there, `saved_at_s` until its result was on the disk (None: it
     was not the best then, or is saved at the end alone). `images`: what its training saw, with repetitions.
+    `by_chance`: the metric that chooses tells it from what was there by chance alone, and something else decided.
     """
 
     rung: str
@@ -322,3 +323,4 @@ class Candidate:
     at_s: float = 0.0
     images: int = 0
     saved_at_s: float | None = None
+    by_chance: bool = False

@@ -132,6 +132,7 @@ class Candidates:
                 note=note,
                 at_s=self._usage.spent(),
                 images=images,
+                by_chance=bool(said),
             )
         )
         if self._told is not None:

@@ -177,9 +177,8 @@ def rung_text(rung: Candidate, by: str) -> str:
     """`cached 0.918 in 17.9 s`, and whether it was kept."""
     text = f"{rung.rung} {rung.validation[by]:.3f} in {format_seconds(rung.seconds)}"
     if rung.kept:
-        return f"{text} (less lost)" if "by chance, less lost" in rung.note else text
-    clearly = "clearly " if "by no more than chance" in rung.note or "by chance, more lost" in rung.note else ""
-    return f"{text} (not {clearly}better)"
+        return f"{text} (less lost)" if rung.by_chance else text
+    return f"{text} (not {'clearly ' if rung.by_chance else ''}better)"
 
 
 def time_text(report: RunReport) -> str:

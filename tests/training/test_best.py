@@ -134,6 +134,7 @@ def test_what_is_kept_against_its_accuracy_says_why(first: Told, second: Told, k
     found.offer("cached", second.metrics, second.answers, 1.0)
     climbed = found.settled(interrupted=False)
     assert [(each.kept, each.note) for each in climbed.candidates] == [(True, ""), (kept, note)]
+    assert [each.by_chance for each in climbed.candidates] == [False, bool(note)]
     assert climbed.best.rung == ("cached" if kept else "probe")
 
 
