@@ -54,7 +54,8 @@ class PassResult:
     `entry` is the first block of the suffix (None: no cut). `inputs` float [B, 3, H, W] are some images, normalised,
     with their `features` and the `state` that entered the suffix, by the torch model; `image_s`: seconds of its forward
     pass for one image, of the whole pass where it made one, of the sample that another engine was compared on;
-    `forecast_s`: of all of this process's, as forecast from the first batch. `engine` made the features of `own` and `all`.
+    `forecast_s`: of all of this process's, as forecast from the first batch. `engine` made the features of `own` and
+    `all`.
     """
 
     own: Mapping[Split, SplitFeatures]
