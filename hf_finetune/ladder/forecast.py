@@ -43,26 +43,29 @@ def forecast_seconds(
     here = {"machine": machine_key(machine), "setting": setting(plan, recipe)}
     rate = stated_flops(machine) * machine.world_size
     seconds: dict[str, float] = {}
-    sources: set[str] = set()
+    sources: dict[str, str] = {}  # by rung
     for rung, work in work_of(plan, recipe, index, len(facts.blocks)).items():
         own = median_of(speeds, **here, rung=rung, backbone=facts.architecture, flops=flops)
         other = scaled_of(speeds, flops, **here, rung=rung)
         image_s = own or other or work.passes * flops / rate
         seconds[rung] = image_s * work.images
-        sources.add("own" if own else "other" if other else "stated")
+        sources[rung] = "own" if own else "other" if other else "stated"
     rest = median_of(speeds, machine=here["machine"], rung="rest")
     test = len(index.splits.get("test", ())) * flops / rate
     seconds["rest"] = (FIXED_S + test) if rest is None else rest
     return seconds, _note(sources, machine)
 
 
-def _note(sources: set[str], machine: Machine) -> str:
-    if sources == {"own"}:
+def _note(sources: Mapping[str, str], machine: Machine) -> str:
+    if set(sources.values()) == {"own"}:
         return "from earlier runs of this backbone on this machine; may be off by half"
-    if "stated" not in sources:
+    never = [rung for rung, source in sources.items() if source == "stated"]
+    if not never:
         return "from earlier runs on this machine, in proportion to arithmetic; may be off twofold"
-    part = "" if sources == {"stated"} else "in part "
-    return f"no earlier run like it on this machine: {part}from a stated {stated(machine)}; may be off threefold"
+    rate = f"from a stated {stated(machine)}; may be off threefold"
+    if len(never) == len(sources):
+        return f"no earlier run like it on this machine: {rate}"
+    return f"from earlier runs on this machine; {' and '.join(never)} never ran on it: {rate}"
 
 
 def setting(plan: Plan, recipe: Recipe) -> str:

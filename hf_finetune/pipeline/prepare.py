@@ -150,7 +150,12 @@ def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> Run
             split: tuple(row for row in rows if (split, row.name) not in gone)
             for split, rows in context.index.splits.items()
         }
-        logger.warning("%d unreadable images are left out, such as %s.", len(gone), unreadable[0].name)
+        what = (
+            "1 unreadable image is left out:"
+            if len(gone) == 1
+            else f"{len(gone):,} unreadable images are left out, such as"
+        )
+        logger.warning("%s %s.", what, unreadable[0].name)
         index = replace(context.index, splits=splits)
         plan = replace(
             make_plan(context.recipe, context.machine, context.facts, index, context.count),

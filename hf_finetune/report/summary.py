@@ -93,8 +93,8 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
     if test:
         rows.append((f"test {words.first.name}", words.first.said(test)))
         if clean := report.findings.get("without_leaks"):
-            leaks = f"{clean['leaked']:,} row{'s' * (clean['leaked'] > 1)}"
-            rows.append(("", f"{words.first.said(clean)} without the {leaks} that have a copy in another split"))
+            leaks = "1 row that has" if clean["leaked"] == 1 else f"{clean['leaked']:,} rows that have"
+            rows.append(("", f"{words.first.said(clean)} without the {leaks} a copy in another split"))
     rows.append(("validation", f"{words.first.said(report.validation)}; it chose the result"))
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))

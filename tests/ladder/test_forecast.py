@@ -65,6 +65,14 @@ def test_earlier_runs_of_the_backbone_count_before_those_of_others() -> None:
     assert seconds([*own, *other])[0]["probe"] == pytest.approx(10.1)
 
 
+def test_a_rung_that_never_ran_here_is_named() -> None:
+    _, note = seconds([each for each in ran(PLAN) if each.rung != "full"])
+    assert note == (
+        "from earlier runs on this machine; full never ran on it: from a stated 120 GFLOP/s of 4 cores; may be off "
+        "threefold"
+    )
+
+
 @pytest.mark.parametrize("flops", [2.4e7, 2.4e11, 0.0])
 def test_a_backbone_of_another_size_says_nothing_of_this_one(flops: float) -> None:
     rungs = ("probe", "cached", "full")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.data.index.duplicates import is_on_copies
-from hf_finetune.data.sources.source import count
 from hf_finetune.doctor import words
 from hf_finetune.doctor.everything import Everything
 from hf_finetune.doctor.examine import Examination, Wishes, examine
@@ -58,8 +57,9 @@ class Diagnosis:
         if self.test is not None:
             clean = ""
             if self.test_without_leaks is not None:
-                leaks = count(len(self.examination.leaked), "row")
-                clean = f"; {self.test_without_leaks:.3f} without the {leaks} that have a copy in another split"
+                leaked = len(self.examination.leaked)
+                leaks = "1 row that has" if leaked == 1 else f"{leaked:,} rows that have"
+                clean = f"; {self.test_without_leaks:.3f} without the {leaks} a copy in another split"
             said.append(f"{name} {self.test:.3f} on test{clean}")
         return said
 
