@@ -21,7 +21,7 @@ from typing import Any
 
 from cases import CASES, NoDataError, make_case
 from environments import environment, versions_of
-from methods import METHODS, NO_LIMIT, SMALL, Method, command_of, first, in_order, result_of, told_by
+from methods import LARGE, METHODS, NO_LIMIT, SMALL, Method, command_of, first, in_order, result_of, told_by
 from process_tree import Usage, watch
 from results import Results, about_machine
 from work import work_of
@@ -169,7 +169,7 @@ def main() -> None:
     for name in ("data", "out", "results"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(LARGE), metavar="METHOD")
     parser.add_argument("--small", action="store_true", help="the methods of `make bench` alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()

@@ -104,6 +104,10 @@ def _ours() -> list[Method]:
 
 NO_LIMIT = Method("ours, no limit").slug
 METHODS: dict[str, Method] = {method.slug: method for method in (*_references(False), *_ours(), *_references(True))}
+# Steps of the first half minute, which `--methods` names: in every case they would be hours that mostly show the probe.
+FINE = (20, 23, 35, 37)
+# What `make bench-full` runs.
+LARGE = tuple(slug for slug, method in METHODS.items() if method.budget not in FINE)
 # What `make bench` runs: minutes. The longer budgets are never used up on a hundred photos.
 SMALL = tuple(
     slug

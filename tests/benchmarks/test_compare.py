@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # as `python benchmarks/compare.py
 
 from cases import NoDataError  # noqa: E402
 from compare import run_all, with_budget  # noqa: E402
-from methods import METHODS, NO_LIMIT, SMALL, first, in_order  # noqa: E402
+from methods import LARGE, METHODS, NO_LIMIT, SMALL, first, in_order  # noqa: E402
 from results import Results  # noqa: E402
 
 CASE, FILES = "hymenoptera-100", ["ants/0.jpg", "bees/0.jpg"]
@@ -71,7 +71,7 @@ def test_another_machine_adds_nothing_to_a_case(
 
 
 def test_budgets_are_run_after_the_runs_that_they_follow_from() -> None:
-    for slugs in (METHODS, SMALL):
+    for slugs in (METHODS, LARGE, SMALL):
         order = in_order(slugs)
         assert sorted(order) == sorted(slugs)
         limited = [order.index(slug) for slug in slugs if METHODS[slug].budget or METHODS[slug].share]
