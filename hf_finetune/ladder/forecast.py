@@ -65,7 +65,7 @@ def _note(sources: Mapping[str, str], machine: Machine) -> str:
     rate = f"from a stated {stated(machine)}; may be off threefold"
     if len(never) == len(sources):
         return f"no earlier run like it on this machine: {rate}"
-    return f"from earlier runs on this machine; {' and '.join(never)} never ran on it: {rate}"
+    return f"from earlier runs on this machine, of which none like it had {' or '.join(never)}: {rate}"
 
 
 def setting(plan: Plan, recipe: Recipe) -> str:

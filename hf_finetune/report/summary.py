@@ -93,8 +93,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
     if test:
         rows.append((f"test {words.first.name}", words.first.said(test)))
         if clean := report.findings.get("without_leaks"):
-            leaks = "1 row that has" if clean["leaked"] == 1 else f"{clean['leaked']:,} rows that have"
-            rows.append(("", f"{words.first.said(clean)} without the {leaks} a copy in another split"))
+            rows.append(("", f"{words.first.said(clean)} {without_copies(clean['leaked'])}"))
     rows.append(("validation", f"{words.first.said(report.validation)}; it chose the result"))
     if len(report.rungs) > 1:
         rows.append(("rungs", "; ".join(rung_text(rung, report.recipe["train"]["best_by"]) for rung in report.rungs)))
@@ -171,6 +170,12 @@ def _brought(score: Mapping[str, Any], own: Iterable[str]) -> list[tuple[str, st
     """`own`: the names of the metrics that the program brought."""
     shown = [f"{name} {score[name]:.3f}" for name in own if name in score]
     return [("your metrics", ", ".join(shown))] if shown else []
+
+
+def without_copies(leaked: int) -> str:
+    """Behind a figure of the test."""
+    rows = "1 row that has" if leaked == 1 else f"{leaked:,} rows that have"
+    return f"without the {rows} a copy in another split"
 
 
 def rung_text(rung: Candidate, by: str) -> str:

@@ -68,8 +68,8 @@ def test_earlier_runs_of_the_backbone_count_before_those_of_others() -> None:
 def test_a_rung_that_never_ran_here_is_named() -> None:
     _, note = seconds([each for each in ran(PLAN) if each.rung != "full"])
     assert note == (
-        "from earlier runs on this machine; full never ran on it: from a stated 120 GFLOP/s of 4 cores; may be off "
-        "threefold"
+        "from earlier runs on this machine, of which none like it had full: from a stated 120 GFLOP/s of 4 cores; may "
+        "be off threefold"
     )
 
 

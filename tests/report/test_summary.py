@@ -50,6 +50,14 @@ def test_the_terminals_width_is_kept_between_40_and_120(
     assert terminal_width() == expected
 
 
+@pytest.mark.parametrize(("leaked", "said"), [(1, "1 row that has"), (1_200, "1,200 rows that have")])
+def test_the_test_is_scored_again_without_rows_that_have_a_copy(leaked: int, said: str) -> None:
+    report = example()
+    report = replace(report, findings={"without_leaks": {**report.test, "leaked": leaked}})
+    text = " ".join(render_summary(report, RUN, width=100).split())
+    assert f"without the {said} a copy in another split" in text
+
+
 def test_the_summary_says_how_good_how_long_how_large_and_how_to_predict() -> None:
     report = example()
     report = replace(report, seconds={"engine": 1e-4, **report.seconds})  # of which nothing is said

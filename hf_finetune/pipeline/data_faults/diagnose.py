@@ -23,6 +23,7 @@ from hf_finetune.errors import DataError, MachineError
 from hf_finetune.labels import Answers
 from hf_finetune.plan.context import RunContext
 from hf_finetune.recipe.recipe import Recipe
+from hf_finetune.report.summary import without_copies
 from hf_finetune.types import Index, Note, PixelRows, Split
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class Diagnosis:
         if self.test is not None:
             clean = ""
             if self.test_without_leaks is not None:
-                leaked = len(self.examination.leaked)
-                leaks = "1 row that has" if leaked == 1 else f"{leaked:,} rows that have"
-                clean = f"; {self.test_without_leaks:.3f} without the {leaks} a copy in another split"
+                clean = f"; {self.test_without_leaks:.3f} {without_copies(len(self.examination.leaked))}"
             said.append(f"{name} {self.test:.3f} on test{clean}")
         return said
 
