@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,8 +103,9 @@ def check_kept(
 ) -> PassEngine | None:
     """Features that another engine left in an earlier run, compared with the torch model's on a sample; None where they
     are further apart than a choice allows."""
-    parts = some_pixels(rows, SAMPLE, extractor.batch)
+    parts, started = some_pixels(rows, SAMPLE, extractor.batch), time.perf_counter()
     expected = torch.cat([extractor(pixels)[0] for _, _, pixels in parts])
+    eager_s = (time.perf_counter() - started) / len(expected)
     found = torch.cat([torch.from_numpy(np.array(kept[split].features[here])) for split, here, _ in parts])
     error = float((found - expected).norm() / expected.norm().clamp_min(1e-12))
     apart = f"{100 * error:.1f} % from the torch model's"
@@ -113,7 +115,7 @@ def check_kept(
     )
     logger.info("%s%s.", why, "" if good else f", more than {100 * LARGEST_ERROR:g} %: not used")
     figures = {"name": identity, "why": why, "images": len(expected), "features_differ_by": error}
-    return PassEngine(extractor, identity, 0.0, figures, (expected, found)) if good else None
+    return PassEngine(extractor, identity, 0.0, figures, (expected, found), eager_s) if good else None
 
 
 def some_pixels(rows: Mapping[Split, PixelRows], count: int, batch: int) -> list[tuple[Split, np.ndarray, np.ndarray]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +18,11 @@ from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.ladder.probe.engine_ahead import engine_ahead
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, entry_of, extract_features, watch_of
 from hf_finetune.ladder.probe.heads import Head
+from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.model import build_model
 from hf_finetune.pipeline.prepare import prepare_run
 from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 from tests.cli.photos import write_photos
 from tests.training.rows import MemoryRows, save_tiny_vit
@@ -65,6 +70,7 @@ def test_a_run_keeps_to_the_engine_that_it_began_with(
 
     again = passed(offered=False)  # its features are there: nothing has to be converted for them
     assert (again.engine.identity, again.found) == ("other 1", True)
+    assert again.engine.eager_s and again.image_s == again.engine.eager_s
     assert "features that other 1 left in an earlier run; they differ by 0.0 %" in caplog.text
 
     (tmp_path / "engine.json").write_text(json.dumps({"engine": ""}))  # another run, which the torch model began
@@ -72,6 +78,37 @@ def test_a_run_keeps_to_the_engine_that_it_began_with(
     assert (third.engine.identity, third.found) == ("", False)
 
     assert RunFolder(tmp_path / "run").engine in RunFolder(tmp_path / "run").files
+
+
+@pytest.mark.e2e
+def test_what_makes_an_engine_ready_is_no_time_that_loading_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {
+        "model": {"name": str(save_tiny_vit(tmp_path / "tiny"))},
+        "data": {"name": str(write_photos(tmp_path / "photos")), "validation_share": 0.2, "cache_dir": str(tmp_path)},
+        "train": {"decode_workers": 1},
+        "output": {"dir": str(tmp_path / "run")},
+    }
+    context, stages = prepare_run(load_recipe(recipe)), []
+
+    class Told(Clock):
+        """Knows which stage the main thread is in."""
+
+        @contextmanager
+        def stage(self, name: str) -> Iterator[None]:
+            with super().stage(name):
+                if threading.current_thread() is threading.main_thread():
+                    stages.append(name)
+                yield
+
+    def ahead(*_: object) -> Offer:
+        assert stages[-1] == "engine"  # of "model" the end of a run reserves as much again, for loading
+        return Offer(reason="asked")
+
+    monkeypatch.setattr("hf_finetune.ladder.probe.engine_ahead.engine_ahead", ahead)
+    _, _, offer = open_and_build(context, RunFolder(tmp_path / "run"), Told())
+    assert offer.reason == "asked" and stages == ["model", "engine"]
 
 
 def test_an_extra_that_is_not_installed_costs_no_forward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
