@@ -12,6 +12,8 @@ from hf_finetune.errors import FinetuneError
 from hf_finetune.network.patience import Patience, http_errors, patiently
 
 _TRIES = 3
+# huggingface_hub 2.4 asks six times for a file, for 23 s, where the machine has no network, and once for a repo.
+_GIVEN_UP_S = 10.0
 CHECK_NETWORK = "check the network, and the proxy if there is one (HTTPS_PROXY)"
 
 
@@ -38,7 +40,7 @@ def fetch(
     where = f"{key}: {name!r}" if key else repr(name)
     page = f"{constants.ENDPOINT}/{name}"
     try:
-        return Path(patiently(call, f"Fetching {name}", Patience(tries=_TRIES)))
+        return Path(patiently(call, f"Fetching {name}", Patience(tries=_TRIES, given_up_s=_GIVEN_UP_S)))
     except errors.GatedRepoError as error:
         remedy = f"accept its terms at {page} and log in with `hf auth login`"
         raise raised(f"{where} is gated on the Hub and this machine has no access", remedy) from error

@@ -20,11 +20,15 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a call is tried, and how long the waits between grow (seconds; the middle of the jitter)."""
+    """How often a call is tried, and how long the waits between grow (seconds; the middle of the jitter).
+
+    A call that had no answer for `given_up_s` is not made again: whoever was called has tried again itself meanwhile.
+    """
 
     tries: int = 6
     first_s: float = 1.0
     most_s: float = 30.0
+    given_up_s: float = float("inf")
 
     def wait_s(self, failures: int, asked_s: float | None) -> float:
         """Seconds to wait after so many failures; `asked_s` is what the Hub's Retry-After asked for."""
@@ -80,10 +84,12 @@ def patiently(call: Callable[[], T], what: str, patience: Patience, *, who: str 
     """The call's result; an error that may pass is waited out, any other (and the last) is raised as it is. `who`
     answers, in the message of a wait."""
     for failures in range(1, patience.tries + 1):
+        started = time.monotonic()
         try:
             return call()
         except (OSError, RuntimeError, ValueError, *http_errors()) as error:
-            if failures == patience.tries or not may_pass(error):
+            given_up = status_of(error) is None and time.monotonic() - started > patience.given_up_s
+            if failures == patience.tries or given_up or not may_pass(error):
                 raise
             wait(what, error, failures, patience, who)
     raise AssertionError("the loop above returns or raises")
