@@ -79,7 +79,7 @@ def climb(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     model = build_model(context)
     folder = out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda _: None, None)
+    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", lambda *_: None, Path.exists, None)
     place = FeaturePlace(cache_of(context), identity_of(describe(context), context.plan, context.start_digest))
     with PeakMemory() as peak:
         usage = Usage(time.monotonic, peak)

@@ -82,7 +82,9 @@ class Bench:
         self._context = prepare_run(load_recipe(RECIPE, self._fixed))
         self._images = open_images(self._context)
         self._model = build_model(self._context)
-        self._folders = FitFolders(options.out / "checkpoints", options.out / "metrics.jsonl", lambda _: None, None)
+        self._folders = FitFolders(
+            options.out / "checkpoints", options.out / "metrics.jsonl", lambda *_: None, Path.exists, None
+        )
         with PeakMemory() as peak:
             place = FeaturePlace(
                 cache_of(self._context), identity_of(describe(self._context), self._context.plan, None)

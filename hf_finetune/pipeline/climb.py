@@ -46,7 +46,7 @@ def climb(
     from hf_finetune.ladder.climb import Climber, Given
     from hf_finetune.ladder.pacing import TimeLeft
     from hf_finetune.machine import processes
-    from hf_finetune.run.checkpoints import newest_whole, seal
+    from hf_finetune.run.checkpoints import is_sound, newest_whole, seal_and_thin_out
     from hf_finetune.training.fit import FitFolders
 
     if not len(images.rows.get("validation", ())):
@@ -64,7 +64,12 @@ def climb(
         probe_rows=images.probe_rows,
         features=features_place(context, manifest, folder),
         folders=FitFolders(
-            folder.checkpoints, folder.metrics, seal, resume, tracked.log if tracked.is_followed else None
+            folder.checkpoints,
+            folder.metrics,
+            seal_and_thin_out,
+            is_sound,
+            resume,
+            tracked.log if tracked.is_followed else None,
         ),
         time=TimeLeft(seconds, clock.total, load_s + closing_s, test, typical) if seconds else None,
         usage=Usage(clock.total, peak),

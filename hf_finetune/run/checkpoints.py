@@ -26,6 +26,15 @@ def seal(checkpoint: Path) -> None:
     write_whole(checkpoint / SEAL, json.dumps(files, indent=1))
 
 
+def seal_and_thin_out(checkpoint: Path, best: Path | None) -> None:
+    """Mark a checkpoint as whole; then remove all others but the `best`. Until then the one before is there to go on
+    from: a process may be killed at any time."""
+    seal(checkpoint)
+    for path in _checkpoints(checkpoint.parent):
+        if path != checkpoint and (best is None or path.name != best.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether the seal is there and every file is as it was sealed."""
     try:
@@ -37,15 +46,25 @@ def is_whole(checkpoint: Path) -> bool:
 
 def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint that can be resumed from; broken newer ones are set aside as `broken-…`."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for checkpoint in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        if is_whole(checkpoint):
-            return checkpoint
+    return next((checkpoint for checkpoint in _checkpoints(folder) if is_sound(checkpoint)), None)
+
+
+def is_sound(checkpoint: Path) -> bool:
+    """Whether a checkpoint is whole; one that is not is set aside as `broken-…`."""
+    if is_whole(checkpoint):
+        return True
+    if checkpoint.exists():
         aside = checkpoint.with_name(f"broken-{checkpoint.name}")
         logger.warning("%s is incomplete or damaged; set aside as %s.", checkpoint.name, aside.name)
         shutil.rmtree(aside, ignore_errors=True)  # of an earlier failure at the same step
         checkpoint.replace(aside)
-    return None
+    return False
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
 
 def _files(checkpoint: Path) -> list[Path]:

@@ -52,7 +52,7 @@ def training_arguments(
         eval_steps=interval,
         save_strategy=every,
         save_steps=interval,
-        save_total_limit=2,
+        save_total_limit=None,  # callbacks.py removes old ones once the new one is sealed
         load_best_model_at_end=pace is None,
         metric_for_best_model=f"eval_{train.best_by}",
         greater_is_better=train.best_by not in LESS_IS_BETTER,

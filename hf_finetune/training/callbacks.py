@@ -61,14 +61,15 @@ class ToTrackers(TrainerCallback):
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint once the Trainer has written it."""
+    """Seals each checkpoint once the Trainer has written it: `seal(checkpoint, the best one)`."""
 
-    def __init__(self, seal: Callable[[Path], None]) -> None:
+    def __init__(self, seal: Callable[[Path, Path | None], None]) -> None:
         self._seal = seal
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self._seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+            best = state.best_model_checkpoint
+            self._seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", Path(best) if best else None)
 
 
 class ProgressBar(TrainerCallback):

@@ -19,6 +19,7 @@ from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.averaging import AveragedWeights, may_average
 from hf_finetune.training.best import Gains, KeepBest, Reduce, Score
+from hf_finetune.training.best_checkpoint import BestCheckpoint
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints, ToTrackers
 from hf_finetune.training.config import Train
 from hf_finetune.training.cuda_graph.captured import may_capture
@@ -48,12 +49,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class FitFolders:
-    """Where training writes, and the checkpoint to resume from. `log` is given, beside the file of metrics, the updates
-    taken and what is known then."""
+    """Where training writes, and the checkpoint to resume from. `seal(checkpoint, best)` marks a new one as whole and
+    removes what is neither of the two; `is_sound(checkpoint)`: whether one is as it was then. `log` is given, beside
+    the file of metrics, the updates taken and what is known then."""
 
     checkpoints: Path
     metrics: Path
-    seal: Callable[[Path], None]
+    seal: Callable[[Path, Path | None], None]
+    is_sound: Callable[[Path], bool]
     resume: Path | None
     log: Callable[[int, Mapping[str, Any]], None] | None = None
 
@@ -131,7 +134,7 @@ def fit(
         averaged = AveragedWeights(model)
     dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
     best = KeepBest(judge.reduce, judge.score, train.best_by, judge.gains, by_clock.take if by_clock else None)
-    bar = ProgressBar(train.best_by, pace)
+    bar, on_disk = ProgressBar(train.best_by, pace), BestCheckpoint(folders.is_sound, folders.resume)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
@@ -140,6 +143,7 @@ def fit(
         name_rows=rows.names,
         cuda_graphs=may_capture(train, plan),
         averaged=averaged,
+        best_checkpoint=on_disk,
         model=model,
         args=training_arguments(train, plan, folders.checkpoints, pace, autocast=trainable.autocast),
         train_dataset=dataset,
@@ -151,6 +155,7 @@ def fit(
             *([averaged] if averaged else []),
             *_callbacks(train, folders, dataset, best, pace),
             bar,
+            on_disk,
             *callbacks,
         ],
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, Trainer
 from hf_finetune.errors import MachineError, TrainingError
 from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.training.averaging import AveragedWeights
+from hf_finetune.training.best_checkpoint import BestCheckpoint
 from hf_finetune.training.cuda_graph.captured import CapturedPieces
 from hf_finetune.training.cuda_graph.module_walks import keeps_statistics
 from hf_finetune.training.non_finite import not_finite, rows_with_non_finite_loss
@@ -43,7 +44,8 @@ class UpdateTrainer(Trainer):
     since their running statistics belong to the frozen backbone and are not saved with an adapter. `name_rows` gives
     the names of training rows by number, for messages. Without `stop_on_non_finite` a diverging run goes on (the
     learning-rate range test wants to see it). With `cuda_graphs` pieces are captured where that is possible
-    (captured.py). `averaged`, also among the callbacks: what is evaluated instead of the weights as they are.
+    (captured.py). `averaged` and `best_checkpoint` are also among the callbacks: what is evaluated instead of the
+    weights as they are, and what says whether the best ones can be loaded.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class UpdateTrainer(Trainer):
         stop_on_non_finite: bool = True,
         cuda_graphs: bool = False,
         averaged: AveragedWeights | None = None,
+        best_checkpoint: BestCheckpoint | None = None,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
@@ -69,6 +72,7 @@ class UpdateTrainer(Trainer):
         self._stop_on_non_finite = stop_on_non_finite
         self._cuda_graphs = cuda_graphs
         self._averaged = averaged
+        self._best_checkpoint = best_checkpoint
         self._captured: CapturedPieces | None = None
         self._norm: torch.Tensor | None = None  # of this update's gradients, once it is known
         self._parameters: list[nn.Parameter] = []
@@ -135,6 +139,11 @@ class UpdateTrainer(Trainer):
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
             save_whole(self.model, Path(output_dir or str(self.args.output_dir)), state_dict)
+
+    def _load_best_model(self) -> None:
+        """The Trainer's, of a checkpoint that is as it was written."""
+        if self._best_checkpoint is None or self._best_checkpoint.can_be_loaded(self.state):
+            super()._load_best_model()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Weights that a checkpoint did not hold are an error, and not a line in the log."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hf_finetune.run.checkpoints import is_whole, newest_whole, seal
+from hf_finetune.run.checkpoints import is_sound, is_whole, newest_whole, seal, seal_and_thin_out
 
 
 def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:
@@ -45,6 +45,18 @@ def test_one_that_fails_at_the_same_step_again_is_set_aside_again(tmp_path: Path
         checkpoint(tmp_path, 10, sealed=False)
         assert newest_whole(tmp_path) is None
     assert [path.name for path in tmp_path.iterdir()] == ["broken-checkpoint-10"]
+
+
+def test_others_than_the_best_go_once_the_new_one_is_sealed(tmp_path: Path) -> None:
+    best, _ = checkpoint(tmp_path, 2), checkpoint(tmp_path, 9)
+    new = checkpoint(tmp_path, 10, sealed=False)
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-9"  # a kill before the seal loses the new one alone
+    new = checkpoint(tmp_path, 10, sealed=False)
+    seal_and_thin_out(new, best)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-checkpoint-10", "checkpoint-10", "checkpoint-2"]
+    assert is_sound(new) and is_sound(best)
+    seal_and_thin_out(new, None)
+    assert not best.exists() and new.exists()
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "sub/optimizer.pt"])

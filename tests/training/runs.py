@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.data.augment.dataset import EvalRows
 from hf_finetune.ladder.trained.full import on_augmented_images
 from hf_finetune.ladder.trained.rung import TrainedRung
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.run.checkpoints import seal
+from hf_finetune.run.checkpoints import is_sound, seal_and_thin_out
 from hf_finetune.training.fit import Fit, FitFolders
 from hf_finetune.training.objective import Objective
 from hf_finetune.training.order import BatchRows
@@ -35,6 +37,7 @@ def run(
     pace: Pace | None = None,
     dropper: TokenDropper | None = None,
     change: Callable[[Any], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> tuple[nn.Module, Fit]:
     """Train a rung as the ladder does; `change` gets the objective before that."""
     folder.mkdir(exist_ok=True)
@@ -54,8 +57,10 @@ def run(
                 change(objective)
             yield objective, batches
 
-    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal, resume)
-    rung = Rung(model, context_of(recipe, plan), rows, EvalRows(rows["validation"]))
+    folders = FitFolders(folder / "checkpoints", folder / "metrics.jsonl", seal_and_thin_out, is_sound, resume)
+    context = context_of(recipe, plan)
+    context = replace(context, extensions=replace(context.extensions, callbacks=callbacks))
+    rung = Rung(model, context, rows, EvalRows(rows["validation"]))
     return model, rung.run(pace, 1.0, folders)
 
 
