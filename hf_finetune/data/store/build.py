@@ -5,18 +5,19 @@ Does not decide whether a view may go to disk (`store.py`) nor how it comes into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hf_finetune.data.store.cache import Entry, building
+from hf_finetune.data.store.cache import PIXELS, Entry, amend, building
 from hf_finetune.data.store.decode import CannotWrite, Decoded, Failed, Job, Result, Task, decode
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.views import Geometry
 from hf_finetune.preprocess.pixels import quiet_pillow
-from hf_finetune.types import Index, Split
+from hf_finetune.types import Index, Row, Split
 
 
 class Counter:
@@ -45,7 +46,7 @@ def build(
     """A new entry on disk. The caller holds its lock. Raises OSError where the disk cannot take it."""
     with building(root, key, len(index.splits[split]), geometry) as entry:
         job = Job(index.reader, geometry, max_pixels, entry.pixels)
-        return entry.publish(*_fill(job, index, split, pool, counter))
+        return entry.publish(_fill(job, index.splits[split], pool, counter))
 
 
 def check(
@@ -57,19 +58,44 @@ def check(
     counter: Counter,
 ) -> Entry:
     """The same without a disk: only sizes and rejected rows are kept."""
-    job = Job(index.reader, geometry, max_pixels, None)
-    sizes, _, rejected, clipped = _fill(job, index, split, pool, counter)
-    return Entry(None, sizes, rejected, clipped)
+    return _fill(Job(index.reader, geometry, max_pixels, None), index.splits[split], pool, counter)
+
+
+def try_again(
+    index: Index,
+    split: Split,
+    geometry: Geometry,
+    max_pixels: int,
+    root: Path,
+    key: str,
+    entry: Entry,
+    pool: Callable[[], WorkerPool],
+) -> Entry:
+    """The entry with those of its rows that could not be opened when it was built, as far as they can be now. The
+    caller holds its lock. Raises OSError where the disk cannot take them."""
+    if entry.folder is None or not entry.passing:
+        return entry
+    job = Job(index.reader, geometry, max_pixels, entry.folder / PIXELS)
+    again = _fill(job, index.splits[split], pool, Counter(None, 0), entry, sorted(entry.passing))
+    return entry if again.passing == entry.passing else amend(root, key, geometry, replace(again, folder=entry.folder))
 
 
 def _fill(
-    job: Job, index: Index, split: Split, pool: Callable[[], WorkerPool], counter: Counter
-) -> tuple[np.ndarray, np.ndarray, dict[int, str], dict[int, int]]:
-    tasks = [Task(slot, row.locator) for slot, row in enumerate(index.splits[split])]
-    sizes = np.zeros((len(tasks), 2), np.int32)
-    crcs = np.zeros(len(tasks), np.uint32)
-    rejected: dict[int, str] = {}
-    beyond: dict[int, int] = {}
+    job: Job,
+    rows: Sequence[Row],
+    pool: Callable[[], WorkerPool],
+    counter: Counter,
+    before: Entry | None = None,
+    slots: Iterable[int] | None = None,
+) -> Entry:
+    """What became of all slots, or of `slots` beside what there was `before`."""
+    tasks = [Task(slot, rows[slot].locator) for slot in (range(len(rows)) if slots is None else slots)]
+    sizes = np.zeros((len(rows), 2), np.int32) if before is None else before.sizes.copy()
+    crcs = np.zeros(len(rows), np.uint32) if before is None else before.crcs.copy()
+    tried = {task.slot for task in tasks}
+    rejected = {} if before is None else {slot: why for slot, why in before.rejected.items() if slot not in tried}
+    beyond: dict[int, int] = {} if before is None else dict(before.clipped)
+    passing: set[int] = set()
     # Closed at once on Ctrl-C or a full disk, so that no worker still writes when the folder is removed.
     with closing(_results(job, tasks, pool)) as results:
         for result in results:
@@ -78,12 +104,14 @@ def _fill(
                     sizes[slot], crcs[slot] = (width, height), crc
                     if clipped:
                         beyond[slot] = clipped
-                case Failed(slot, reason):
+                case Failed(slot, reason, may_pass):
                     rejected[slot] = reason
+                    if may_pass:
+                        passing.add(slot)
                 case CannotWrite(number, reason):
                     raise OSError(number, reason)
             counter.add(1)
-    return sizes, crcs, rejected, beyond
+    return Entry(None, sizes, crcs, rejected, beyond, frozenset(passing))
 
 
 def _results(job: Job, tasks: Sequence[Task], pool: Callable[[], WorkerPool]) -> Generator[Result, None, None]:

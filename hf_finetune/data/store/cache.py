@@ -5,7 +5,9 @@
                         sizes.npy    int32 [N, 2]: width and height of the originals; 0 for a rejected row
                         crc.npy      uint32 [N]: CRC-32 of each row's pixels
 
-Owns keys, validation, the lock, crash-safe building and expiry. Does not own decoding or what rows mean.
+meta.json holds a digest of the tables and one of itself; every row is held to its CRC when a run first reads it
+(stored_rows.py). Owns keys, validation, the lock, crash-safe building and expiry. Does not own decoding or what rows
+mean.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +35,34 @@ from filelock import FileLock, Timeout
 
 from hf_finetune.data.store.views import RowShape, row_bytes
 from hf_finetune.types import Index, Split
+from hf_finetune.whole_file import sync_file, sync_folder, whole_file, write_whole
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 PIXELS, SIZES, CRCS, META = "pixels.u8", "sizes.npy", "crc.npy", "meta.json"
 # An entry that no run has opened for this long is deleted when another is built, so that disks do not fill for ever.
 EXPIRY_DAYS = 30
 # Under pressure an entry may go earlier, but not one that a run of today may still have open.
 RECENT_DAYS = 1
 SAMPLED_ROWS = 16
+LARGEST_HEAD = 4096  # bytes before the numbers of a table; numpy writes 128
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One complete view on disk, or (`folder` None) one that was only checked."""
+    """One complete view on disk, or (`folder` None) one that was only checked: what became of each slot.
+
+    `rejected`: slot -> reason; of those `passing` could not be opened, which another time they may be. `clipped`: slot
+    -> values beyond the value range, where there are any.
+    """
 
     folder: Path | None
     sizes: np.ndarray
-    rejected: dict[int, str]  # slot -> reason
-    clipped: dict[int, int] = field(default_factory=dict)  # slot -> values beyond the value range, where there are any
+    crcs: np.ndarray
+    rejected: dict[int, str]
+    clipped: dict[int, int] = field(default_factory=dict)
+    passing: frozenset[int] = frozenset()
 
 
 def cache_root(cache_dir: Path | None) -> Path:
@@ -89,42 +99,53 @@ def view_key(index: Index, split: Split, geometry: RowShape, max_pixels: int) ->
     return digest.hexdigest()[:32]
 
 
-def load_entry(root: Path, key: str, rows: int, geometry: RowShape) -> Entry | None:
+def load_entry(root: Path, key: str, rows: int, geometry: RowShape, *, whole: bool = False) -> Entry | None:
     """The complete entry of `key`, its last use noted; None where there is none or where it cannot be trusted.
 
-    Checked: every field of the description, the length of the pixels, the digest of the tables, and the pixels of
-    some rows against their CRC.
+    Checked: every field of the description and its digests, the length of the pixels, and the pixels of some rows
+    against their CRC; of all rows where the `whole` is asked for.
     """
     folder = root / key
     try:
-        entry = _read_entry(folder, key, rows, geometry)
+        entry = _read_entry(folder, key, rows, geometry, whole=whole)
         with suppress(OSError):  # somebody else's, or on a disk that can only be read
             os.utime(folder / META)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
-        logger.warning("image store %s cannot be trusted (%s); it is built again", key, error)
+    except Exception as error:  # noqa: BLE001 - numpy reads a damaged head as Python, which raises whatever it likes
+        reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+        logger.warning("image store %s cannot be trusted (%s); it is built again", key, reason)
         return None
     return entry
 
 
-def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape) -> Entry:
+def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape, *, whole: bool) -> Entry:
     """Raises OSError, or ValueError saying what is wrong."""
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    sizes, crcs = _load_table(folder / SIZES), _load_table(folder / CRCS)
-    rejected = {int(slot): str(reason) for slot, reason in meta.pop("rejected")}
-    clipped = {int(slot): int(values) for slot, values in meta.pop("clipped", ())}
+    if meta.pop("digest") != _digest_of(meta):
+        raise ValueError("its description is damaged")
+    sizes, crcs = (_load_table(folder / name, shape) for name, shape in ((SIZES, (rows, 2)), (CRCS, (rows,))))
+    told = {int(slot): (str(reason), bool(passing)) for slot, reason, passing in meta.pop("rejected")}
+    clipped = {int(slot): int(values) for slot, values in meta.pop("clipped")}
     meta.pop("written_by")
     if meta != _description(key, rows, geometry, _digest(sizes, crcs)):
         raise ValueError("its description does not match")
     if (folder / PIXELS).stat().st_size != rows * row_bytes(geometry):
         raise ValueError("its length is wrong")
-    _check_sample(folder / PIXELS, crcs, rejected, geometry)
-    return Entry(folder, sizes, rejected, clipped)
+    rejected = {slot: reason for slot, (reason, _) in told.items()}
+    passing = frozenset(slot for slot, (_, passing) in told.items() if passing)
+    entry = Entry(folder, sizes, crcs, rejected, clipped, passing)
+    _check_rows(
+        entry, geometry, range(rows) if whole else sorted({*np.linspace(0, rows - 1, SAMPLED_ROWS).astype(int)})
+    )
+    return entry
 
 
-def _load_table(path: Path) -> np.ndarray:
+def _load_table(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) > LARGEST_HEAD + 4 * int(np.prod(shape)):  # a damaged head may ask for any size
+            raise ValueError("a table's length is wrong")
+        file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
@@ -144,15 +165,20 @@ def _digest(sizes: np.ndarray, crcs: np.ndarray) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _check_sample(path: Path, crcs: np.ndarray, rejected: dict[int, str], geometry: RowShape) -> None:
+def _digest_of(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _check_rows(entry: Entry, geometry: RowShape, slots: Iterable[int]) -> None:
     size = row_bytes(geometry)
-    if not size or not len(crcs):
+    if not size or not len(entry.crcs) or entry.folder is None:
         return
-    with path.open("rb") as file:
-        for slot in sorted(set(np.linspace(0, len(crcs) - 1, SAMPLED_ROWS).astype(int).tolist())):
-            file.seek(slot * size)
-            if slot not in rejected and zlib.crc32(file.read(size)) != crcs[slot]:
-                raise ValueError(f"row {slot} is damaged")
+    with (entry.folder / PIXELS).open("rb") as file:
+        for slot in slots:
+            if slot not in entry.rejected:
+                file.seek(int(slot) * size)
+                if zlib.crc32(file.read(size)) != entry.crcs[slot]:
+                    raise ValueError(f"row {slot} is damaged")
 
 
 @contextmanager
@@ -178,28 +204,34 @@ class Building:
         self._folder, self._root, self._key, self._rows, self._geometry = folder, root, key, rows, geometry
         self.pixels = folder / PIXELS
 
-    def publish(
-        self,
-        sizes: np.ndarray,
-        crcs: np.ndarray,
-        rejected: dict[int, str],
-        clipped: dict[int, int] | None = None,
-    ) -> Entry:
-        """Puts the entry into place whole. Raises OSError."""
-        np.save(self._folder / SIZES, sizes)
-        np.save(self._folder / CRCS, crcs)
-        meta = _description(self._key, self._rows, self._geometry, _digest(sizes, crcs))
-        meta["rejected"] = sorted(rejected.items())
-        meta["clipped"] = sorted((clipped or {}).items())
-        meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
-        (self._folder / META).write_text(json.dumps(meta), encoding="utf-8")
-        for name in (PIXELS, SIZES, CRCS, META):
-            _sync(self._folder / name)
+    def publish(self, found: Entry) -> Entry:
+        """Puts the entry into place whole, with what was `found` of each slot. Raises OSError."""
+        _write_tables(self._folder, self._key, self._geometry, found)
         final = self._root / self._key
         if final.exists():  # damaged, or load_entry would have found it
             shutil.rmtree(final)
         self._folder.replace(final)
-        return Entry(final, sizes, rejected, clipped or {})
+        sync_folder(self._root)
+        return replace(found, folder=final)
+
+
+def amend(root: Path, key: str, geometry: RowShape, found: Entry) -> Entry:
+    """Writes down what became of an entry's slots since it was published. The caller holds its lock, and has written
+    the pixels. Raises OSError."""
+    _write_tables(root / key, key, geometry, found)
+    return found
+
+
+def _write_tables(folder: Path, key: str, geometry: RowShape, found: Entry) -> None:
+    meta = _description(key, len(found.crcs), geometry, _digest(found.sizes, found.crcs))
+    meta["rejected"] = [[slot, reason, slot in found.passing] for slot, reason in sorted(found.rejected.items())]
+    meta["clipped"] = [list(each) for each in sorted(found.clipped.items())]
+    meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
+    sync_file(folder / PIXELS)
+    for name, table in ((SIZES, found.sizes), (CRCS, found.crcs)):
+        with whole_file(folder / name) as place, place.open("wb") as file:
+            np.save(file, table)
+    write_whole(folder / META, json.dumps({**meta, "digest": _digest_of(meta)}))
 
 
 @contextmanager
@@ -230,11 +262,6 @@ def _allocate(path: Path, length: int) -> None:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise
         file.truncate(length)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def sweep(root: Path, held: str) -> None:

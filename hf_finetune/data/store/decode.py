@@ -39,10 +39,11 @@ class Decoded(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A row that cannot be used."""
+    """A row that cannot be used. `passing`: it could not be opened, which another time it may be."""
 
     slot: int
     reason: str
+    passing: bool = False
 
 
 class CannotWrite(NamedTuple):
@@ -82,6 +83,11 @@ def decode(job: Job, tasks: Iterable[Task]) -> Iterator[Result]:
 def _decode_one(job: Job, task: Task, file: FileIO | None) -> Result:
     try:
         data = job.reader.read(task.locator)
+    except UnreadableImage as error:
+        return Failed(task.slot, str(error))
+    except READ_ERRORS as error:
+        return Failed(task.slot, f"cannot be read: {reason_of(error)}", passing=isinstance(error, OSError))
+    try:
         pixels, (width, height), clipped = job.geometry.draw(data, job.max_pixels)
     except UnreadableImage as error:
         return Failed(task.slot, str(error))

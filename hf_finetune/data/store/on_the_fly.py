@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +17,29 @@ from hf_finetune.data.store.views import Geometry
 from hf_finetune.errors import DataError
 from hf_finetune.preprocess.pixels import quiet_pillow
 from hf_finetune.types import Reader, Row, Split, label_array
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """Draws a row of a split anew, in this process."""
+
+    rows: Sequence[Row]
+    reader: Reader
+    geometry: Geometry
+    split: Split
+    max_pixels: int
+
+    def __call__(self, slot: int) -> np.ndarray:
+        """uint8 [3, height, width]. Raises DataError, naming the row."""
+        row = self.rows[slot]
+        try:
+            return self.geometry.draw(self.reader.read(row.locator), self.max_pixels).pixels
+        except READ_ERRORS as error:
+            raise DataError(
+                f"data.name: {row.name} ({self.split}) was readable when the run began, and is not now: "
+                f"{reason_of(error)}",
+                "leave the images in place while a run uses them; give data.store_limit more room to decode them once",
+            ) from error
 
 
 @final
@@ -40,8 +64,7 @@ class OnTheFlyRows:
         self.sizes = np.ascontiguousarray(sizes, dtype=np.int32)
         self.names = [row.name for row in rows]
         self.split = split
-        self._locators = [row.locator for row in rows]
-        self._reader, self._geometry, self._max_pixels = reader, geometry, max_pixels
+        self._geometry, self._draw = geometry, Redraw(rows, reader, geometry, split, max_pixels)
         self._workers = workers if geometry.in_workers else 1
         self._threads: ThreadPoolExecutor | None = None
 
@@ -65,14 +88,3 @@ class OnTheFlyRows:
             for place, pixels in enumerate(self._threads.map(self._draw, places)):
                 result[place] = pixels
         return result
-
-    def _draw(self, row: int) -> np.ndarray:
-        try:
-            data = self._reader.read(self._locators[row])
-            return self._geometry.draw(data, self._max_pixels).pixels
-        except READ_ERRORS as error:
-            raise DataError(
-                f"data.name: {self.names[row]} ({self.split}) was readable when the run began, and is not now: "
-                f"{reason_of(error)}",
-                "leave the images in place while a run uses them; give data.store_limit more room to decode them once",
-            ) from error

@@ -6,6 +6,7 @@ Owns that choice and the disk allowance. Does not own the files (`cache.py`), th
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_finetune.data.store.build import Counter, build, check
+from hf_finetune.data.store.build import Counter, build, check, try_again
 from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, make_room, view_key
-from hf_finetune.data.store.on_the_fly import OnTheFlyRows
+from hf_finetune.data.store.on_the_fly import OnTheFlyRows, Redraw
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
@@ -24,6 +25,7 @@ from hf_finetune.report.value_range import range_text
 from hf_finetune.types import Index, Note, PixelRows, Rejected, Row, Split
 from hf_finetune.units import format_bytes
 
+logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
@@ -106,6 +108,7 @@ class _Opener:
         notes = () if geometry.in_workers else (_of(split, STOCK_NOTE),)
         if entry is not None:
             self._used += len(rows) * row_bytes(geometry)
+            entry = self._tried_again(split, geometry, key, entry)
             return self._view(split, geometry, entry, built=False, notes=notes)
         refusal = self._no_disk or self._refusal(len(rows) * row_bytes(geometry))
         if not refusal:
@@ -129,9 +132,24 @@ class _Opener:
                 self.index, split, geometry, self.options.max_pixels, self.root, key, self._pool, self.counter
             ), True
 
+    def _tried_again(self, split: Split, geometry: Geometry, key: str, entry: Entry) -> Entry:
+        """The entry of an earlier run, with rows that could not be opened then and can be now."""
+        if not entry.passing:
+            return entry
+        try:
+            with locked(self.root, key):
+                entry = load_entry(self.root, key, len(self.index.splits[split]), geometry) or entry
+                return try_again(
+                    self.index, split, geometry, self.options.max_pixels, self.root, key, entry, self._pool
+                )
+        except OSError as error:
+            logger.info("rows of %s that could not be opened before are left out: %s", split, error)
+            return entry
+
     def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]
-        stored = StoredRows(rows, entry, geometry)
+        redraw = Redraw(rows, self.index.reader, geometry, split, self.options.max_pixels)
+        stored = StoredRows(rows, entry, geometry, redraw)
         return View(stored, _named(rows, split, entry), True, built, notes, _clipped(split, geometry, entry))
 
     def _on_the_fly(self, split: Split, geometry: Geometry, notes: tuple[Note, ...]) -> View:
@@ -157,7 +175,7 @@ class _Opener:
         entry = load_entry(self.root, key, len(self.index.splits[split]), geometry)
         if entry is not None:
             self.counter.add(len(self.index.splits[split]))
-            return entry
+            return self._tried_again(split, geometry, key, entry)
         if not self._no_disk:
             try:
                 return self._build(split, geometry, key)[0]

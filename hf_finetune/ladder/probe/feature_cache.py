@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hf_finetune.data.store.cache import META, PIXELS, building, load_entry, locked, view_key
+from hf_finetune.data.store.cache import META, PIXELS, Entry, building, load_entry, locked, view_key
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import Index, Machine, PixelRows, Plan, Split
@@ -115,13 +115,13 @@ class FeatureCache:
         key = self._key(split, geometry, self.machine.rank)
         try:
             with locked(self.root, key):
-                entry, pass_s = load_entry(self.root, key, len(own), geometry), None
+                entry, pass_s = load_entry(self.root, key, len(own), geometry, whole=True), None
                 if entry is None:
                     with building(self.root, key, len(own), geometry) as made:
                         array = _mapped(made.pixels, geometry, len(own), "r+")
                         crcs, pass_s = _fill(extractor, rows, own, array, progress)
                         del array  # Windows renames no folder with a mapped file in it
-                        entry = made.publish(np.zeros((len(own), 2), np.int32), crcs, {})
+                        entry = made.publish(Entry(None, np.zeros((len(own), 2), np.int32), crcs, {}))
         except OSError as error:
             logger.info("%s: features are kept in memory, since %s cannot be written (%s).", split, self.root, error)
             array = np.zeros(len(own), replace(geometry, hidden=None).dtype)
@@ -145,7 +145,7 @@ class FeatureCache:
                 parts.append(own)
                 continue
             numbers = np.arange(rank, rows, self.machine.world_size)
-            entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry)
+            entry = load_entry(self.root, self._key(split, geometry, rank), len(numbers), geometry, whole=True)
             if entry is None or entry.folder is None:
                 nothing = np.zeros((len(numbers), self.features), np.float32)
                 parts.append(SplitFeatures(numbers, nothing, None, None))

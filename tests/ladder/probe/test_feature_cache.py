@@ -117,6 +117,22 @@ def test_a_damaged_file_is_built_again(cache: FeatureCache, extractor: FeatureEx
     np.testing.assert_array_equal(again.features, wanted)
 
 
+def test_one_bit_of_one_feature_is_enough_to_run_the_pass_again(
+    cache: FeatureCache, extractor: FeatureExtractor
+) -> None:
+    count, place = 60, 21  # which is not among the 16 rows that every opening looks at
+    rows = tuple(Row(f"row{number}", number % 3, f"{number}") for number in range(count))
+    cache, many = replace(cache, index=replace(cache.index, splits={"train": rows})), MemoryRows(count, SIDE)
+    wanted = np.array(cache.keep(extractor, many, "train", lambda _: None).features)
+    (path,) = cache.root.glob(f"*/{PIXELS}")
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // count + 3] ^= 0x40  # of an exponent
+    path.write_bytes(content)
+    again = cache.keep(extractor, many, "train", lambda _: None)
+    assert again.pass_s is not None
+    np.testing.assert_array_equal(again.features, wanted)
+
+
 def test_states_are_left_out_where_they_have_no_room(cache: FeatureCache, extractor: FeatureExtractor) -> None:
     kept, _ = keep(replace(cache, limit_bytes=ROWS * 64 * 4), extractor)
     assert kept.hidden is None
