@@ -19,6 +19,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
         validate_default=True,
         serialize_by_alias=True,  # a dumped section reads back: `from` is a key, but no name in Python
     )

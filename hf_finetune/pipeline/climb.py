@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hf_finetune.errors import DataError
@@ -11,6 +13,7 @@ from hf_finetune.pipeline.saving import save_meanwhile
 from hf_finetune.pipeline.track import CLOSING_S
 from hf_finetune.pipeline.typical import rows_to_pass
 from hf_finetune.plan.context import RunContext
+from hf_finetune.run.began import Began
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 
@@ -36,11 +39,13 @@ def climb(
     peak: PeakMemory,
     offer: Offer,
     tracked: TrackedRun,
+    began: Began,
 ) -> Climbed:
     """Every rung that fits, or what is left of them where the folder holds a checkpoint. Raises DataError.
 
-    `offer`: an engine that may run the probe's pass. `tracked` hears of rungs and updates. Each rung that is the best
-    so far is in the run folder as soon as it is there: whatever ends the run, that can be used.
+    `offer`: an engine that may run the probe's pass. `tracked` hears of rungs and updates. `began`: what checkpoints
+    are marked with. Each rung that is the best so far is in the run folder as soon as it is there: whatever ends the
+    run, that can be used.
     """
     from hf_finetune.ladder.candidates import Usage
     from hf_finetune.ladder.climb import Climber, Given
@@ -66,7 +71,7 @@ def climb(
         folders=FitFolders(
             folder.checkpoints,
             folder.metrics,
-            seal_and_thin_out,
+            partial(seal_and_thin_out, of=asdict(began)),
             is_sound,
             resume,
             tracked.log if tracked.is_followed else None,

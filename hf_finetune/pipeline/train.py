@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.errors import FinetuneError
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
@@ -36,6 +37,15 @@ from hf_finetune.plan.extensions import Extensions
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.report.fields import RunReport
 from hf_finetune.result.split_record import write_record
+from hf_finetune.run.began import (
+    Began,
+    began_with,
+    refuse_changed_data,
+    refuse_changed_start,
+    refuse_other_extensions,
+    settle_base,
+    write_plan,
+)
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.existing import settle_existing
 from hf_finetune.run.folder import (
@@ -43,10 +53,6 @@ from hf_finetune.run.folder import (
     claim,
     full_disk_is_said,
     locked,
-    refuse_changed_data,
-    refuse_changed_start,
-    refuse_other_extensions,
-    write_plan,
 )
 
 logger = logging.getLogger(__name__)
@@ -88,6 +94,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     if data is None and existing == "resume" and RunFolder(recipe.output.folder).is_finished():
         folder = claim(recipe, write=False)
         refuse_other_extensions(folder, extensions.described())
+        _look_again(recipe, folder)
         return _already_finished(folder)
     clock = Clock(started)
     logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
@@ -107,7 +114,8 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     with locked(folder):
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
-        write_plan(folder, context.plan, context.index, context.start_digest, extensions.described())
+        before = began_with(folder)
+        write_plan(folder, context.plan, replace(_began(context), base=before.base if before else None))
         write_record(folder.path, context.index, context.recipe.data.name, context.recipe.data.corrections)
         from hf_finetune.report.summary import render_plan
         from hf_finetune.report.understood import render_data
@@ -115,6 +123,22 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         logger.info("%s", render_data(context.index))
         logger.info("%s", render_plan(context.plan, brief=True))
         return _run(context, folder, clock)
+
+
+def _began(context: RunContext) -> Began:
+    return Began(context.index.revision, context.start_digest, context.extensions.described())
+
+
+def _look_again(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise RunFolderError where a finished run's data are others by now."""
+    from hf_finetune.data.index.scan import scan
+
+    try:
+        index = scan(recipe.data, seed=recipe.train.seed, reading=recipe.task.reading)
+    except FinetuneError as error:
+        logger.info("Its data cannot be looked at now: %s", error.message)
+        return
+    refuse_changed_data(folder, index)
 
 
 def _already_finished(folder: RunFolder) -> Run:
@@ -137,8 +161,11 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             collect_as_usual()
             with clock.stage("model"):
                 manifest = describe(context)
+                began = replace(_began(context), base=manifest.fingerprint)
+                if context.machine.is_first:
+                    settle_base(folder, context.plan, began, context.recipe.model.name)
             with clock.stage("training"), full_disk_is_said(folder):
-                climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked)
+                climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked, began)
                 manifest = calibrated(manifest, climbed, context, images.rows["validation"])
                 typical = typical_of(context, climbed, model, images)
                 climbed = replace(climbed, suffix_features=None)  # it holds the model, which is let go below

@@ -1,7 +1,8 @@
 """Checkpoints that can be trusted: sealed once wholly written, and only sealed ones are resumed from.
 
 The Trainer writes a checkpoint in place, file after file; a process killed in between leaves one that looks complete by
-its name. A seal is a small file, written last, that lists every file with its size and hash.
+its name. A seal is a small file, written last, that lists every file with its size and hash, and says of which run it
+is.
 """
 
 from __future__ import annotations
@@ -10,26 +11,31 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hf_finetune.machine.disk import follow_umask
-from hf_finetune.whole_file import write_whole
+from hf_finetune.whole_file import sync_file, sync_folder, write_whole
 
 SEAL = "sealed.json"
 logger = logging.getLogger(__name__)
 
 
-def seal(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole."""
+def seal(checkpoint: Path, of: Mapping[str, Any] | None = None) -> None:
+    """Mark a checkpoint as whole, and as one `of` a run that began so."""
     follow_umask(checkpoint)
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
-    write_whole(checkpoint / SEAL, json.dumps(files, indent=1))
+    for name in files:
+        sync_file(checkpoint / name)
+    sync_folder(checkpoint)
+    write_whole(checkpoint / SEAL, json.dumps({"files": files, "of": dict(of or {})}, indent=1))
 
 
-def seal_and_thin_out(checkpoint: Path, best: Path | None) -> None:
+def seal_and_thin_out(checkpoint: Path, best: Path | None, of: Mapping[str, Any] | None = None) -> None:
     """Mark a checkpoint as whole; then remove all others but the `best`. Until then the one before is there to go on
     from: a process may be killed at any time."""
-    seal(checkpoint)
+    seal(checkpoint, of)
     for path in _checkpoints(checkpoint.parent):
         if path != checkpoint and (best is None or path.name != best.name):
             shutil.rmtree(path, ignore_errors=True)
@@ -38,10 +44,20 @@ def seal_and_thin_out(checkpoint: Path, best: Path | None) -> None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether the seal is there and every file is as it was sealed."""
     try:
-        sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        return all(_describe(checkpoint / name) == described for name, described in sealed.items())
-    except (OSError, ValueError):
+        sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+        return bool(sealed) and all(_describe(checkpoint / name) == described for name, described in sealed.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def sealed_with(folder: Path) -> Mapping[str, Any] | None:
+    """What the newest checkpoint that has a seal is one of; None where there is none."""
+    for checkpoint in _checkpoints(folder):
+        try:
+            return dict(json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["of"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return None
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from hf_finetune.errors import RunFolderError
 from hf_finetune.recipe.recipe import Existing, Recipe, dump_recipe
-from hf_finetune.run.folder import RunFolder, different_from, locked, refuse_changed_data
+from hf_finetune.run.began import refuse_changed_data
+from hf_finetune.run.folder import RunFolder, different_from, locked
 from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
+from hf_finetune.whole_file import write_whole
 
 BEFORE = "before"  # in an extended run: the run that it goes on from
 # Sections that may differ in an extended run. What trains, on which rows and from which base stays.
@@ -57,7 +59,7 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
             for name in (*results, BEFORE, TRACKING):
                 shutil.rmtree(folder.path / name, ignore_errors=True)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        folder.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
+        write_whole(folder.recipe, dump_recipe(recipe))
 
 
 def _resuming(recipe: Recipe, place: str) -> Recipe:

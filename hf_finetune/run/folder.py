@@ -19,7 +19,7 @@ import yaml
 from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
-from hf_finetune.types import Decision, Index, Plan
+from hf_finetune.types import Decision, Plan
 from hf_finetune.whole_file import write_whole
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
@@ -101,6 +101,8 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
         raise RunFolderError(f"output.dir: {path} is a file; a folder is expected.", "Choose another output.dir.")
     if folder.recipe.is_file():
         _refuse_another_run(recipe, folder)
+        if write and not folder.is_finished():
+            _refuse_full_disk(path)
         return folder
     # A process that was killed at once may leave the lock, and a recipe that was not whole.
     if path.is_dir() and any(each.name != "run.lock" and each.suffix != ".partial" for each in path.iterdir()):
@@ -115,14 +117,19 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
             raise RunFolderError(
                 f"output.dir: {path} cannot be written: {error.strerror or error}.", "Choose another output.dir."
             ) from None
-        free = shutil.disk_usage(path).free
-        if free < LEAST_FREE_BYTES:
-            raise MachineError(
-                f"output.dir: only {free // 10**6} MB are free at {path}; at least {LEAST_FREE_BYTES // 10**6} MB are "
-                "needed for checkpoints.",
-                "Free some space, or choose an output.dir on another disk.",
-            )
+        _refuse_full_disk(path)
     return folder
+
+
+def _refuse_full_disk(path: Path) -> None:
+    """Also where an earlier try has left its recipe."""
+    free = shutil.disk_usage(path).free
+    if free < LEAST_FREE_BYTES:
+        raise MachineError(
+            f"output.dir: only {free // 10**6} MB are free at {path}; at least {LEAST_FREE_BYTES // 10**6} MB are "
+            "needed for checkpoints.",
+            "Free some space, or choose an output.dir on another disk.",
+        )
 
 
 # What a person may do about a run that is in the way; each a key of the recipe and a switch of the command line.
@@ -142,7 +149,7 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
     """What the recipe says otherwise than the one there: `train.epochs (2.0, now 3.0)`. Raises RunFolderError."""
     try:
         there = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a ValueError: bytes that are no UTF-8, an impossible date
         raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
     return sorted(_different(yaml.safe_load(dump_recipe(recipe)), there))
 
@@ -169,6 +176,10 @@ def locked(folder: RunFolder) -> Iterator[None]:
         raise RunFolderError(
             f"output.dir: another process is at work in {folder.path}.", "Wait for it, or choose another output.dir."
         ) from None
+    except OSError as error:  # a disk that can only be read
+        raise RunFolderError(
+            f"output.dir: {folder.path} cannot be written: {error.strerror or error}.", "Choose another output.dir."
+        ) from None
     try:
         yield
     finally:
@@ -179,71 +190,6 @@ def full_disk_is_said(folder: RunFolder) -> AbstractContextManager[None]:
     """Say of a write that fails inside what a person can do about the run."""
     hint = "Free some space and run the same command again: it goes on from the last whole checkpoint."
     return failed_writes_are_said(folder.path, hint, key="output.dir")
-
-
-def refuse_changed_data(folder: RunFolder, index: Index) -> None:
-    """Raise RunFolderError where the run began on other data than are there now."""
-    if not folder.plan.is_file():
-        return
-    try:
-        before = json.loads(folder.plan.read_text(encoding="utf-8"))["data_revision"]
-    except (ValueError, KeyError):
-        return  # cut off while it was written: nothing was trained yet
-    if before != index.revision:
-        raise RunFolderError(
-            f"output.dir: the run in {folder.path} began on other data: files, labels or times of "
-            f"{index.source} have changed since.",
-            f"Choose another output.dir. Or: {WAYS_ON} (in a recipe: output.existing).",
-        )
-
-
-def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:
-    """Raise RunFolderError where an unfinished run began on another adapter than `adapter.from` names now.
-
-    `digest` is that of the adapter's files; a branch of the Hub or a folder may have moved on.
-    """
-    if not folder.plan.is_file():
-        return
-    try:
-        before = json.loads(folder.plan.read_text(encoding="utf-8")).get("start")
-    except ValueError:
-        return  # cut off while it was written: nothing was trained yet
-    if before != digest:
-        raise RunFolderError(
-            f"output.dir: the unfinished run in {folder.path} began on another state of the adapter that adapter.from "
-            "names.",
-            "Choose another output.dir, name that commit (adapter.from=user/adapter@commit), or remove that folder.",
-        )
-
-
-def refuse_other_extensions(folder: RunFolder, extensions: Mapping[str, Any]) -> None:
-    """Raise RunFolderError where the run began with another loss, callbacks or transform of the caller's.
-
-    Metrics change no training: other ones are refused of a finished run alone, which does not have them.
-    """
-    if not folder.plan.is_file():
-        return
-    try:
-        before = json.loads(folder.plan.read_text(encoding="utf-8")).get("extensions", {})
-    except ValueError:
-        return  # cut off while it was written: nothing was trained yet
-    different = [
-        f"{kind}= ({before.get(kind)}, now {extensions.get(kind)})"
-        for kind in sorted({*before, *extensions})
-        if before.get(kind) != extensions.get(kind) and (kind != "metrics" or folder.is_finished())
-    ]
-    if different:
-        raise RunFolderError(
-            f"output.dir: the run in {folder.path} began with others of the program's own: {', '.join(different)}.",
-            "Hand over the same as then, choose another output.dir, or remove that folder.",
-        )
-
-
-def write_plan(folder: RunFolder, plan: Plan, index: Index, start: str | None, extensions: Mapping[str, Any]) -> None:
-    """plan.json: every decision with its reason; and what it is for: the data's revision, the starting adapter's
-    digest, the names of what the program brings of its own."""
-    content = {**plan_as_dict(plan), "data_revision": index.revision, "start": start, "extensions": dict(extensions)}
-    folder.plan.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def read_plan(folder: RunFolder) -> Plan:

@@ -61,6 +61,31 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         claim(recipe_in(tmp_path / "file" / "run"))
 
 
+def test_a_start_that_a_full_disk_refused_is_refused_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_finetune.run.folder.LEAST_FREE_BYTES", 10**18)
+    for _ in range(2):
+        with pytest.raises(MachineError, match="MB are free at"):
+            claim(recipe_in(tmp_path / "run"))
+
+
+def test_a_recipe_in_the_folder_that_is_no_text_is_said(tmp_path: Path) -> None:
+    folder = claim(recipe_in(tmp_path / "run"))
+    folder.recipe.write_bytes(folder.recipe.read_bytes() + b"# \xff\n")
+    with pytest.raises(RunFolderError, match=r"recipe\.yaml cannot be read: 'utf-8' codec"):
+        claim(recipe_in(tmp_path / "run"))
+
+
+def test_a_disk_that_can_only_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = claim(recipe_in(tmp_path / "run"))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)  # root, who may run this, may write everywhere
+    with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"), locked(folder):
+        pass
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
