@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hf_finetune.data.index.corrections import COLUMNS, Action
 from hf_finetune.doctor.kinds import KINDS, Kind
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.types import Split
-from hf_finetune.whole_file import write_whole
 
 
 @dataclass(frozen=True)

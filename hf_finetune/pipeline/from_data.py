@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hf_finetune.errors import ModelError, RecipeError
+from hf_finetune.files.bounded import read_yaml
 from hf_finetune.plan.backbone import BACKBONES, Backbone, default_backbone
 from hf_finetune.recipe.recipe import Recipe, load_recipe
 from hf_finetune.types import is_builtin
@@ -60,7 +61,7 @@ def _run_name(data: str) -> str:
 def _model_there(recipe: Recipe) -> dict[str, Any] | None:
     """The model of the run on these data that output.dir holds; None where it holds none."""
     try:
-        there = yaml.safe_load((recipe.output.folder / "recipe.yaml").read_text(encoding="utf-8"))
+        there = read_yaml((recipe.output.folder / "recipe.yaml").read_text(encoding="utf-8"))
         model, data = there["model"], there["data"]["name"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None

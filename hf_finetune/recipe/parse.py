@@ -8,7 +8,9 @@ from typing import Any
 import yaml
 
 from hf_finetune.errors import RecipeError
+from hf_finetune.files.bounded import OutOfBoundsError, read_yaml
 
+MOST_BYTES = 1_000_000  # of a recipe
 LineNumbers = dict[tuple[str, ...], int]
 
 
@@ -25,8 +27,8 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], LineNumbers]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read as UTF-8 text: {error}") from None
     try:
+        content = read_yaml(text, most_bytes=MOST_BYTES)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: 2026-27-11, taken for a date
         hint = "Write Windows paths without quotes, or with /." if "unknown escape" in str(error) else ""
         raise RecipeError(f"{path} is not valid YAML: {error}", hint) from None
@@ -62,7 +64,9 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not all(keys):
         raise ValueError(f"{text!r}: an override is written section.key=value, such as train.epochs=3")
     try:
-        return keys, yaml.safe_load(value)
+        return keys, read_yaml(value, most_bytes=MOST_BYTES)
+    except OutOfBoundsError as error:
+        raise ValueError(f"{text[:40]!r}…: {error}") from None
     except (yaml.YAMLError, ValueError):
         raise ValueError(f"{text!r}: the value is not valid YAML; quote it") from None
 

@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hf_finetune.files.whole_file import whole_file
 from hf_finetune.report.predicted.columns import csv_cell, text_of_cell
 from hf_finetune.report.scatter import Scatter, draw
 from hf_finetune.report.wording.words import Plotted
-from hf_finetune.whole_file import whole_file
 
 MOST_PANELS = 4
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.whole_file import whole_file
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import discreet
 from hf_finetune.types import Candidate, Note
-from hf_finetune.whole_file import whole_file
 
 FILE = "run.json"
 FORMAT = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_finetune.errors import AdapterError
-from hf_finetune.whole_file import whole_file
+from hf_finetune.files.whole_file import whole_file
 
 
 @dataclass(frozen=True)

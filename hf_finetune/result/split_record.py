@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import AdapterError
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.types import Index, Split
-from hf_finetune.whole_file import write_whole
 
 FILE, CORRECTIONS = "splits.json", "data-corrections.csv"
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.run.checkpoints import sealed_with
 from hf_finetune.run.folder import WAYS_ON, RunFolder, plan_as_dict
 from hf_finetune.types import Index, Plan
-from hf_finetune.whole_file import write_whole
 
 _ANEW = f"Choose another output.dir. Or: {WAYS_ON} (in a recipe: output.existing)."
 

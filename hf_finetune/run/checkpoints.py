@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.files.whole_file import sync_file, sync_folder, write_whole
 from hf_finetune.machine.disk import follow_umask
-from hf_finetune.whole_file import sync_file, sync_folder, write_whole
 
 SEAL = "sealed.json"
 logger = logging.getLogger(__name__)

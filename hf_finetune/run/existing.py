@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.recipe.recipe import Existing, Recipe, dump_recipe
 from hf_finetune.run.began import refuse_changed_data
 from hf_finetune.run.folder import RunFolder, different_from, locked
 from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
-from hf_finetune.whole_file import write_whole
 
 BEFORE = "before"  # in an extended run: the run that it goes on from
 # Sections that may differ in an extended run. What trains, on which rows and from which base stays.

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.whole_file import whole_file
 from hf_finetune.types import Split
-from hf_finetune.whole_file import whole_file
 
 FORMAT = 1
 # What may be kept at most: a small file beside checkpoints and decoded images. 100,000 rows of 768 numbers are 307 MB.

@@ -17,10 +17,11 @@ from typing import Any
 import yaml
 
 from hf_finetune.errors import MachineError, RunFolderError
+from hf_finetune.files.bounded import read_yaml
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe
 from hf_finetune.types import Decision, Plan
-from hf_finetune.whole_file import write_whole
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
 
@@ -148,10 +149,10 @@ def _refuse_another_run(recipe: Recipe, folder: RunFolder) -> None:
 def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
     """What the recipe says otherwise than the one there: `train.epochs (2.0, now 3.0)`. Raises RunFolderError."""
     try:
-        there = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+        there = read_yaml(folder.recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:  # a ValueError: bytes that are no UTF-8, an impossible date
         raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
-    return sorted(_different(yaml.safe_load(dump_recipe(recipe)), there))
+    return sorted(_different(read_yaml(dump_recipe(recipe)), there))
 
 
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.store.cache import cache_root
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.types import Machine
-from hf_finetune.whole_file import write_whole
 
 FILE = "speeds.json"
 _KEPT = 200  # the newest

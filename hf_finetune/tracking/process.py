@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hf_finetune.errors import first_line
-from hf_finetune.whole_file import write_whole
+from hf_finetune.files.whole_file import write_whole
 
 STATE = "state.json"
 START_S = 60.0  # for a tracker to be imported and begin; after that it is left alone, whatever it waits for

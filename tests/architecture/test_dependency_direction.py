@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 # Lowest first. A module imports those of its own folder and of the floors below, nothing else of the package. A module
 # of the root may import its own floor too.
 FLOORS = (
-    ("errors", "labels", "types", "whole_file"),
+    ("errors", "files", "labels", "types"),
     ("section", "units"),
     ("arithmetic", "machine", "network", "preprocess", "report"),
     ("adapters", "backbones", "data", "quantizers", "tasks", "tracking", "training"),

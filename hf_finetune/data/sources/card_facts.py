@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.files.bounded import read_yaml
+
 
 def card_facts(root: Path) -> dict[str, Any]:
     """The front matter of the folder's README.md; empty where there is none."""
@@ -18,8 +20,8 @@ def card_facts(root: Path) -> dict[str, Any]:
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:
-        facts = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
+        facts = read_yaml(parts[1])
+    except (yaml.YAMLError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

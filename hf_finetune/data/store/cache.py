@@ -34,8 +34,8 @@ import PIL
 from filelock import FileLock, Timeout
 
 from hf_finetune.data.store.views import RowShape, row_bytes
+from hf_finetune.files.whole_file import sync_file, sync_folder, whole_file, write_whole
 from hf_finetune.types import Index, Split
-from hf_finetune.whole_file import sync_file, sync_folder, whole_file, write_whole
 
 logger = logging.getLogger(__name__)
 

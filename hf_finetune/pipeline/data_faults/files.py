@@ -13,9 +13,9 @@ from hf_finetune.doctor import words
 from hf_finetune.doctor.findings import table, write_table
 from hf_finetune.doctor.page import page
 from hf_finetune.errors import MachineError
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.pipeline.data_faults.diagnose import Diagnosis
 from hf_finetune.recipe.recipe import Recipe
-from hf_finetune.whole_file import write_whole
 
 
 @dataclass(frozen=True)

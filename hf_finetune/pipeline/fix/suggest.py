@@ -23,6 +23,7 @@ from hf_finetune.data.index.corrections import COLUMNS
 from hf_finetune.data.sources.folders.walk import walk
 from hf_finetune.data.sources.source import plain
 from hf_finetune.errors import DataError, RunFolderError
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.labels import Label
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.pipeline.fix.added import decoded, index_of_files, own_files
@@ -32,7 +33,6 @@ from hf_finetune.report.predicted.columns import csv_cell
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.result.typical import read_typical
 from hf_finetune.run.features_file import read_features
-from hf_finetune.whole_file import write_whole
 
 if TYPE_CHECKING:
     from hf_finetune.tasks import Target

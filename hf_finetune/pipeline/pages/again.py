@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError, reason_of
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.pipeline.pages.at_the_end import evidence_of, look_of, read_log
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
-from hf_finetune.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 

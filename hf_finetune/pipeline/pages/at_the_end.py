@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import reason_of
+from hf_finetune.files.whole_file import write_whole
 from hf_finetune.labels import Answers
 from hf_finetune.pipeline.finish import assemble_report, scored_validation
 from hf_finetune.pipeline.publish import Ended
@@ -19,7 +20,6 @@ from hf_finetune.report.fields import RunReport
 from hf_finetune.run.clock import Clock
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.types import PixelRows, Split
-from hf_finetune.whole_file import write_whole
 
 if TYPE_CHECKING:
     from hf_finetune.ladder.climb import Climbed
