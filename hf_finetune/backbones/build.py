@@ -35,7 +35,7 @@ def read_config(source: Checkpoint, labels: dict[int, str] | None = None) -> Pre
     _check_known(source)
     revision = source.commit or source.revision
     try:
-        config = AutoConfig.from_pretrained(source.location, revision=revision)
+        config = AutoConfig.from_pretrained(source.location, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"model.name: the config of {source.name!r} cannot be used: {error}", _ACCEPTED) from error
     if labels is not None:

@@ -220,6 +220,7 @@ def _from_pretrained(
                 dtype=dtype,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **extra,
             )
     except (OSError, SafetensorError) as error:

@@ -32,8 +32,15 @@ def stock_processor(name: str, revision: str | None) -> Any:
 
     name = str(Path(name).expanduser()) if name.startswith("~") else name
     try:
-        return AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
+        # Without a word on code of the repo's own transformers asks at a terminal, and then runs it.
+        return AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil", trust_remote_code=False)
     except (OSError, ImportError, *STOCK_FAILURES) as error:
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            raise ModelError(
+                f"model.name: the image processor of {name!r} needs code from its own repository, which is never run "
+                "here",
+                "take a model whose processor is one of transformers' own, or of timm",
+            ) from None
         raise ModelError(
             f"model.name: an image classifier with its preprocessing was expected; {name!r} has no image processor "
             f"that can be read: {library_words(error)}",

@@ -38,7 +38,9 @@ def stock_logits(staged: Path, labels: tuple[str, ...], pixels: np.ndarray, prep
     from hf_finetune.result.answers import logits_of
 
     with quiet():
-        model, report = AutoModelForImageClassification.from_pretrained(staged, output_loading_info=True)
+        model, report = AutoModelForImageClassification.from_pretrained(
+            staged, output_loading_info=True, trust_remote_code=False
+        )
     lost = {what: sorted(map(str, names)) for what, names in report.items() if names}
     if lost:
         raise _broken(f"stock transformers reports {lost}")

@@ -125,7 +125,7 @@ def _load_whole(folder: Path, dtype: torch.dtype) -> nn.Module:
     try:
         with quiet():
             model, report = AutoModelForImageClassification.from_pretrained(
-                folder, dtype=dtype, output_loading_info=True
+                folder, dtype=dtype, output_loading_info=True, trust_remote_code=False
             )
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = first_line(error)
