@@ -13,13 +13,17 @@ from typing import Any
 
 from hf_finetune.adapters import KINDS
 from hf_finetune.errors import AdapterError
+from hf_finetune.files.bounded import read_json
+from hf_finetune.files.stated import as_stated, check_finite, check_within
 from hf_finetune.labels import Labels
+from hf_finetune.preprocess.stated import STEPS, check_preprocess, step_as_stated
 from hf_finetune.tasks import Target, restore
-from hf_finetune.types import CenterCrop, PixelStep, Preprocess, Resize, ResizeShortest, Split, is_builtin
+from hf_finetune.types import PixelStep, Preprocess, Split, is_builtin
 
 FILE = "hf_finetune.json"
 FORMAT = 1
-_STEPS = {"resize": Resize, "resize_shortest": ResizeShortest, "center_crop": CenterCrop}
+MOST_LABELS, LONGEST_LABEL = 1_000_000, 1_000
+MOST_PIXELS = 2**31  # of an image before it is drawn
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read it back. Raises AdapterError where the folder holds none or one of another format."""
     path = folder / FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"an object is expected, found a {type(content).__name__}")
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {FILE}: an adapter saved by hf-finetune is expected.",
@@ -90,34 +96,37 @@ def read_manifest(folder: Path) -> Manifest:
     if content.pop("format", None) != FORMAT:
         raise AdapterError(f"{path} has a format this version does not know; {FORMAT} is expected.", "Upgrade.")
     try:
-        preprocess = content.pop("preprocess")
-        steps, value_range = preprocess.pop("steps"), preprocess.pop("value_range", None)
-        restored = Preprocess(
-            steps=None if steps is None else tuple(_step(step) for step in steps),
-            mean=tuple(preprocess.pop("mean")),
-            std=tuple(preprocess.pop("std")),
-            value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
-            **preprocess,
-        )
-        content.setdefault("unquantized", [])  # before 2026-11-28
-        content.setdefault("fitted_on", ["train"])  # before 2026-11-29
-        tuples = {key: tuple(content[key]) for key in ("head", "labels", "unquantized", "fitted_on")}
-        manifest = Manifest(**{**content, **tuples, "preprocess": restored})
-    except (TypeError, KeyError, IndexError, ValueError) as error:
-        raise AdapterError(f"{path} is incomplete: {error}.", "Copy the folder again.") from None
+        manifest = _as_stated(content)
+    except (TypeError, LookupError, ValueError, AttributeError) as error:
+        raise AdapterError(f"{path} is incomplete or damaged: {error}.", "Copy the folder again.") from None
     try:
         _ = manifest.target
-    except (KeyError, TypeError):
+    except (TypeError, LookupError, ValueError, AttributeError):
         kind = manifest.task.get("kind")
         raise AdapterError(f"{path} has a task that this version does not know, {kind}.", "Upgrade.") from None
     return manifest
 
 
+def _as_stated(content: dict[str, Any]) -> Manifest:
+    """Raises ValueError, LookupError or TypeError for what no result can be."""
+    check_finite(content, FILE)
+    preprocess = dict(content["preprocess"])
+    steps = preprocess["steps"]
+    preprocess["steps"] = None if steps is None else tuple(step_as_stated(step) for step in steps)
+    content = {
+        "unquantized": [],  # before 2026-11-28
+        "fitted_on": ["train"],  # before 2026-11-29
+        **content,
+        "preprocess": as_stated(Preprocess, preprocess),
+    }
+    manifest = as_stated(Manifest, content)
+    check_preprocess(manifest.preprocess)
+    check_within("the number of labels", (len(manifest.labels),), 1, MOST_LABELS)
+    check_within("a label's length", tuple(map(len, manifest.labels)), 0, LONGEST_LABEL)
+    check_within("max_pixels", (manifest.max_pixels,), 1, MOST_PIXELS)
+    return manifest
+
+
 def _steps_as_dicts(steps: tuple[PixelStep, ...] | None) -> list[dict[str, Any]] | None:
-    names = {cls: name for name, cls in _STEPS.items()}
+    names = {cls: name for name, cls in STEPS.items()}
     return None if steps is None else [{"step": names[type(step)], **asdict(step)} for step in steps]
-
-
-def _step(content: dict[str, Any]) -> PixelStep:
-    fields = dict(content)
-    return _STEPS[fields.pop("step")](**fields)
