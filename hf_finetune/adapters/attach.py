@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_finetune.adapters.stated_config import stated_config
 from hf_finetune.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def attach(model: PreTrainedModel, adapter_folder: Path | str) -> PeftModel:
 
     folder = Path(adapter_folder)
     saved = _read(folder)
+    config = stated_config(folder, {key: tuple(tensor.shape) for key, tensor in saved.items()})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # missing keys are what is checked below
-            attached = PeftModel.from_pretrained(model, str(folder))
+            attached = PeftModel.from_pretrained(model, str(folder), config=config)
     except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         text = first_line(error)
         raise AdapterError(

@@ -5,12 +5,12 @@ Reads adapter_config.json and the header of adapter_model.safetensors, no weight
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.adapters.starting.fetch import CONFIG, WEIGHTS, Fetched
+from hf_finetune.adapters.stated_config import read_raw
 from hf_finetune.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def read_config(fetched: Fetched) -> LoraConfig:
 
     where = f"adapter.from: {fetched.name!r}"
     try:
-        raw = json.loads((fetched.folder / CONFIG).read_text(encoding="utf-8"))
+        raw = read_raw(fetched.folder)
         kind = raw["peft_type"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # options of a newer PEFT, and a flag that it corrects itself
