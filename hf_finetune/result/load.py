@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, MachineError, first_line
+from hf_finetune.files.bounded import read_json
 from hf_finetune.labels import Labels
 from hf_finetune.machine.process import keep_freed_memory
 from hf_finetune.result.download import fetch_result, looks_like_repo
+from hf_finetune.result.files import sha256_of
 from hf_finetune.result.manifest import FILE, Manifest
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from hf_finetune.types import Compute
 
 logger = logging.getLogger(__name__)
+LARGEST_REPORT = 500_000_000  # 20,000 classes take 20 MB
 
 
 def find_result(path: str | Path, revision: str | None = None) -> Path:
@@ -41,6 +44,7 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
         raise AdapterError(f"{path} is no Hub repo, so it has no revision {revision!r}.", "Leave the revision out.")
     for candidate in (folder, folder / "adapter", folder / "model"):
         if (candidate / FILE).is_file():
+            _refuse_damaged(candidate)
             return candidate
     if (folder / "recipe.yaml").is_file():
         raise AdapterError(
@@ -49,6 +53,32 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
         )
     what = "does not exist" if not folder.exists() else f"holds no {FILE}"
     raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
+
+
+def _refuse_damaged(result: Path) -> None:
+    """Raise AdapterError where a file of a run's result is not what the run wrote: run.json beside it has the hashes.
+
+    A result by itself has none; what comes from the Hub was held to the Hub's own when it was fetched.
+    """
+    record = result.parent / "run.json"
+    if not record.is_file():
+        return
+    try:
+        files = read_json(record, most_bytes=LARGEST_REPORT)["files"]
+        damaged = [name for name, digest in files.items() if _sha256(result / name) != digest]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        logger.warning("%s cannot be read, so that its result is not checked: %s", record, error)
+        return
+    if damaged:
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        raise AdapterError(
+            f"{result}: {', '.join(damaged[:3])}{more} not as the run wrote it (its hash is in {record.name}).",
+            "Copy the run folder again, or train it again with --overwrite.",
+        )
+
+
+def _sha256(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else ""
 
 
 def _fetched(folder: Path, repo: str, revision: str | None) -> Path:
