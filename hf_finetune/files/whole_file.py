@@ -38,6 +38,16 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def sync_tree(folder: Path) -> None:
+    """The same of every file below a folder, before it takes another name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync_file(path)
+        elif path.is_dir():
+            sync_folder(path)
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """The same of the names in a folder, where the system can (Windows cannot, nor every network disk)."""
     with suppress(OSError):

@@ -15,8 +15,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hf_finetune.backbones.checkpoint import builtin_path
+from hf_finetune.files.whole_file import sync_folder, sync_tree
 from hf_finetune.machine.disk import follow_umask
 from hf_finetune.preprocess.stock import stock_processor
+from hf_finetune.result.files import is_published
 from hf_finetune.result.manifest import Manifest, write_manifest
 from hf_finetune.training.whole_weights import unshared_state
 
@@ -77,11 +79,25 @@ def _save_processor(manifest: Manifest, staged: Path) -> None:
 
 
 def publish_locally(staged: Path, target: Path) -> Path:
-    """Rename the staged folder into place, where an earlier rung's, or that of a run that died since, may lie."""
+    """Rename the staged folder into place, where an earlier rung's, or that of a run that died since, may lie. What a
+    person has put in there stays."""
+    sync_tree(staged)
     replaced = target.with_name(f"{target.name}.replaced")  # lies there until the other does
-    shutil.rmtree(replaced, ignore_errors=True)
+    _hand_over(replaced, target)
     if target.exists():
         target.rename(replaced)
     staged.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _hand_over(replaced, target)
+    sync_folder(target.parent)
     return target
+
+
+def _hand_over(replaced: Path, target: Path) -> None:
+    """Move what no run writes from a folder that goes into the one that takes its place, and remove the first."""
+    if target.is_dir():
+        for path in sorted(replaced.rglob("*")):
+            name = path.relative_to(replaced)
+            if path.is_file() and not is_published(name.as_posix()) and not (target / name).exists():
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target / name)
+        shutil.rmtree(replaced, ignore_errors=True)

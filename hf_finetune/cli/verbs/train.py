@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def own_cache(recipe: Recipe) -> Iterator[None]:
     place = folder.with_name(f"{folder.name}.cache")
     before = os.environ.get("HF_FINETUNE_CACHE")
     if is_first():
-        shutil.rmtree(place, ignore_errors=True)
+        _remove_cache(place)
     os.environ["HF_FINETUNE_CACHE"] = str(place)
     try:
         yield
@@ -60,7 +60,14 @@ def own_cache(recipe: Recipe) -> Iterator[None]:
         else:
             os.environ["HF_FINETUNE_CACHE"] = before
         if is_first():
-            shutil.rmtree(place, ignore_errors=True)
+            _remove_cache(place)
+
+
+def _remove_cache(place: Path) -> None:
+    """What a run puts there; a folder with files of somebody else stays."""
+    shutil.rmtree(place / "store", ignore_errors=True)
+    with suppress(OSError):
+        place.rmdir()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
