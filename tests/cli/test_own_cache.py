@@ -32,5 +32,5 @@ def test_a_folder_of_the_runs_own_goes(tmp_path: Path) -> None:
 
 def test_a_named_cache_is_refused_beside_it(tmp_path: Path) -> None:
     recipe = load_recipe({"data": {"cache_dir": str(tmp_path)}})
-    with pytest.raises(RecipeError, match="--no-cache: data.cache_dir names a cache"), own_cache(recipe):
+    with pytest.raises(RecipeError, match=r"--no-cache: data\.cache_dir names a cache"), own_cache(recipe):
         pass
