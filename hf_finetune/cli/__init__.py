@@ -19,6 +19,7 @@ from typing import NoReturn
 from hf_finetune import __version__
 from hf_finetune.cli.document import documents_only, print_error
 from hf_finetune.cli.meant import meant_option, meant_verb
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.verbs import (
     cache,
     check,
@@ -146,15 +147,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Run the verb, and say of an error what it means for a person and, with `--json`, for a program."""
-    say = partial(print_error, line=options.verb == "predict")
+    document = partial(print_error, line=options.verb == "predict")
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:
         if options.json:
-            say(type(error).__name__, error.message, error.hint)
+            document(type(error).__name__, error.message, error.hint)
         if options.debug:
             raise
-        print(f"hf-finetune: {error}", file=sys.stderr)
+        say(f"hf-finetune: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
         done = str(interruption) or "interrupted"
@@ -163,24 +164,24 @@ def _run(options: argparse.Namespace) -> int:
         )
         goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
         if options.json:
-            say("Interrupted", done, goes_on.removeprefix("; "))
+            document("Interrupted", done, goes_on.removeprefix("; "))
         if options.debug:
             raise
-        print(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
+        say(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
         return 130
     except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it
         message = f"{error.filename or error} may not be read or written by this user."
         hint = "Give another place, or ask for access."
         if options.json:
-            say("PermissionError", message, hint)
+            document("PermissionError", message, hint)
         if options.debug:
             raise
-        print(f"hf-finetune: {message}\n  {hint}", file=sys.stderr)
+        say(f"hf-finetune: {message}\n  {hint}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()  # `hf-finetune … | head`: nobody reads on
         return 0
     except Exception as error:
         if options.json:
-            say(type(error).__name__, str(error), "This is a bug: please report it, with its traceback.")
+            document(type(error).__name__, str(error), "This is a bug: please report it, with its traceback.")
         raise

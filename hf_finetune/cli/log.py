@@ -8,6 +8,8 @@ import sys
 import warnings
 from typing import TextIO
 
+from hf_finetune.files.visible import visible
+
 
 class _StandardError(logging.StreamHandler[TextIO]):
     """Writes to what `sys.stderr` is by then: `main` may be called by a program that redirects it, and later closes it.
@@ -23,6 +25,13 @@ class _StandardError(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+class _Visible(logging.Formatter):
+    """Messages hold names of others, which must not steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def configure_logging(debug: bool, quiet: bool = False) -> None:
     """Our loggers speak on stderr at INFO (DEBUG with --debug), on rank 0 only; others at WARNING.
 
@@ -34,7 +43,7 @@ def configure_logging(debug: bool, quiet: bool = False) -> None:
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     handler = _StandardError()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Visible("%(message)s"))
     ours = logging.getLogger("hf_finetune")
     ours.handlers = [handler]
     ours.propagate = False

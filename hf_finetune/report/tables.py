@@ -8,9 +8,12 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from hf_finetune.files.visible import visible
+
 _NARROWEST, _WIDEST = 40, 120  # columns; longer lines are hard to follow
 _LEAST_ROOM = 24  # of the last column; with less each row is stacked
 _LONGEST_CELL = 80
+_BREAK = re.compile("[\t\n\x0b\x0c\r\x85\u2028\u2029]")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
@@ -62,7 +65,7 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
 
 def escape(text: str) -> str:
     """`text` as Markdown that shows it letter for letter in one table cell; over 80 characters it is cut."""
-    flat = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
+    flat = visible(" ".join(_BREAK.split(text)))
     if len(flat) > _LONGEST_CELL:
         flat = f"{flat[: _LONGEST_CELL - 1]}…"
     return _MARKUP.sub(r"\\\1", flat)

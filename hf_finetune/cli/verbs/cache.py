@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[clear] [--dir FOLDER]"""
@@ -28,18 +30,18 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_document({"folder": root, "entries": len(found), "bytes": size, "freed_bytes": freed})
         return 0
-    print(root)
+    say(root)
     if clears:
-        print(f"{format_bytes(freed)} deleted.")
+        say(f"{format_bytes(freed)} deleted.")
         if found:
-            print(f"Left there: {count}, {format_bytes(size)}; another process is at work with it.")
+            say(f"Left there: {count}, {format_bytes(size)}; another process is at work with it.")
         return 0
-    print(f"{count} (decoded images, what the probe keeps of them, converted weights), {format_bytes(size)}")
+    say(f"{count} (decoded images, what the probe keeps of them, converted weights), {format_bytes(size)}")
     if found:
         uses = [used for _, used, _ in found]
-        print(f"Last used {_day(max(uses))}, longest unused {_day(min(uses))}.")
-    print("What no run used for 30 days is deleted when another is built; `hf-finetune cache clear` deletes all of it.")
-    print("Weights and datasets of the Hub lie in its own cache: `hf cache ls`.")
+        say(f"Last used {_day(max(uses))}, longest unused {_day(min(uses))}.")
+    say("What no run used for 30 days is deleted when another is built; `hf-finetune cache clear` deletes all of it.")
+    say("Weights and datasets of the Hub lie in its own cache: `hf cache ls`.")
     return 0
 
 

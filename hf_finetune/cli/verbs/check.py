@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
         data = None if index is None else data_as_dict(index)
         print_document({"recipe": recipe.model_dump(mode="json"), "data": data})
         return 0
-    print(dump_recipe(recipe), end="", flush=True)
+    say(dump_recipe(recipe), end="", flush=True)
     for line in _data_text(recipe).splitlines():
-        print(f"# {line}".rstrip())
+        say(f"# {line}".rstrip())
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hf_finetune.cli.plain import say
+
 if TYPE_CHECKING:
     from hf_finetune.pipeline.finished import Run
 
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         reports = [{"run": each.name, **read[each.name].report} for each in in_order(runs)]
         print_document(reports)
     else:
-        print(render_runs(runs), end="")
+        say(render_runs(runs), end="")
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from hf_finetune.cli.plain import say
+
 PORT = 7860
 
 
@@ -42,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print_document({"address": served.address}, line=True)
         else:
-            print(f"{served.address} shows {options.result}. Ctrl-C ends it.", flush=True)
+            say(f"{served.address} shows {options.result}. Ctrl-C ends it.", flush=True)
         served.until_interrupted()
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[TOPIC …]"""
@@ -47,4 +49,4 @@ def _print(text: str) -> None:
 
             pydoc.pager(text)
             return
-    print(text, end="" if text.endswith("\n") else "\n")
+    say(text, end="" if text.endswith("\n") else "\n")

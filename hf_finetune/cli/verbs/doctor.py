@@ -6,6 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_document(diagnosis.as_json(written))
         return 0
-    print(diagnosis.text(written))
+    say(diagnosis.text(written))
     if files.apply is not None:
-        print(f"\nTrain with it:\n  {command(files.apply)}")
+        say(f"\nTrain with it:\n  {command(files.apply)}")
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
+
 _LEAST_FREE = 2_000_000_000  # bytes of the cache's disk, below which images are decoded anew each time
 
 
@@ -46,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         width = max(map(len, facts)) + 2 - len("_bytes")
         for key, value in facts.items():
             shown = format_bytes(value) if key.endswith("_bytes") else value
-            print(f"{key.removesuffix('_bytes'):<{width}}{shown}")
+            say(f"{key.removesuffix('_bytes'):<{width}}{shown}")
     return 0
 
 

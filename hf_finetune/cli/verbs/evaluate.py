@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RESULT [data.key=value …] [--split S] [--data D] [--logit-adjustment TAU] [--tta] [--report FILE],
@@ -82,13 +84,13 @@ def run(options: argparse.Namespace) -> int:
         from hf_finetune.report.summary import render_metrics
         from hf_finetune.report.wording import words_for
 
-        print(render_metrics(metrics, split, words_for(metrics["task"], ())), flush=True)
+        say(render_metrics(metrics, split, words_for(metrics["task"], ())), flush=True)
     if options.report is not None:  # after the score, which a full disk then does not take along
         from hf_finetune.pipeline.pages.again import write_evaluation_page
 
         write_evaluation_page(found, options.result, Path(options.report))
         if not options.json:
-            print(f"Report: {options.report}")
+            say(f"Report: {options.report}")
     return 0
 
 
@@ -110,5 +112,5 @@ def _run_folds(options: argparse.Namespace) -> int:
     if options.json:
         print_document(found)
     else:
-        print(render_folds(found))
+        say(render_folds(found))
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RESULT FOLDER [--base MODEL] [--logit-adjustment TAU]"""
@@ -41,20 +43,20 @@ def run(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    print(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
+    say(f"{merged.folder}  {format_bytes(sum(merged.sizes.values()))}")
     if merged.difference is None:
-        print("Not compared with the quantized base that it was trained on: this machine cannot run that one.")
+        say("Not compared with the quantized base that it was trained on: this machine cannot run that one.")
     else:
         whose = f"the adjusted result's ({adjustment:g})" if adjustment else "the result's"
         scale = f"of a range of {merged.logits_range:.3g}"
-        print(f"Logits differ from {whose} by at most {merged.difference:.2g}, {scale}, on the same pixels.")
+        say(f"Logits differ from {whose} by at most {merged.difference:.2g}, {scale}, on the same pixels.")
     if merged.quantization != "none":
-        print(
+        say(
             f"It trained on a base in {merged.quantization}, and this model has that base's own weights: it answers "
             "some images otherwise than the result. Score it before you publish it; the adapter alone stays as it was."
         )
     if merged.readme is not None:
-        print(
+        say(
             "Its images were 16-bit, 32-bit or float grey, of which stock code (a pipeline, Pillow's convert) sees "
             f"other pixels, so that it answers otherwise. The lines that convert them are in {merged.readme}."
         )

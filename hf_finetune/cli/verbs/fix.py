@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN [TABLE] [data.name=PLACE] [--add FOLDER …] [--new-classes] [--suggest FOLDER] [--out PLACE] [--overwrite]
@@ -61,7 +63,7 @@ def _fix(options: argparse.Namespace) -> int:
         known = {key: fixed.report[key] for key in ("fix", "validation", "test", "seconds")}
         print_document({"folder": fixed.folder.path, **known})
     else:
-        print(render_fixed(fixed.report, _from_here(fixed.folder.path)))
+        say(render_fixed(fixed.report, _from_here(fixed.folder.path)))
     return 0
 
 
@@ -87,5 +89,5 @@ def _suggest(options: argparse.Namespace) -> int:
     if options.json:
         print_document(asdict(suggested))
     else:
-        print(render_suggested(suggested, options.run))
+        say(render_suggested(suggested, options.run))
     return 0

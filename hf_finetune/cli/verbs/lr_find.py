@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 
@@ -30,6 +31,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_document({**asdict(found), "plot": drawn})
     else:
-        print(found.render())
-        print(drawn)
+        say(found.render())
+        say(drawn)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 JSON = "print plan.json and what the data are read as, instead of the tables"
@@ -34,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_document({**plan_as_dict(context.plan), "data": data_as_dict(context.index)})
     else:
-        print(render_data(context.index))
-        print(render_plan(context.plan))
+        say(render_data(context.index))
+        say(render_plan(context.plan))
         for saving in savings(context):
-            print(wrapped(f"{saving.text}.", terminal_width(), "  "))
+            say(wrapped(f"{saving.text}.", terminal_width(), "  "))
     return 0

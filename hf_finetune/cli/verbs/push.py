@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_finetune.cli.plain import say
+
 if TYPE_CHECKING:
     from hf_finetune.backbones.config import Model
     from hf_finetune.hub.push import Parcel
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         print_document({"pushed": [uploaded_as_dict(done) for done in pushed]})
     else:
         for done in pushed:
-            print(render_uploaded(done))
+            say(render_uploaded(done))
     return 0
 
 
@@ -106,7 +108,7 @@ def _show(parcels: Sequence[Parcel], *, private: bool) -> None:
     from hf_finetune.units import format_bytes
 
     for parcel in parcels:
-        print(f"{parcel.repo} ({'private' if private else 'public'} if it is new)")
+        say(f"{parcel.repo} ({'private' if private else 'public'} if it is new)")
         for name, size in parcel.sizes.items():
-            print(f"  {format_bytes(size):>8}  {name}")
-        print(f"\n{parcel.card}")
+            say(f"  {format_bytes(size):>8}  {name}")
+        say(f"\n{parcel.card}")

@@ -6,6 +6,8 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL … --data D [--images N]"""
@@ -38,16 +40,16 @@ def run(options: argparse.Namespace) -> int:
             else:
                 figures = (f"{each.score:.3f}", f"{each.loss:.3f}", f"{each.image_ms:.1f}", f"{each.seconds:.1f}")
                 rows.append((each.model, *figures, f"{each.megabytes:.0f}"))
-        print(plain_table(rows, terminal_width()))
+        say(plain_table(rows, terminal_width()))
         count = max(each.images for each in found)
-        print(f"\nLeave-one-out on {count:,} images with a closed-form head on frozen features; seconds from cold.")
+        say(f"\nLeave-one-out on {count:,} images with a closed-form head on frozen features; seconds from cold.")
         if own := [each.model for each in found if each.own_head]:
-            print(
+            say(
                 f"With its own head, which answers these labels already and does better: {', '.join(own)}. Images that "
                 "it was trained on flatter it."
             )
         if found[0].score is not None:
-            print(f"\nTrain the first:\n  {train_command(found[0].model, options.data, options.set)}")
+            say(f"\nTrain the first:\n  {train_command(found[0].model, options.data, options.set)}")
     return 0 if any(each.score is not None for each in found) else 2
 
 

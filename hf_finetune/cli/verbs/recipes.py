@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list | show NAME | copy NAME [TARGET] | keys"""
@@ -32,23 +34,23 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "keys":
         from hf_finetune.recipe.reference import render_reference
 
-        print(render_reference(), end="")
+        say(render_reference(), end="")
         return 0
     if options.action == "list":
         recipes = shipped_recipes()
         width = max(map(len, recipes), default=0)
         for name, path in recipes.items():
-            print(f"{name:<{width}}  {_first_line(path)}")
+            say(f"{name:<{width}}  {_first_line(path)}")
         return 0
     source = shipped_recipe(options.name)
     if options.action == "show":
-        print(source.read_text(encoding="utf-8"), end="")
+        say(source.read_text(encoding="utf-8"), end="")
         return 0
     target = _copy(source, Path(options.target or source.name))
     if options.json:
         print_document({"path": target})
     else:
-        print(f"{target}  (train it with: hf-finetune train {target})")
+        say(f"{target}  (train it with: hf-finetune train {target})")
     return 0
 
 

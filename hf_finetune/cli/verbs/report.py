@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from hf_finetune.cli.plain import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN [data.name=PLACE]"""
@@ -24,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_document({"page": page})
     else:
-        print(page)
+        say(page)
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
 
 if TYPE_CHECKING:
@@ -97,12 +98,12 @@ def run(options: argparse.Namespace) -> int:
         from hf_finetune.report.summary import render_summary
 
         if not options.json:
-            print(render_summary(finished.report, finished.folder.path), flush=True)
+            say(render_summary(finished.report, finished.folder.path), flush=True)
         pushed = [] if recipe.hub.repo is None else finished.push(recipe.hub)
         if options.json:
             where = {"run": finished.folder.path, "result": finished.result}
             print_document({**where, **finished.report, "pushed": [uploaded_as_dict(done) for done in pushed]})
         else:
             for done in pushed:
-                print(render_uploaded(done))
+                say(render_uploaded(done))
     return 0

@@ -18,6 +18,7 @@ import numpy as np
 
 from hf_finetune.data.sources.given import AllGiven, config_of
 from hf_finetune.errors import DataError, FinetuneError
+from hf_finetune.files.visible import visible
 from hf_finetune.pipeline.predict.explain import Explainer
 from hf_finetune.pipeline.predict.said import Said, shown
 from hf_finetune.pipeline.predict.sort import Sorter
@@ -133,7 +134,7 @@ def _say_problems(answered: Answered) -> None:
         said.append(f"{name}: {beyond}, and were clipped")
     for each in said:
         with aside():
-            sys.stderr.write(f"hf-finetune: {each}\n")
+            sys.stderr.write(f"hf-finetune: {visible(str(each))}\n")
 
 
 def _merge(classifier: Classifier) -> None:

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from hf_finetune.errors import DataError, MachineError
-from hf_finetune.report.predicted.columns import Cell, csv_cell, own_names, printable, row_of
+from hf_finetune.files.visible import visible
+from hf_finetune.report.predicted.columns import Cell, csv_cell, own_names, row_of
 from hf_finetune.report.progress import aside
 
 FORMATS = ("text", "csv", "jsonl", "parquet")
@@ -127,7 +128,7 @@ class Output:
         if self._format == "text":
             line = answer.as_text()
             if line is not None:
-                self._lines(f"{printable(line)}\n")
+                self._lines(f"{visible(line)}\n")
         elif self._format == "jsonl":
             self._lines(_json_line(answer.as_json()))
         else:
