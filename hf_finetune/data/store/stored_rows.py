@@ -69,15 +69,15 @@ class StoredRows:
     def _mended(self, slot: int) -> np.ndarray:
         name = self.names[int(np.searchsorted(self._slots, slot))]
         logger.warning("the image store holds %s damaged; it is drawn again", name)
-        pixels = np.ascontiguousarray(self._redraw(slot))
-        if zlib.crc32(pixels) != self._crcs[slot]:
+        pixels = self._redraw(slot)
+        if zlib.crc32(pixels.tobytes()) != self._crcs[slot]:
             raise DataError(
                 f"data.cache_dir: the image store holds {name} damaged, and the image is not what it was",
                 "run again with --no-cache, or remove the store with `hf-finetune cache clear`",
             )
         with suppress(OSError), self._path.open("rb+") as file:  # on a disk that can only be read each run mends it
             file.seek(slot * self._row_bytes)
-            file.write(pixels)
+            file.write(pixels.tobytes())
         return pixels
 
 
