@@ -82,6 +82,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
             pool=pool,
             progress=bar.to,
             processor=(context.recipe.model.name, context.facts.commit),
+            used=context.on_disk,
         )
 
 
@@ -144,7 +145,8 @@ def _options(context: RunContext) -> Options:
     from hf_finetune.data.store.open_views import Options
 
     data = context.recipe.data
-    return Options(context.plan.decode_workers.value, cache_folder(context.recipe), data.store_limit, data.max_pixels)
+    cache = cache_folder(context.recipe)
+    return Options(context.plan.decode_workers.value, cache, data.store_limit, data.max_pixels, context.on_disk)
 
 
 def _check_same_rows(train: PixelRows, probe: PixelRows | None) -> None:

@@ -27,7 +27,7 @@ class RunContext:
     `written` is the recipe as it was written, which marks the run folder; in `recipe` what `adapter.from` decides is
     filled in, and `start` is that adapter. `extensions` are what the program that runs it brings of its own. `head`:
     which labels the base's own head answers, known once the model is built. `count`: what the plan's memory was counted
-    by.
+    by. `on_disk`: bytes of the run's decoded images and kept features so far, by entry, for `data.store_limit`.
     """
 
     recipe: Recipe
@@ -40,6 +40,7 @@ class RunContext:
     extensions: Extensions = field(default_factory=Extensions)
     head: OwnHead | None = None
     count: Count = uncounted
+    on_disk: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
     def target(self) -> Target:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What all views of a run share. `limit_bytes` None: half of what is free on the cache's disk."""
+    """What all views of a run share. `limit_bytes` None: half of what is free on the cache's disk; `used`: bytes on
+    disk of the run's entries so far by their keys, also of the kept features."""
 
     workers: int
     cache_dir: Path | None = None
     limit_bytes: int | None = None
     max_pixels: int = 50_000_000
+    used: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,6 @@ class _Opener:
     ) -> None:
         self.index, self.options, self.root, self.keys, self.counter = index, options, root, keys, counter
         self._given, self._own = pool, None
-        self._used = 0
         self._no_disk: Note | None = None
 
     def close(self) -> None:
@@ -107,14 +108,14 @@ class _Opener:
         rows = self.index.splits[split]
         notes = () if geometry.in_workers else (_of(split, STOCK_NOTE),)
         if entry is not None:
-            self._used += len(rows) * row_bytes(geometry)
+            self.options.used[key] = len(rows) * row_bytes(geometry)
             entry = self._tried_again(split, geometry, key, entry)
             return self._view(split, geometry, entry, built=False, notes=notes)
-        refusal = self._no_disk or self._refusal(len(rows) * row_bytes(geometry))
+        refusal = self._no_disk or self._refusal(key, len(rows) * row_bytes(geometry))
         if not refusal:
             try:
                 entry, built = self._build(split, geometry, key)
-                self._used += len(rows) * row_bytes(geometry)
+                self.options.used[key] = len(rows) * row_bytes(geometry)
                 return self._view(split, geometry, entry, built=built, notes=notes)
             except OSError as error:
                 refusal = self._no_disk = self._explain(error)
@@ -183,13 +184,13 @@ class _Opener:
                 self._no_disk = self._explain(error)
         return check(self.index, split, geometry, self.options.max_pixels, self._pool, self.counter)
 
-    def _refusal(self, needed: int) -> Note | None:
+    def _refusal(self, key: str, needed: int) -> Note | None:
         """Why `needed` more bytes may not be taken; None: they may."""
         if not needed:
             return None
         limit = self.options.limit_bytes
-        if limit is not None and self._used + needed > limit:
-            return _too_large(needed, f"data.store_limit leaves {format_bytes(max(0, limit - self._used))}")
+        if limit is not None and needed > (left := left_of(limit, self.options.used, key)):
+            return _too_large(needed, f"data.store_limit leaves {format_bytes(left)}")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             make_room(self.root, needed if limit is not None else 2 * needed, self.keys)
@@ -213,6 +214,11 @@ class _Opener:
 
 
 STOCK_NOTE = Note("prepared one by one by the stock processor, whose rule cannot be written in steps (slower, once)")
+
+
+def left_of(limit: int, used: Mapping[str, int], key: str) -> int:
+    """Bytes that the entry `key` may take beside the run's others."""
+    return max(0, limit - sum(size for other, size in used.items() if other != key))
 
 
 def _of(split: Split, note: Note) -> Note:

@@ -44,17 +44,18 @@ def open_store(
     progress: Progress | None = None,
     processor: tuple[str, str | None] | None = None,
     pool: WorkerPool | None = None,
+    used: dict[str, int] | None = None,
 ) -> Store:
     """All splits, reused or built. `progress(done, total)` counts the rows that had to be decoded.
 
     `train_side`: of the squashed training rows; None for training rows as the checkpoint sees them, for runs that may
     never need the others. `processor`: name and revision of the stock processor, needed where `preprocess.steps` is
-    None. `pool`: workers that were started early; they stay open. Raises DataError for too many unreadable rows, and
-    for a class or a split that lost all of its rows; MachineError for workers that do not run and for a `cache_dir`
-    that cannot be written.
+    None. `pool`: workers that were started early; they stay open. `used`: see `Options`. Raises DataError for too many
+    unreadable rows, and for a class or a split that lost all of its rows; MachineError for workers that do not run and
+    for a `cache_dir` that cannot be written.
     """
     started = time.perf_counter()
-    options = Options(workers, cache_dir, limit_bytes, max_pixels)
+    options = Options(workers, cache_dir, limit_bytes, max_pixels, {} if used is None else used)
     evaluation = evaluation_geometry(preprocess, processor)
     wanted: list[tuple[Split, Geometry]] = [
         (split, evaluation if train_side is None or split != "train" else squashed(train_side, preprocess))

@@ -7,6 +7,7 @@ locked while they are written, checked when they are opened, deleted when unused
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from hf_finetune.data.store.cache import META, PIXELS, Entry, building, load_entry, locked, view_key
+from hf_finetune.data.store.open_views import left_of
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import Index, Machine, PixelRows, Plan, Split
@@ -94,7 +96,8 @@ class FeatureCache:
     """Keeps what a pass gives, and finds what an earlier one kept.
 
     `features` is the width of the head's input, `hidden` the shape of an image's watched state (None: not wanted). The
-    state is kept only where its room is within `limit_bytes` (None: half of the free disk).
+    state is kept only where its room is within `limit_bytes` (None: half of the free disk), of which the run's other
+    entries have `used` what they say, by key; features alone are kept in memory where not even they are.
     """
 
     index: Index
@@ -105,6 +108,7 @@ class FeatureCache:
     limit_bytes: int | None
     max_pixels: int
     machine: Machine
+    used: dict[str, int] = field(default_factory=dict)
 
     def keep(
         self, extractor: FeatureExtractor, rows: PixelRows, split: Split, progress: Callable[[int], object]
@@ -114,6 +118,7 @@ class FeatureCache:
         geometry = self._geometry(len(rows), split)
         key = self._key(split, geometry, self.machine.rank)
         try:
+            self._take_room(key, split, geometry, len(rows))
             with locked(self.root, key):
                 entry, pass_s = load_entry(self.root, key, len(own), geometry, whole=True), None
                 if entry is None:
@@ -157,12 +162,30 @@ class FeatureCache:
     def _geometry(self, rows: int, split: Split) -> FeatureLayout:
         wanted = FeatureLayout(self.identity, self.features, self.hidden)
         # What is kept already needs no room. Else the same answer on every process of one machine: room for all shares.
-        needed = rows * wanted.shape[0]
-        kept = (self.root / self._key(split, wanted, self.machine.rank) / META).is_file()
-        if self.hidden is None or kept or _has_room(self.root, needed, self.limit_bytes):
+        needed, key = rows * wanted.shape[0], self._key(split, wanted, self.machine.rank)
+        if self.hidden is None or self._is_kept(key) or self._has_room(key, needed):
             return wanted
         logger.info("%s: the prefix cache would take %s, more than may be used; not kept.", split, format_bytes(needed))
         return replace(wanted, hidden=None)
+
+    def _is_kept(self, key: str) -> bool:
+        return (self.root / key / META).is_file()
+
+    def _take_room(self, key: str, split: Split, geometry: FeatureLayout, rows: int) -> None:
+        """Raises OSError where `data.store_limit` leaves none."""
+        needed = rows * geometry.shape[0]
+        if self.limit_bytes is not None and not self._is_kept(key) and not self._has_room(key, needed):
+            raise OSError(errno.EDQUOT, f"data.store_limit leaves no {format_bytes(needed)} for {split}")
+        self.used[key] = needed
+
+    def _has_room(self, key: str, needed: int) -> bool:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if self.limit_bytes is not None:
+                return needed <= left_of(self.limit_bytes, self.used, key)
+            return needed <= shutil.disk_usage(self.root).free // 2
+        except OSError:
+            return False
 
     def _key(self, split: Split, geometry: FeatureLayout, rank: int) -> str:
         share = replace(self.index, splits={split: self.index.splits[split][rank :: self.machine.world_size]})
@@ -177,14 +200,6 @@ def _mapped(path: Path, geometry: FeatureLayout, rows: int, mode: Literal["r", "
     if not rows:  # an empty file cannot be mapped
         return np.zeros(0, geometry.dtype)
     return np.memmap(path, geometry.dtype, mode, shape=(rows,))
-
-
-def _has_room(root: Path, needed: int, limit: int | None) -> bool:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return needed <= (shutil.disk_usage(root).free // 2 if limit is None else limit)
-    except OSError:
-        return False
 
 
 def _fill(

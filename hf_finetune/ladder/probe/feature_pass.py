@@ -229,6 +229,7 @@ def cache_of_features(
         data.store_limit,
         data.max_pixels,
         context.machine,
+        context.on_disk,
     )
 
 

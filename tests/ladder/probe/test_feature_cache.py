@@ -139,6 +139,19 @@ def test_states_are_left_out_where_they_have_no_room(cache: FeatureCache, extrac
     assert kept.features.shape == (ROWS, 64)
 
 
+def test_a_limit_is_of_all_that_the_run_keeps_together(cache: FeatureCache, extractor: FeatureExtractor) -> None:
+    whole, alone = ROWS * (64 * 4 + 17 * 64 * 2), ROWS * 64 * 4
+
+    def kept_within(limit: int) -> SplitFeatures:
+        return keep(replace(cache, limit_bytes=limit, used={"its images": 1000}), extractor)[0]
+
+    assert kept_within(alone + 999).features.shape == (ROWS, 64)
+    assert not list(cache.root.glob(f"*/{PIXELS}"))  # in memory
+    assert kept_within(whole + 999).hidden is None
+    assert list(cache.root.glob(f"*/{PIXELS}"))
+    assert kept_within(whole + 1000).hidden is not None
+
+
 def test_a_cache_that_cannot_be_written_costs_only_the_reuse(
     cache: FeatureCache, extractor: FeatureExtractor, tmp_path: Path
 ) -> None:
