@@ -90,8 +90,12 @@ def evaluated(
 
     folder = find_result(path)
     manifest = read_manifest(folder)
-    moved = "name" in told_keys(overrides)
+    told = told_keys(overrides)
+    moved = "name" in told
     recipe = load_recipe(folder / "recipe.yaml", overrides if data is None else ())
+    if not (folder.parent / "run.json").is_file() and "cache_dir" not in told:
+        # Of a result that came from elsewhere: where to write is not for its author to say.
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_dir": None})})
     if data is None:
         chosen = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved=moved)
         options = recipe.data

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hf_finetune.cli import main
 from hf_finetune.recipe.recipe import load_recipe
@@ -56,6 +57,20 @@ def own(trained: Path, tmp_path: Path) -> Path:
         text = (tmp_path / name).read_text("utf-8").replace(str(trained / "photos"), str(tmp_path / "photos"))
         (tmp_path / name).write_text(text, "utf-8")
     return tmp_path
+
+
+def test_a_result_from_elsewhere_does_not_say_where_to_write(own: Path, tmp_path: Path, cli: Cli) -> None:
+    alone, wanted = tmp_path / "from elsewhere", tmp_path / "theirs"
+    shutil.copytree(own / "run" / "adapter", alone)
+    recipe = yaml.safe_load((alone / "recipe.yaml").read_text("utf-8"))
+    recipe["data"]["cache_dir"] = str(wanted)
+    (alone / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    for data in ([], ["--data", own / "photos"]):
+        code, _, said = cli("evaluate", alone, *data, "--split", "train")
+        assert code == 0, said
+        assert not wanted.exists()
+    assert cli("evaluate", alone, "--split", "train", f"data.cache_dir={wanted}")[0] == 0
+    assert wanted.exists()  # a person may say so
 
 
 def record(folder: Path) -> dict[str, list[str]]:
@@ -166,6 +181,8 @@ def test_evaluate_says_why_the_run_reported_another_loss(own: Path, cli: Cli) ->
     content = json.loads(manifest.read_text("utf-8"))
     assert content.pop("fitted_on") == ["train", "validation"]
     manifest.write_text(json.dumps(content), "utf-8")  # of an earlier version, whose head knew training rows alone
+    report = json.loads((own / "run" / "run.json").read_text("utf-8"))
+    (own / "run" / "run.json").write_text(json.dumps({**report, "files": {}}), "utf-8")  # it would tell the change
     words = " ".join(cli("evaluate", own / "run", "--split", "validation")[1].split())
     assert "loss 0.561 for these rows: it scored them in bf16, in which it trained, and here weights" in words
     summary = render_summary(read_report(own / "run" / "run.json"), own / "run")
