@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,15 +11,19 @@ import numpy as np
 
 from hf_finetune.errors import MachineError
 from hf_finetune.labels import Answers
+from hf_finetune.machine.peers import Peers, end_process
 from hf_finetune.types import Machine
 
 T = TypeVar("T")
-# A rank that is silent for longer is taken for dead; decoding a large dataset on rank 0 must fit in.
-TIMEOUT = timedelta(hours=2)
+# Of a wait for the others, which may be as long as they are well: peers.py ends it where they are not.
+TIMEOUT = timedelta(days=30)
+_peers: Peers | None = None
 
 
-def join(machine: Machine) -> None:
+def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
     """Form the process group, if there are several. Raises MachineError where another number runs than was asked for.
+
+    From then on a rank that gives no sign of life for so many seconds ends this process (peers.py).
 
     The Trainer ignores its own timeout on CPUs (seen with transformers 5.23, 2026-11-23), so the group is made here.
     """
@@ -35,6 +40,23 @@ def join(machine: Machine) -> None:
             "On CPUs use accelerate_configs/cpu_multi.yaml: `accelerate launch --cpu` silently runs one process. "
             "If one is what you want, unset MASTER_PORT.",
         )
+    if state.num_processes > 1:
+        _listen(state.process_index, state.num_processes, peer_timeout_s)
+
+
+def _listen(rank: int, count: int, timeout_s: float) -> None:
+    global _peers
+    from torch.distributed import TCPStore
+
+    def connect() -> TCPStore:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout_s))
+
+    token = agree(secrets.token_hex(8))  # an elastic launcher's store outlives a run that it starts again
+    _peers = Peers(rank, count, timeout_s, token, connect, end_process)
+    _peers.announce()
+    wait()
+    _peers.start()
 
 
 def agree(value: T) -> T:
@@ -76,6 +98,8 @@ def leave() -> None:
     """Take the process group apart, so that a rank's exit is quiet."""
     import torch.distributed as dist
 
+    if _peers is not None:
+        _peers.leave()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -130,11 +130,11 @@ def settle_pixels(index: Index, facts: BackboneFacts, recipe: Recipe, workers: i
     return replace(index, notes=(*index.notes, *notes)), replace(facts, preprocess=preprocess)
 
 
-def join_processes(machine: Machine) -> None:
+def join_processes(machine: Machine, peer_timeout_s: float) -> None:
     """Meet the other processes of this launch."""
     from hf_finetune.machine import processes
 
-    processes.join(machine)
+    processes.join(machine, peer_timeout_s)
 
 
 def settle_plan(context: RunContext, unreadable: Sequence[Rejected] = ()) -> RunContext:

@@ -101,7 +101,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     with clock.stage("scan and imports"):
         context = prepare_run(recipe, data, extensions)
         refuse_no_validation(context.index)
-        join_processes(context.machine)
+        join_processes(context.machine, recipe.train.peer_timeout)
         context = settle_plan(context)
     folder = claim_folder(context.written, existing, context.index)
     refuse_other_extensions(folder, extensions.described())

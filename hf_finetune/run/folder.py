@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hf_finetune.errors import MachineError, RunFolderError
+from hf_finetune.errors import FinetuneError, MachineError, RunFolderError
 from hf_finetune.files.bounded import read_yaml
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.machine.disk import failed_writes_are_said
-from hf_finetune.recipe.recipe import Recipe, dump_recipe
+from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.types import Decision, Plan
 
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
@@ -152,6 +152,8 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
         there = read_yaml(folder.recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:  # a ValueError: bytes that are no UTF-8, an impossible date
         raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
+    with suppress(FinetuneError, TypeError):  # of an earlier version, which had fewer keys
+        there = read_yaml(dump_recipe(load_recipe(there)))
     return sorted(_different(read_yaml(dump_recipe(recipe)), there))
 
 

@@ -31,6 +31,16 @@ def test_the_same_recipe_claims_its_folder_again(tmp_path: Path) -> None:
     assert claim(recipe_in(tmp_path / "run", epochs=2)).path == tmp_path / "run"
 
 
+def test_the_recipe_of_an_earlier_version_lacks_the_keys_of_now(tmp_path: Path) -> None:
+    folder = claim(recipe_in(tmp_path / "run", epochs=2))
+    text = folder.recipe.read_text()
+    assert "  peer_timeout: 300s\n" in text
+    folder.recipe.write_text(text.replace("  peer_timeout: 300s\n", ""))
+    assert claim(recipe_in(tmp_path / "run", epochs=2)).path == tmp_path / "run"
+    with pytest.raises(RunFolderError, match=r"train\.peer_timeout \('300s', now '60s'\)"):
+        claim(recipe_in(tmp_path / "run", epochs=2, peer_timeout="1m"))
+
+
 def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
     claim(recipe_in(tmp_path / "run", epochs=2))
     with pytest.raises(RunFolderError) as caught:
