@@ -164,6 +164,15 @@ class Candidates:
             return better, ""
         return better, LESS_LOST if better else MORE_LOST
 
+    @property
+    def newest_best(self) -> Mapping[str, torch.Tensor] | None:
+        """The weights of the last candidate; None where it is not the best."""
+        return self._state if self._all and self._all[-1].kept else None
+
+    def are_below(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether a score is better than the best so far."""
+        return self._answers is None or is_better(metrics, self._metrics, self._by)
+
     def save(self, by: Callable[[Climbed], bool]) -> None:
         """Save what the last candidate left in the model where it is the best; `by` says whether it did."""
         if self._all and self._all[-1].kept and by(self.settled(interrupted=False)):

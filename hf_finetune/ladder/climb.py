@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from peft import PeftModel
 from torch import nn
 
@@ -22,6 +23,7 @@ from hf_finetune.backbones.engines.choose import Offer
 from hf_finetune.backbones.surgery.token_dropper import TokenDropper
 from hf_finetune.errors import MachineError, ModelError
 from hf_finetune.ladder.candidates import START, Candidates, Climbed, Usage
+from hf_finetune.ladder.going_on import GoingOn
 from hf_finetune.ladder.pacing import TimeLeft, TimeSharing
 from hf_finetune.ladder.probe.feature_pass import FeaturePlace, PassResult, extract_features
 from hf_finetune.ladder.probe.heads import LeftOut
@@ -32,6 +34,7 @@ from hf_finetune.ladder.trained.cached import Cached
 from hf_finetune.ladder.trained.full import Full
 from hf_finetune.ladder.trained.patches import Patches
 from hf_finetune.machine import processes
+from hf_finetune.run.kept_rungs import KeptRungs
 from hf_finetune.tracking.run import TrackedRun
 from hf_finetune.training.autocast import autocast_type
 from hf_finetune.training.averaging import may_average
@@ -51,7 +54,8 @@ class Given:
 
     `rows` are the store's, `probe_rows` the training rows at the checkpoint's own geometry (None: no rung asks);
     `features`: where the pass keeps what it gives; `time` is None where there is no budget; `offer`: an engine that may
-    run the pass. `tracked` hears of every rung. `save` keeps what a climb holds so far, and says whether it did.
+    run the pass. `tracked` hears of every rung. `save` keeps what a climb holds so far, and says whether it did; `kept`
+    what rungs reach, for a next try.
     """
 
     rows: Mapping[Split, PixelRows]
@@ -63,6 +67,7 @@ class Given:
     offer: Offer = field(default_factory=Offer)
     tracked: TrackedRun = field(default_factory=TrackedRun)
     save: Callable[[Climbed], bool] = lambda climbed: False  # noqa: ARG005
+    kept: KeptRungs = field(default_factory=lambda: KeptRungs(None, {}))
 
 
 class Climber:
@@ -87,6 +92,7 @@ class Climber:
         self._patches = Patches(self._backbone, context.facts)
         self._whole = Full(model, context, given.rows, self._patches)
         self._suffix: Cached | None = None
+        self._going_on = GoingOn(given.kept, model, context, np.asarray(given.rows["validation"].labels))
         self._refused: list[str] = []
         # Frozen weights are in the plan's precision already; only full fine-tuning keeps float32 and needs autocast.
         self._autocast = autocast_type(plan.precision.value) if recipe.adapter.whole else None
@@ -125,7 +131,8 @@ class Climber:
         before = len(self._candidates)
         try:
             {"probe": self._probe, "cached": self._cached, "full": self._full}[rung]()
-            if len(self._candidates) > before:
+            # What an earlier try has saved is better than its probe was, and comes next.
+            if len(self._candidates) > before and not (rung == "probe" and self._going_on.has_some):
                 self._candidates.save(self._given.save)
         except ModelError as error:
             if rung == "full" or self._context.plan.rungs.value == (rung,):
@@ -135,6 +142,7 @@ class Climber:
         except Interrupted as interruption:
             self._given.tracked.interrupt()
             self._offer_fit(rung, interruption.fit, None)
+            self._keep(rung, interruption.fit, ended=False)
             return False
         except KeyboardInterrupt:
             if not len(self._candidates):
@@ -187,6 +195,10 @@ class Climber:
         cached = Cached(self._model, self._backbone, self._context, self._passed, self._given.rows, self._patches)
         self._candidates.restore()  # a probe that is no better leaves its head behind
         self._check(cached)
+        if self._again("cached"):
+            self._suffix = cached
+        if self._going_on.is_over("cached"):
+            return
         # Where the start may stay the best, its whole model is run over images at the end.
         end_depth = cached.depth_share if self._context.start_note is None else 1.0
         if self._time.left_s(end_depth) > 0:
@@ -195,11 +207,12 @@ class Climber:
         turn = self._time.cached(cached.update_s, self._whole.update_s, evaluated, end_depth)
         if turn is None or turn.pace is None:
             return
-        fit = cached.run(turn.pace, turn.share, self._given.folders)
+        fit = cached.run(turn.pace, turn.share, self._given.folders, partial(self._meanwhile, "cached"))
         self._suffix = cached
         note = f"last {cached.blocks} of {len(self._context.facts.blocks)} blocks"
         patches = _patches_note(turn.share, self._patches.dropper(turn.share))
         self._offer_fit("cached", fit, turn.taken(fit), note, patches)
+        self._keep("cached", fit, ended=True)
 
     def _check(self, cached: Cached) -> None:
         """Raise ModelError, on all processes, where the cut is refused on any: one of them may lack the memory."""
@@ -213,19 +226,41 @@ class Climber:
                 raise each
 
     def _full(self) -> None:
+        self._again("full")
         self._candidates.restore()
         turn = self._time.full(self._whole.update_s, self._own_rows("validation"))
         if turn is None:
             return
         logger.info("full: about %s", format_seconds(turn.forecast_s))
-        fit = self._whole.run(turn.pace, turn.share, self._given.folders)
+        fit = self._whole.run(turn.pace, turn.share, self._given.folders, partial(self._meanwhile, "full"))
         self._offer_fit("full", fit, turn.taken(fit), _patches_note(turn.share, self._patches.dropper(turn.share)))
+        if turn.pace is not None:
+            self._keep("full", fit, ended=True)
 
     # ------------------------------------------------------------------------------------------------------- pieces
 
     def _own_rows(self, split: Split) -> int:
         """How many rows of a split this process evaluates, at most."""
         return -(-len(self._given.rows[split]) // self._context.machine.world_size)
+
+    def _again(self, rung: str) -> bool:
+        """Offer what an earlier try had reached of a rung; whether it had reached anything."""
+        found = self._going_on.restore(rung)
+        if found is None:
+            return False
+        fit, note = found
+        self._candidates.offer(rung, fit.metrics, fit.answers, 0.0, note=note, fit=fit)
+        return True
+
+    def _meanwhile(self, rung: str, fit: Fit, weights: Mapping[str, torch.Tensor]) -> None:
+        """Keep what a rung has reached so far, where it is the best."""
+        if self._candidates.are_below(fit.metrics):
+            self._going_on.meanwhile(rung, fit, weights)
+
+    def _keep(self, rung: str, fit: Fit, *, ended: bool) -> None:
+        """Keep what a rung has reached for another try, where it is the best so far."""
+        if (weights := self._candidates.newest_best) is not None:
+            self._going_on.left(rung, fit, weights, ended=ended)
 
     def _offer_fit(self, rung: str, fit: Fit, forecast_s: float | None, *notes: str) -> None:
         self._candidates.offer(

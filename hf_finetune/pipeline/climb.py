@@ -52,6 +52,7 @@ def climb(
     from hf_finetune.ladder.pacing import TimeLeft
     from hf_finetune.machine import processes
     from hf_finetune.run.checkpoints import is_sound, newest_whole, seal_and_thin_out
+    from hf_finetune.run.kept_rungs import KeptRungs
     from hf_finetune.training.fit import FitFolders
 
     if not len(images.rows.get("validation", ())):
@@ -81,5 +82,6 @@ def climb(
         offer=offer,
         tracked=tracked,
         save=lambda climbed: save_meanwhile(climbed, context, folder, model, manifest, images),
+        kept=KeptRungs(folder.checkpoints if context.machine.is_first else None, asdict(began)),
     )
     return Climber(model, context, given).climb()

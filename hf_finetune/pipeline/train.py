@@ -54,6 +54,7 @@ from hf_finetune.run.folder import (
     full_disk_is_said,
     locked,
 )
+from hf_finetune.run.kept_rungs import forget_rungs
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +187,7 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
             ended = Ended(report, results, images.rows, manifest.target)
             publish(saved, ended, folder)
+            forget_rungs(folder.checkpoints)
             keep_features(context, folder, climbed, images, manifest, clock)
             _keep_speeds(context, report)
             write_page(context, ended, folder, clock)

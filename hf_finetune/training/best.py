@@ -96,6 +96,17 @@ class KeepBest(TrainerCallback):
         return self._choice.prefers(told, best, lambda one, than: self._gains(one, than, labels))
 
 
+class TellBest(TrainerCallback):
+    """Tells of the weights of each evaluation that is the best so far, once it is over."""
+
+    def __init__(self, best: KeepBest, tell: Callable[[Mapping[str, torch.Tensor]], object]) -> None:
+        self._best, self._tell = best, tell
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._best.state is not None and self._best.step == state.global_step:
+            self._tell(self._best.state)
+
+
 def is_better(metrics: Mapping[str, Any], than: Mapping[str, Any], by: str, *, ties: bool = True) -> bool:
     """By the metric `by`; with `ties`, equal ones by the loss: on small validation sets accuracies are often equal."""
     sign = -1 if by.rpartition(".")[2] in LESS_IS_BETTER else 1  # of one of several targets: `price.mae`

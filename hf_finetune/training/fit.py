@@ -18,7 +18,7 @@ from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.averaging import AveragedWeights, may_average
-from hf_finetune.training.best import Gains, KeepBest, Reduce, Score
+from hf_finetune.training.best import Gains, KeepBest, Reduce, Score, TellBest
 from hf_finetune.training.best_checkpoint import BestCheckpoint
 from hf_finetune.training.callbacks import EpochToDataset, MetricsFile, ProgressBar, SealCheckpoints, ToTrackers
 from hf_finetune.training.config import Train
@@ -93,11 +93,13 @@ class Judge:
 
 @dataclass(frozen=True)
 class ByClock:
-    """A fit that keeps to a pace. The best weights are kept in memory, by `take` and `restore`, and not on disk."""
+    """A fit that keeps to a pace. The best weights are kept in memory, by `take` and `restore`, and not as checkpoints.
+    `told` hears of each that is the best so far, before the fit is over."""
 
     pace: Pace
     take: Callable[[], Mapping[str, torch.Tensor]]
     restore: Callable[[Mapping[str, torch.Tensor]], None]
+    told: Callable[[Fit, Mapping[str, torch.Tensor]], object] = lambda fit, state: None  # noqa: ARG005
 
 
 class Interrupted(KeyboardInterrupt):
@@ -161,6 +163,9 @@ def fit(
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
     trainer.remove_callback(PrinterCallback)
+    if by_clock is not None:
+        told = by_clock.told
+        trainer.add_callback(TellBest(best, lambda state: told(_fit_of(trainer, best, started), state)))
     if pace is not None:
         optimizer = trainer.create_optimizer()
         schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
@@ -224,6 +229,10 @@ def _callbacks(
 def _finished(trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, started: float) -> Fit:
     if by_clock is not None and best.state is not None:
         by_clock.restore(best.state)
+    return _fit_of(trainer, best, started)
+
+
+def _fit_of(trainer: UpdateTrainer, best: KeepBest, started: float) -> Fit:
     if best.answers is None or best.step is None:
         raise TrainingError("Training ended without an evaluation.")
     return Fit(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from hf_finetune.adapters.low_memory import training_forms
@@ -23,6 +24,11 @@ from hf_finetune.types import Decision, PixelRows, Plan, Split
 
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext
+
+Told = Callable[[Fit, Mapping[str, torch.Tensor]], object]
+
+
+def _to_nobody(fit: Fit, weights: Mapping[str, torch.Tensor]) -> None: ...
 
 
 @contextmanager
@@ -59,18 +65,18 @@ class TrainedRung(ABC):
             self._seconds[share] = max(processes.gather(seconds))
         return self._seconds[share]
 
-    def run(self, pace: Pace | None, share: float, folders: FitFolders) -> Fit:
+    def run(self, pace: Pace | None, share: float, folders: FitFolders, told: Told = _to_nobody) -> Fit:
         """Train; afterwards the model holds the weights that were best on validation.
 
-        With a pace they are kept in memory. Without one the plan's steps hold, checkpoints are written, and one of
-        `folders` is gone on from.
+        With a pace they are kept in memory, and `told` of each that are the best so far. Without one the plan's steps
+        hold, checkpoints are written, and one of `folders` is gone on from.
         """
         context, model, names = self._context, self._model, self._rows["train"].names
         classes = context.classes_to_balance(self._rows["train"].labels)
         by_clock = None
         if pace is not None:
             folders = replace(folders, resume=None)
-            by_clock = ByClock(pace, partial(trained_state, model), partial(restore_state, model))
+            by_clock = ByClock(pace, partial(trained_state, model), partial(restore_state, model), told)
         with self._training(share) as (objective, rows), trainable(model, context.plan) as form:
             return fit(
                 form,
