@@ -46,7 +46,7 @@ def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
 
 def _listen(rank: int, count: int, timeout_s: float) -> None:
     global _peers
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - as torch documents it
 
     def connect() -> TCPStore:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -73,7 +73,8 @@ def _refuse_damaged(result: Path) -> None:
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise AdapterError(
-            f"{result}: {', '.join(damaged[:3])}{more} not as the run wrote it (its hash is in {record.name}).",
+            f"{result} is damaged: not as the run wrote it (by its hash in {record.name}): "
+            f"{', '.join(damaged[:3])}{more}.",
             "Copy the run folder again, or train it again with --overwrite.",
         )
 

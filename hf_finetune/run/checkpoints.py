@@ -33,11 +33,13 @@ def seal(checkpoint: Path, of: Mapping[str, Any] | None = None) -> None:
 
 
 def seal_and_thin_out(checkpoint: Path, best: Path | None, of: Mapping[str, Any] | None = None) -> None:
-    """Mark a checkpoint as whole; then remove all others but the `best`. Until then the one before is there to go on
-    from: a process may be killed at any time."""
+    """Mark a checkpoint as whole; then remove all others but the `best`, or the one before where this is the best.
+    Until then what was there stays: a process may be killed at any time, and a file be damaged later."""
     seal(checkpoint, of)
-    for path in _checkpoints(checkpoint.parent):
-        if path != checkpoint and (best is None or path.name != best.name):
+    _, *others = _checkpoints(checkpoint.parent)
+    spared = best.name if best is not None and best != checkpoint else others[0].name if others else None
+    for path in others:
+        if path.name != spared:
             shutil.rmtree(path, ignore_errors=True)
 
 

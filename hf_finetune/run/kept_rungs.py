@@ -134,5 +134,5 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     found = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        found.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+        found.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

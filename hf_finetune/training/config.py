@@ -67,7 +67,7 @@ class Train(Section):
         description="share of an image's patches seen in training, where a ViT allows it; less is faster",
     )
     decode_workers: Auto | Positive = Field(default="auto", description="processes that decode images")
-    peer_timeout: Annotated[Seconds, Field(ge=1)] = Field(
+    peer_timeout: Annotated[Seconds, Field(ge=1)] = Field(  # pyright: ignore[reportAssignmentType] - it is parsed
         default="5m",
         description="of several processes one that gives no sign of life for so long ends the others; waiting counts "
         "for nothing",

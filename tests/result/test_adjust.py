@@ -19,8 +19,9 @@ from hf_finetune.result.adjust import adjust
 from hf_finetune.result.answers import logits_of
 from hf_finetune.result.compare import generated_pixels, stock_logits
 from hf_finetune.result.evaluate import evaluate
+from hf_finetune.result.files import sha256_of
 from hf_finetune.result.load import load_result
-from hf_finetune.result.manifest import read_manifest, write_manifest
+from hf_finetune.result.manifest import FILE, read_manifest, write_manifest
 from hf_finetune.tasks.classification import log_prior
 from tests.result.results import LABELS, save_result
 
@@ -70,6 +71,9 @@ def test_evaluate_scores_a_run_as_if_it_had_been_adjusted(tmp_path: Path, capsys
     assert sum(counts) == json.loads((run / "run.json").read_text("utf-8"))["data"]["counts"]["train"]
     # As if the run had seen next to nothing but nines: adjusted, it never says nine.
     write_manifest(run / "adapter", replace(manifest, task={**manifest.task, "class_counts": [1] * 9 + [10**40]}))
+    report = json.loads((run / "run.json").read_text("utf-8"))
+    report["files"][FILE] = sha256_of(run / "adapter" / FILE)
+    (run / "run.json").write_text(json.dumps(report), "utf-8")
     plain, adjusted = evaluate(run), evaluate(run, logit_adjustment=1.0)
     assert plain["per_class"]["9"]["recall"] > 0.9
     assert adjusted["per_class"]["9"]["recall"] == 0

@@ -39,7 +39,7 @@ def test_a_damaged_file_is_named(run: Path, name: str, damage: str) -> None:
     if damage == "lost" and name != "hf_finetune.json":
         file.unlink()
     for place in (run, run / "adapter"):
-        with pytest.raises(AdapterError, match=rf"{name} not as the run wrote it") as raised:
+        with pytest.raises(AdapterError, match=rf"is damaged: not as the run wrote it .*: {name}\.") as raised:
             find_result(place)
     assert "--overwrite" in raised.value.hint
 

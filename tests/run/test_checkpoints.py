@@ -55,8 +55,9 @@ def test_others_than_the_best_go_once_the_new_one_is_sealed(tmp_path: Path) -> N
     seal_and_thin_out(new, best)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-checkpoint-10", "checkpoint-10", "checkpoint-2"]
     assert is_sound(new) and is_sound(best)
-    seal_and_thin_out(new, None)
-    assert not best.exists() and new.exists()
+    newest = checkpoint(tmp_path, 11, sealed=False)
+    seal_and_thin_out(newest, newest)
+    assert not best.exists() and is_sound(new) and is_sound(newest)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "sub/optimizer.pt"])

@@ -67,7 +67,10 @@ def own_cache(recipe: Recipe) -> Iterator[None]:
 
 def _remove_cache(place: Path) -> None:
     """What a run puts there; a folder with files of somebody else stays."""
+    from hf_finetune.run.speeds import FILE
+
     shutil.rmtree(place / "store", ignore_errors=True)
+    (place / FILE).unlink(missing_ok=True)
     with suppress(OSError):
         place.rmdir()
 
