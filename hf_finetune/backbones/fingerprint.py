@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hf_finetune.backbones.checkpoint import Checkpoint, find
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
+
+LARGEST_HEADER = 100_000_000  # bytes: safetensors' own bound
 
 
 def fingerprint(model: Model) -> str:
@@ -32,22 +36,30 @@ def fingerprint(model: Model) -> str:
 def tensor_places(path: Path) -> list[tuple[str, str, str, str, int, int]]:
     """Name, type, shape, file, first byte and the one behind the last of each tensor of a safetensors file.
 
-    The file is 8 bytes of header length (little-endian), a JSON header, the data.
+    The file is 8 bytes of header length (little-endian), a JSON header, the data. Raises ModelError where it is not.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    return [
-        (
-            name,
-            about["dtype"],
-            str(about["shape"]),
-            str(path),
-            *(8 + length + offset for offset in about["data_offsets"]),
-        )
-        for name, about in header.items()
-        if name != "__metadata__"
-    ]
+        if length > min(LARGEST_HEADER, size):
+            raise _damaged(path, f"its header is to be {length:,} bytes of {size:,}")
+        try:
+            header = json.loads(file.read(length))
+            places = [_place(name, about, path, 8 + length) for name, about in header.items() if name != "__metadata__"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise _damaged(path, f"its header cannot be read ({type(error).__name__})") from None
+    if any(not 0 <= start <= end <= size for *_, start, end in places):
+        raise _damaged(path, "a tensor is to lie outside of the file")
+    return places
+
+
+def _place(name: str, about: Mapping[str, Any], path: Path, data: int) -> tuple[str, str, str, str, int, int]:
+    start, end = about["data_offsets"]
+    return name, str(about["dtype"]), str(about["shape"]), str(path), data + int(start), data + int(end)
+
+
+def _damaged(path: Path, why: str) -> ModelError:
+    return ModelError(f"the weights file {path.name} is damaged: {why}", "fetch it again")
 
 
 def _hash_range(digest: hashlib._Hash, path: Path, start: int, end: int) -> None:

@@ -54,6 +54,8 @@ def configure_logging(debug: bool, quiet: bool = False) -> None:
     if not debug:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+    # It says of every try that it tries again, with addresses and numbers: what comes of it is said in our words.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # bitsandbytes reports an optional kernel that it would fetch from the Hub; it works without.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # The Hub's and transformers' own bars and hints interleave with ours.

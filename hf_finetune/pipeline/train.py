@@ -186,7 +186,8 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
                 findings = look_back(context, images, climbed, results, clock)
             report = assemble_report(context, images.store, climbed, results, manifest, clock, peak, findings)
             ended = Ended(report, results, images.rows, manifest.target)
-            publish(saved, ended, folder)
+            with full_disk_is_said(folder):
+                publish(saved, ended, folder)
             forget_rungs(folder.checkpoints)
             keep_features(context, folder, climbed, images, manifest, clock)
             _keep_speeds(context, report)

@@ -34,6 +34,8 @@ class Began:
 
 def began_with(folder: RunFolder) -> Began | None:
     """What the run in `folder` began with; None where nothing was trained yet."""
+    if not folder.holds_work():
+        return None
     for content in (_of_plan(folder), sealed_with(folder.checkpoints), _of_report(folder)):
         if isinstance(content, Mapping) and isinstance(content.get("data_revision"), str):
             return Began(**{each.name: content[each.name] for each in fields(Began) if each.name in content})

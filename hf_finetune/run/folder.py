@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -89,6 +89,11 @@ class RunFolder:
         """run.json is written last."""
         return self.report.is_file()
 
+    def holds_work(self) -> bool:
+        """Whether anything was trained here: a result, a checkpoint, or what a rung had reached."""
+        results = (self.report, self.result(whole=False), self.result(whole=True))
+        return any(each.exists() for each in results) or any(self.checkpoints.glob("*-*"))
+
 
 def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     """The recipe's run folder, made and marked with the resolved recipe before anything can fail.
@@ -101,7 +106,11 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"output.dir: {path} is a file; a folder is expected.", "Choose another output.dir.")
     if folder.recipe.is_file():
-        _refuse_another_run(recipe, folder)
+        if different := different_from(recipe, folder):
+            if not write or folder.holds_work():
+                raise _another_run(recipe, folder, different)
+            with locked(folder):  # a start that was refused, or killed before it trained, keeps nobody out
+                write_whole(folder.recipe, dump_recipe(recipe))
         if write and not folder.is_finished():
             _refuse_full_disk(path)
         return folder
@@ -137,13 +146,12 @@ def _refuse_full_disk(path: Path) -> None:
 WAYS_ON = "--number takes the next free name, --overwrite begins anew there"
 
 
-def _refuse_another_run(recipe: Recipe, folder: RunFolder) -> None:
-    if different := different_from(recipe, folder):
-        extends = ", --extend goes on from its adapter" * (recipe.adapter.kind == "lora" and folder.is_finished())
-        raise RunFolderError(
-            f"output.dir: {folder.path} holds another run; different there: {', '.join(different)}.",
-            f"Choose another output.dir. Or: {WAYS_ON}{extends} (in a recipe: output.existing).",
-        )
+def _another_run(recipe: Recipe, folder: RunFolder, different: Sequence[str]) -> RunFolderError:
+    extends = ", --extend goes on from its adapter" * (recipe.adapter.kind == "lora" and folder.is_finished())
+    return RunFolderError(
+        f"output.dir: {folder.path} holds another run; different there: {', '.join(different)}.",
+        f"Choose another output.dir. Or: {WAYS_ON}{extends} (in a recipe: output.existing).",
+    )
 
 
 def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
@@ -158,7 +166,8 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
 
 
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
-    if path in ("output", "hub", "tracking"):  # where a result goes, and who looks on, does not change what it is
+    # Where a result goes, who looks on and how long is waited does not change what it is.
+    if path in ("output", "hub", "tracking", "train.peer_timeout"):
         return
     if isinstance(ours, Mapping) and isinstance(there, Mapping):
         for key in sorted({*ours, *there}):

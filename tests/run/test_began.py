@@ -31,7 +31,9 @@ DAMAGE = {"lost": None, "cut": '{"device": {"va', "empty": "", "another thing": 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
+    """With the result of a first rung."""
     folder = RunFolder(tmp_path)
+    folder.result(whole=False).mkdir()
     write_plan(folder, plan(), BEGAN)
     return folder
 
@@ -85,10 +87,13 @@ def test_nor_where_the_run_is_finished(folder: RunFolder, damage: str) -> None:
         refuse_changed_data(folder, index("rows of Tuesday"))
 
 
-def test_where_nothing_was_trained_anything_may_begin(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_where_nothing_was_trained_anything_may_begin(tmp_path: Path, damaged: bool) -> None:
     folder = RunFolder(tmp_path)
     assert began_with(folder) is None
-    folder.plan.write_text("{")
+    write_plan(folder, plan(), BEGAN)  # refused, or killed, before it trained: one photo was broken
+    if damaged:
+        folder.plan.write_text("{")
     refuse_changed_data(folder, index("rows of Tuesday"))
     refuse_changed_start(folder, "adapter 2")
     refuse_other_extensions(folder, {"loss": "other"})
