@@ -88,6 +88,11 @@ class Data(Section):
         "expression: (patient_[0-9]+)_",
     )
     image_folder: str | None = Field(default=None, description="where the files of a table are; null: beside the table")
+    inside: bool | None = Field(
+        default=None,
+        description="refuse images that lie outside of the dataset's folder, by paths or links; null: those of a "
+        "dataset from the Hub, others are told of",
+    )
     class_level: int | None = Field(
         default=None, ge=1, le=20, description="which level of folders below name is the classes; null: told by layout"
     )

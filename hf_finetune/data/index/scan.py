@@ -19,6 +19,7 @@ from hf_finetune.data.index.missing_splits import cut_missing
 from hf_finetune.data.index.targets import Encoded, encode
 from hf_finetune.data.index.together import find_together
 from hf_finetune.data.sources.cells import is_missing
+from hf_finetune.data.sources.inside import held_inside
 from hf_finetune.data.sources.naming import (
     ARCHIVE_SUFFIXES,
     HUB_ID,
@@ -166,7 +167,8 @@ def _source_to_score(config: Data, classes: Collection[str]) -> Source:
     from hf_finetune.data.sources.folders.one_class import read_one_class
 
     path = Path(config.name).expanduser()
-    return (read_one_class(path, config, classes) if path.is_dir() else None) or _source(config)
+    found = read_one_class(path, config, classes) if path.is_dir() else None
+    return _source(config) if found is None else held_inside(found, config, [path], from_hub=False)
 
 
 def build_index(source: Source, config: Data, *, seed: int, reading: Reading = ANY) -> Index:
@@ -228,9 +230,10 @@ def _source(config: Data) -> Source:
     if is_folder:
         from hf_finetune.data.sources.folders.folder import read_folder
 
-        return read_folder(path, config)
+        return held_inside(read_folder(path, config), config, _own_folders(path, config), from_hub=False)
     if is_file:
-        return _file_source(path, config)
+        source = _file_source(path, config)
+        return held_inside(source, config, _own_folders(path.absolute().parent, config), from_hub=False)
     if not is_on_the_hub(name):
         raise DataError(
             f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", missing_path_hint(path)
@@ -238,6 +241,14 @@ def _source(config: Data) -> Source:
     from hf_finetune.data.sources.hub_dataset import read_hub
 
     return read_hub(config, missing_path_hint(path, close_only=True))
+
+
+def _own_folders(place: Path, config: Data) -> list[Path]:
+    """Where the files of a dataset at `place` belong."""
+    if config.image_folder is None:
+        return [place]
+    folder = Path(config.image_folder).expanduser()
+    return [place, folder.absolute(), place / folder]
 
 
 def _file_source(path: Path, config: Data) -> Source:

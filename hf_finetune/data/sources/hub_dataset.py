@@ -16,6 +16,7 @@ from hf_finetune.data.sources.card_facts import card_licence
 from hf_finetune.data.sources.folders.folder import read_folder
 from hf_finetune.data.sources.hf_rows import read_datasets
 from hf_finetune.data.sources.hub_errors import explain, not_cached
+from hf_finetune.data.sources.inside import held_inside
 from hf_finetune.data.sources.source import Source
 from hf_finetune.errors import DataError
 from hf_finetune.network.patience import Patience, patiently
@@ -44,7 +45,7 @@ def read_hub(config: Data, local_hint: str) -> Source:
             "the Hub did not give the files",
             f"try again; to use the cached copy set data.revision={found} and HF_HUB_OFFLINE=1",
         )
-    return read_datasets(
+    source = read_datasets(
         data,
         config,
         config.name,
@@ -52,6 +53,7 @@ def read_hub(config: Data, local_hint: str) -> Source:
         licence=", ".join(licence) if isinstance(licence, list) else licence,
         stamp=f"{config.name} {info.sha} {config.config}",
     )
+    return _inside(source, config)
 
 
 def _resolve(config: Data, local_hint: str) -> Any:
@@ -118,9 +120,8 @@ def _read_cached(config: Data, local_hint: str) -> Source:
         commit = _commit_of(data)
         if config.revision is None or (wanted is not None and wanted == commit):
             stamp = {} if commit is None else {"stamp": f"{config.name} {commit} {config.config}"}
-            return read_datasets(
-                data, config, config.name, commit=commit, licence=_cached_licence(config, commit), **stamp
-            )
+            licence = _cached_licence(config, commit)
+            return _inside(read_datasets(data, config, config.name, commit=commit, licence=licence, **stamp), config)
     except (DatasetsError, ValueError, OSError) as error:
         prepared_error = error
     try:
@@ -130,7 +131,19 @@ def _read_cached(config: Data, local_hint: str) -> Source:
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise not_cached(config, local_hint, prepared_error) from error
     commit = folder.name if COMMIT.fullmatch(folder.name) else None
-    return read_folder(folder, config, name=config.name, commit=commit)
+    return _inside(read_folder(folder, config, name=config.name, commit=commit), config)
+
+
+def _inside(source: Source, config: Data) -> Source:
+    """Held to the files that the Hub gave of this dataset, and what `datasets` made of them."""
+    import datasets
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    own = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=config.name, repo_type="dataset")
+    made = datasets.config
+    places = (made.HF_DATASETS_CACHE, made.DOWNLOADED_DATASETS_PATH, made.EXTRACTED_DATASETS_PATH)
+    return held_inside(source, config, [own, *places], from_hub=True)
 
 
 def _cached_licence(config: Data, commit: str | None) -> str | None:

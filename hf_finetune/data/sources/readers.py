@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from hf_finetune.data.sources.regular import read_regular
+
 # One row group's images are kept in memory up to this size; larger groups are read forward in pieces of about PIECE.
 GROUP_LIMIT_BYTES = 64_000_000
 PIECE_BYTES = 16_000_000
@@ -24,7 +26,7 @@ class FileReader:
 
     def read(self, locator: str | int) -> bytes:
         """The file's bytes. Raises OSError."""
-        return Path(str(locator)).read_bytes()
+        return read_regular(str(locator))
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BytesReader:
 
     def read(self, locator: str | int) -> bytes:
         """The row's bytes. Raises OSError for a path that cannot be read."""
-        return self.images[locator] if isinstance(locator, int) else Path(locator).read_bytes()
+        return self.images[locator] if isinstance(locator, int) else read_regular(locator)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class SpoolReader:
     def read(self, locator: str | int) -> bytes:
         """The row's bytes. Raises OSError."""
         if isinstance(locator, str):
-            return Path(locator).read_bytes()
+            return read_regular(locator)
         start = int(self.ends[locator - 1]) if locator else 0
         with Path(self.path).open("rb") as file:
             file.seek(start)
@@ -75,7 +77,7 @@ class ArrowReader:
     def read(self, locator: str | int) -> bytes:
         """The row's bytes. Raises OSError, and ValueError where the row holds neither bytes nor a file's path."""
         if isinstance(locator, str):
-            return Path(locator).read_bytes()
+            return read_regular(locator)
         if not self._opened:
             columns = [open_arrow(path).column(self.column) for path in self.files]
             chunks = [chunk for column in columns for chunk in column.chunks]
@@ -112,7 +114,7 @@ class ParquetReader:
     def read(self, locator: str | int) -> bytes:
         """The row's bytes. Raises OSError, and ValueError where the row holds no bytes."""
         if isinstance(locator, str):
-            return Path(locator).read_bytes()
+            return read_regular(locator)
         with self._lock:  # the threads of on_the_fly.py share the piece in memory
             return self._row(locator)
 

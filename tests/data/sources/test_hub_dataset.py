@@ -150,6 +150,24 @@ def test_a_snapshot_in_the_cache_is_used_when_offline(hub: Hub) -> None:
     assert table["sizes"] == folder["sizes"] == {"train": 17, "validation": 3, "test": 4}
 
 
+def test_a_dataset_of_the_hub_names_no_file_of_this_machine(hub: Hub, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    private = tmp_path / "private.jpg"
+    private.write_bytes(repos.jpeg(7, 1))
+    repo = repos.parquet_dataset(hub.folder, "org/table", {"train": 10, "test": 2}, ("x", "y"))
+    path = repo / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    images = table.column("image").to_pylist()
+    images[3] = {"bytes": None, "path": str(private)}
+    own = pa.array(images, table.schema.field("image").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", own), path)
+    fields = {"name": "org/table", "max_bad_share": 0.2, "validation_share": 0}
+    held, free = ask(hub, fields, {**fields, "inside": False})
+    assert (held["sizes"]["train"], free["sizes"]["train"]) == (19, 20)
+
+
 def test_another_commit_from_the_cache_is_never_used_silently(hub: Hub) -> None:
     repo = repos.parquet_dataset(hub.folder, "org/table", {"train": 6}, ("a", "b"))
     first = ask(hub, {"name": "org/table"})[0]["commit"]
