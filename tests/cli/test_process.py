@@ -38,6 +38,7 @@ def ended(verb: str, tmp_path: Path) -> tuple[int, list[str], str]:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            timeout=50,
         )
     return done.returncode, out.read_text("utf-8").splitlines(), done.stderr
 
@@ -93,3 +94,26 @@ def test_what_is_logged_after_main_goes_to_the_standard_error_of_that_moment() -
     with contextlib.redirect_stderr(second):
         logging.getLogger("hf_finetune.data.store.pool").warning("a worker died")
     assert second.getvalue() == "a worker died\n"
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        "type('Destroyed', (), {'__del__': lambda self: signal.raise_signal(signal.SIGINT)})()",
+        "weakref.finalize(type('Finalised', (), {})(), signal.raise_signal, signal.SIGINT)",
+    ],
+)
+def test_an_interruption_inside_a_destructor_is_not_lost(dropped: str, tmp_path: Path) -> None:
+    verb = f"import signal, weakref; {dropped}; time.sleep(60); print('went on'); return 0"
+    code, lines, errors = ended(verb, tmp_path)
+    assert code == 130
+    assert "went on" not in lines
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_else_a_destructor_raises_is_said_as_ever(tmp_path: Path) -> None:
+    verb = "type('Destroyed', (), {'__del__': lambda self: 1 / 0})(); return 0"
+    code, _, errors = ended(verb, tmp_path)
+    assert code == 0
+    assert "ZeroDivisionError" in errors
