@@ -143,9 +143,13 @@ def _look_again(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _already_finished(folder: RunFolder) -> Run:
+    from hf_finetune.result.load import refuse_damaged
+
+    run = read_run(folder)
+    refuse_damaged(run.result)
     ways = "--extend trains on, --overwrite begins anew, --number takes the next free name"
     logger.info("%s is finished; nothing to do. %s (in a recipe: output.existing).", folder.path, ways)
-    return read_run(folder)
+    return run
 
 
 def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _TOLD = ("recipe.yaml", "metrics.json", "predicted.png")  # no answer depends on them
+_WAYS_BACK = "Copy the run folder again, or train it again with --overwrite."
 LARGEST_REPORT = 500_000_000  # 20,000 classes take 20 MB
 
 
@@ -45,8 +46,10 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
         raise AdapterError(f"{path} is no Hub repo, so it has no revision {revision!r}.", "Leave the revision out.")
     for candidate in (folder, folder / "adapter", folder / "model"):
         if (candidate / FILE).is_file():
-            _refuse_damaged(candidate)
+            refuse_damaged(candidate)
             return candidate
+    if (folder / "run.json").is_file():
+        raise AdapterError(f"{folder} is a finished run whose result is gone.", _WAYS_BACK)
     if (folder / "recipe.yaml").is_file():
         raise AdapterError(
             f"{folder} is a run folder without a result: the run is not finished.",
@@ -56,7 +59,7 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
     raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")
 
 
-def _refuse_damaged(result: Path) -> None:
+def refuse_damaged(result: Path) -> None:
     """Raise AdapterError where a file of a run's result is not what the run wrote: run.json beside it has the hashes.
 
     A result by itself has none; what comes from the Hub was held to the Hub's own when it was fetched.
@@ -75,7 +78,7 @@ def _refuse_damaged(result: Path) -> None:
         raise AdapterError(
             f"{result} is damaged: not as the run wrote it (by its hash in {record.name}): "
             f"{', '.join(damaged[:3])}{more}.",
-            "Copy the run folder again, or train it again with --overwrite.",
+            _WAYS_BACK,
         )
 
 
