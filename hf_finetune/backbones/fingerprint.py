@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hf_finetune.backbones.checkpoint import Checkpoint, find
 from hf_finetune.backbones.config import Model
 from hf_finetune.errors import ModelError
 
+logger = logging.getLogger(__name__)
 LARGEST_HEADER = 100_000_000  # bytes: safetensors' own bound
 
 
@@ -28,9 +31,20 @@ def fingerprint(model: Model) -> str:
             digest.update(f"{name}\0{kind}\0{shape}\0".encode())
             _hash_range(digest, Path(file), start, end)
     else:
+        _tell_of_pickle(str(files[0]))
         for path in sorted(files):
             _hash_range(digest, path, 0, path.stat().st_size)
     return digest.hexdigest()
+
+
+@functools.cache
+def _tell_of_pickle(path: str) -> None:
+    """Once for each."""
+    logger.info(
+        "%s is a pickle: torch reads its tensors alone (weights_only), and runs no code of it. The same as "
+        "model.safetensors would be safe by its format.",
+        Path(path).name,
+    )
 
 
 def tensor_places(path: Path) -> list[tuple[str, str, str, str, int, int]]:

@@ -269,7 +269,7 @@ class Climber:
             fit.answers,
             fit.seconds,
             forecast_s=forecast_s,
-            note=", ".join(each for each in notes if each),
+            note=", ".join(each for each in (*notes, _ended_note(fit)) if each),
             fit=fit,
             images=fit.step * self._context.plan.effective_batch.value,
         )
@@ -288,6 +288,10 @@ class Climber:
     def _would_do(self, rungs: tuple[str, ...]) -> str:
         named = [self._time.would_do[rung] for rung in rungs if rung in self._time.would_do]
         return f" to {named[0]}" if named else ""
+
+
+def _ended_note(fit: Fit) -> str:
+    return f"no gain in the last {fit.waited} evaluations" if fit.waited else ""
 
 
 def _patches_note(share: float, dropper: TokenDropper | None) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import AdapterError, DataError, FinetuneError, RecipeError, RunFolderError
+from hf_finetune.pipeline.start_rows import tell_trained_rows
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.counted import Counter
 from hf_finetune.plan.extensions import Extensions
@@ -69,6 +70,7 @@ def prepare_run(
     if note is not None:
         logger.warning("%s", note)
     recipe, start = follow_start(recipe, facts, index.labels.names)
+    index = tell_trained_rows(index, recipe, start)
     from hf_finetune.ladder.forecast import with_seconds
 
     count = counter_for(recipe, facts, classes)

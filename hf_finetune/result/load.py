@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.data.sources.naming import missing_path_hint
 from hf_finetune.errors import AdapterError, MachineError, first_line
+from hf_finetune.files.at_work import way_on
 from hf_finetune.files.bounded import read_json
 from hf_finetune.labels import Labels
 from hf_finetune.machine.process import keep_freed_memory
@@ -53,7 +54,7 @@ def find_result(path: str | Path, revision: str | None = None) -> Path:
     if (folder / "recipe.yaml").is_file():
         raise AdapterError(
             f"{folder} is a run folder without a result: the run is not finished.",
-            f"Go on with `hf-finetune train {folder / 'recipe.yaml'}`.",
+            way_on(folder, folder / "recipe.yaml"),
         )
     what = "does not exist" if not folder.exists() else f"holds no {FILE}"
     raise AdapterError(f"{folder} {what}; a run folder, or an adapter/ or model/ folder in it, is expected.")

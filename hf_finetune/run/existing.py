@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.at_work import way_on
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.recipe.recipe import Existing, Recipe, dump_recipe
 from hf_finetune.run.began import refuse_changed_data
@@ -98,7 +99,7 @@ def _extended(recipe: Recipe, folder: RunFolder, processes: int) -> tuple[Recipe
         if different_from(extended, folder):
             raise RunFolderError(
                 f"output.dir: the run in {folder.path} is not finished, so there is nothing to extend.",
-                f"Go on with `hf-finetune train {folder.recipe}`, or begin again with --overwrite.",
+                f"{way_on(folder.path, folder.recipe)} Or begin again with --overwrite.",
             )
         return extended, "resume"
     different = different_from(extended, folder)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from hf_finetune.errors import FinetuneError, MachineError, RunFolderError
+from hf_finetune.files.at_work import LOCK
 from hf_finetune.files.bounded import read_yaml
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.machine.disk import failed_writes_are_said
@@ -115,7 +116,7 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
             _refuse_full_disk(path)
         return folder
     # A process that was killed at once may leave the lock, and a recipe that was not whole.
-    if path.is_dir() and any(each.name != "run.lock" and each.suffix != ".partial" for each in path.iterdir()):
+    if path.is_dir() and any(each.name != LOCK and each.suffix != ".partial" for each in path.iterdir()):
         raise RunFolderError(
             f"output.dir: {path} holds files, but no run of hf-finetune.", "Choose another output.dir, or empty it."
         )
@@ -181,7 +182,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the folder, so that two runs cannot write into it. Raises RunFolderError where another process holds it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(str(folder.path / "run.lock"))
+    lock = FileLock(str(folder.path / LOCK))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from hf_finetune.types import Plan
 
 @dataclass(frozen=True)
 class Fit:
-    """What training did. The model holds the best weights; `metrics` and `answers` are their validation's."""
+    """What training did. The model holds the best weights; `metrics` and `answers` are their validation's. It ended
+    after `waited` evaluations without a gain, if that is why (0: it had its time or its steps)."""
 
     step: int
     best_step: int
@@ -45,6 +46,7 @@ class Fit:
     metrics: Mapping[str, Any]
     answers: Answers
     evaluations: int
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def _callbacks(
 def _finished(trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, started: float) -> Fit:
     if by_clock is not None and best.state is not None:
         by_clock.restore(best.state)
-    return _fit_of(trainer, best, started)
+    fit = _fit_of(trainer, best, started)
+    levelled_off = by_clock is not None and 0 < by_clock.pace.patience <= best.waited
+    return replace(fit, waited=best.waited) if levelled_off else fit
 
 
 def _fit_of(trainer: UpdateTrainer, best: KeepBest, started: float) -> Fit:

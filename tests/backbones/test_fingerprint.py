@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hf_finetune.backbones.fingerprint import tensor_places
+from hf_finetune.backbones.config import Model
+from hf_finetune.backbones.fingerprint import fingerprint, tensor_places
 from hf_finetune.errors import ModelError
 
 
@@ -49,3 +50,11 @@ def test_a_header_that_is_none_is_refused(content: bytes, said: str, tmp_path: P
     path.write_bytes(content)
     with pytest.raises(ModelError, match=rf"the weights file model\.safetensors is damaged: {said}"):
         tensor_places(path)
+
+
+def test_a_pickle_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTForImageClassification"]}')
+    torch.save({"a": torch.arange(3.0)}, tmp_path / "pytorch_model.bin")
+    with caplog.at_level("INFO"):
+        assert fingerprint(Model(name=str(tmp_path))) == fingerprint(Model(name=str(tmp_path)))
+    assert caplog.text.count("pytorch_model.bin is a pickle: torch reads its tensors alone") == 1

@@ -223,6 +223,8 @@ def _compare(world: World, recipe: str, what: str, done: Done, mine: list[Path],
     wanted = world.truths[recipe]
     if found == wanted:
         return Verdict(what, "same")
+    if "is lost: " in done.text:  # the best checkpoint: another one counts as the best then, and it says so
+        return Verdict(what, "said", done.text[-600:])
     if others and abs(found.test["accuracy"] - wanted.test["accuracy"]) < 0.15:
         return Verdict(what, "same")
     return Verdict(what, "other", f"{found}\ninstead of\n{wanted}\n{done.text[-1500:]}")

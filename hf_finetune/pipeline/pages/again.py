@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.errors import DataError, FinetuneError, RecipeError, RunFolderError, reason_of
+from hf_finetune.files.at_work import way_on
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.pipeline.pages.at_the_end import evidence_of, look_of, read_log
@@ -74,7 +75,7 @@ def remake(place: Path, overrides: Sequence[str] = ()) -> Path:
         raise RunFolderError(
             f"{place}: the folder of a finished run (output.dir) is expected, "
             + ("found one that is not finished." if begun else "found no run.json in it."),
-            f"Go on with `hf-finetune train {folder.recipe}`." if begun else "Give the run's output.dir.",
+            way_on(folder.path, folder.recipe) if begun else "Give the run's output.dir.",
         )
     report, maker = as_run_report(read_report(folder.report)), Maker()
     if any(rung.rung == "full" and rung.images for rung in report.rungs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -232,3 +233,22 @@ def test_the_plan_counts_what_trains(recipe: Path, adapter: Path, capsys: pytest
     assert main(["plan", str(recipe), f"adapter.from={adapter}", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["trainable_parameters"]["value"] == 2 * 2 * 4 * (64 + 64) + 3 * 65
+
+
+def test_images_that_the_adapter_was_trained_on_are_told_of(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = ("data.validation_split=test", "ladder=[probe]")  # so that the test is cut from train
+    first = train(recipe, tmp_path / "first", *cut, "train.seed=1")
+    capsys.readouterr()
+    told = "are among those that the adapter of adapter.from was trained on"
+    again = train(recipe, tmp_path / "same", *cut, "train.seed=1", f"adapter.from={tmp_path / 'first'}")
+    assert told not in capsys.readouterr().err
+    other = train(recipe, tmp_path / "other", *cut, "train.seed=2", f"adapter.from={tmp_path / 'first' / 'adapter'}")
+    said = re.search(rf"(\d+) of (\d+) test images {told}", capsys.readouterr().err)
+    trained = set(json.loads((tmp_path / "first" / "splits.json").read_text())["names"]["train"])
+    test = json.loads((tmp_path / "other" / "splits.json").read_text())["names"]["test"]
+    assert said is not None
+    assert (int(said[1]), int(said[2])) == (sum(name in trained for name in test), len(test))
+    notes = [[str(note) for note in report["data"]["notes"]] for report in (first, again, other)]
+    assert [any(told in note for note in each) for each in notes] == [False, False, True]
