@@ -30,7 +30,7 @@ class Disk:
 
     def as_list(self) -> list[Any]:
         """As the zygote takes it."""
-        return [str(self.folder), self.calls, self.first, self.count, self.error, str(self.counter)]
+        return [f"{self.folder}/", self.calls, self.first, self.count, self.error, str(self.counter)]
 
 
 @dataclass(frozen=True)
