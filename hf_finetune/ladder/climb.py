@@ -138,7 +138,7 @@ class Climber:
             if rung == "full" or self._context.plan.rungs.value == (rung,):
                 raise
             self._refused.append(f"{rung}: {error.message}")
-            logger.info("%s: not for this backbone (%s)", rung, error)
+            logger.info("%s: left out (%s)", rung, error)
         except Interrupted as interruption:
             self._given.tracked.interrupt()
             self._offer_fit(rung, interruption.fit, None)

@@ -198,7 +198,7 @@ def _again(world: World, recipe: str, what: str, first: Done, mine: list[Path], 
         if (bad := _verdict_of_words(what, done)) is not None:
             return bad
         if done.code == 0:
-            return _compare(world, recipe, what, done, mine)
+            return _compare(world, recipe, what, Done(0, f"{first.text}\n{done.text}"), mine)
     said = done.text[-600:]
     world.begin(warm=None) if "--overwrite" not in done.text else None
     done = world.train(recipe, "--overwrite") if "--overwrite" in said else world.train(recipe)
@@ -223,7 +223,8 @@ def _compare(world: World, recipe: str, what: str, done: Done, mine: list[Path],
     wanted = world.truths[recipe]
     if found == wanted:
         return Verdict(what, "same")
-    if "is lost: " in done.text:  # the best checkpoint: another one counts as the best then, and it says so
+    # The best checkpoint, instead of which another one counts then; states that the cached rung would have trained on.
+    if any(words in done.text for words in ("is lost: ", "features are kept in memory, since", "not kept.")):
         return Verdict(what, "said", done.text[-600:])
     if others and abs(found.test["accuracy"] - wanted.test["accuracy"]) < 0.15:
         return Verdict(what, "same")

@@ -56,7 +56,7 @@ class Cached(TrainedRung):
         if passed is None or passed.entry is None or passed.state is None:
             raise ModelError("no hidden states were watched")
         if any(part.hidden is None for part in passed.all["train"]):
-            raise ModelError("no hidden states were kept")
+            raise ModelError("what the frozen blocks give could not be kept: data.cache_dir, data.store_limit")
         if is_sharded():
             raise ModelError("FSDP shards a model once, for one rung")
         facts = context.facts
