@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,10 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "list":
         recipes = shipped_recipes()
         width = max(map(len, recipes), default=0)
+        room = max(20, shutil.get_terminal_size().columns - width - 2)
         for name, path in recipes.items():
-            say(f"{name:<{width}}  {_first_line(path)}")
+            first, *more = textwrap.wrap(_first_line(path), room)
+            say("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in more)]))
         return 0
     source = shipped_recipe(options.name)
     if options.action == "show":
