@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +23,7 @@ from hf_finetune.types import Candidate, Split
 from hf_finetune.units import format_seconds
 
 logger = logging.getLogger(__name__)
+LINE = 80  # columns
 START = "start"  # the candidate that no rung made
 Gains = Callable[[Answers, Answers], np.ndarray]
 # What the note of a rung ends with where the metric alone would say something else.
@@ -143,9 +145,7 @@ class Candidates:
             self._state = trained_state(self._model)
         dropped = ", not clearly better: dropped" if said else ", not better: dropped"
         took = f"in {format_seconds(seconds)}" + ("" if better else dropped)
-        logger.info(
-            "%-6s %.3f validation %s %s%s", rung, metrics[self._by], self._by, took, f" ({note})" if note else ""
-        )
+        logger.info("%s", _line(f"{rung:<6} {metrics[self._by]:.3f} validation {self._by} {took}", note))
 
     def _judged(self, told: Told) -> tuple[bool, str]:
         """Whether that is better than the best so far, and what is to be said of it where the metric does not say so.
@@ -194,3 +194,10 @@ class Candidates:
         return Climbed(
             tuple(self._all), self._answers, self._fit, interrupted, left_out=self._left_out, refitted=refitted
         )
+
+
+def _line(text: str, note: str) -> str:
+    """With the note behind it, or below it where the line would be a long one."""
+    if not note or len(text) + len(note) + 3 <= LINE:
+        return f"{text} ({note})" if note else text
+    return "\n".join([text, *textwrap.wrap(note, LINE, initial_indent="       ", subsequent_indent="       ")])
