@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any, BinaryIO
 
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
@@ -125,7 +126,7 @@ def _cells(ending: str, member: Member, file: BinaryIO, wanted: Wanted | None) -
     if ending != JSON_ENDING:
         if "\0" in text:
             raise ValueError("it is no text")
-        return {ending: plain(text.strip())}
+        return {ending: intern(plain(text.strip()))}  # a class stands in many samples
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
