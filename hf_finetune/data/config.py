@@ -65,15 +65,18 @@ class Data(Section):
     name: str = Field(
         default="builtin:digits",
         min_length=1,
-        description="Hub id, folder of class folders, CSV or Parquet file with an image or path column, builtin:digits",
+        description="Hub id, folder of class folders or tar shards, CSV or Parquet file with an image or path column, "
+        "tar shards as train-{000..012}.tar, builtin:digits",
     )
     revision: str | None = Field(default=None, description="Hub branch, tag or commit; null is the default branch")
     config: str | None = Field(default=None, description="the Hub dataset's configuration (subset)")
     image_column: OwnName | None = Field(
-        default=None, description="column of images or of their paths; null: found by its type"
+        default=None, description="column of images or of their paths, of tar shards the ending; null: by its type"
     )
     label_column: Annotated[OwnName | OwnNames | None, AfterValidator(_all_different)] = Field(
-        default=None, description="column of labels, or several; null: found by its type or name"
+        default=None,
+        description="column of labels, or several; of tar shards the ending (cls, txt) or a key of .json; null: found "
+        "by its type or name",
     )
     split_column: OwnName | None = Field(
         default=None, description="column that says each row's split; null: found by its name and values"

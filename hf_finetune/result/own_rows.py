@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.naming import missing_path_hint, was_in_memory
+from hf_finetune.data.sources.readers import ShardReader
 from hf_finetune.data.sources.source import count, listing
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels, Reading
@@ -77,7 +78,8 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
     index = _relabelled(index, split, record)
     rows = index.splits[split]
-    if index.revision != record.revision and any(isinstance(row.locator, int) for row in rows):
+    numbered = any(isinstance(row.locator, int) for row in rows) and not isinstance(index.reader, ShardReader)
+    if index.revision != record.revision and numbered:
         commit = "" if record.place is not None else ", or name their commit (data.revision=COMMIT)"
         raise DataError(
             f"{index.source} has changed since the run, and its rows have no names of their own, only numbers: those "

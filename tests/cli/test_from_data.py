@@ -111,7 +111,10 @@ def test_data_may_be_a_folder_a_table_or_a_key(
         (["budget.time=5m"], "A recipe or data is expected."),
         (["quikstart"], "There is no recipe or folder at quikstart.\n  Did you mean quickstart?"),
         (["user/pictures"], "A dataset of the Hub: data.name=user/pictures."),
-        (["nowhere.csv"], "data.name: a folder, table file or Hub id is expected, found nothing at nowhere.csv"),
+        (
+            ["nowhere.csv"],
+            "data.name: a folder, table file, tar shard or Hub id is expected, found nothing at nowhere",
+        ),
         (["photos.zip"], "data.name: a folder"),
     ],
 )

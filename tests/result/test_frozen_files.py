@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from hf_finetune.adapters import Lora
 from hf_finetune.backbones.checkpoint import builtin_path
 from hf_finetune.backbones.config import Model
-from hf_finetune.data.store.cache import clear, entries
+from hf_finetune.data.store.expiry import clear, entries
 from hf_finetune.errors import MachineError
 from hf_finetune.result import frozen_files as module
 from hf_finetune.result.frozen_files import files_for, frozen_files

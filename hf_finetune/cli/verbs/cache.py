@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print place, number and size of what is kept; or what was deleted."""
     from hf_finetune.cli.document import print_document
-    from hf_finetune.data.store.cache import cache_root, clear, entries
+    from hf_finetune.data.store.cache import cache_root
+    from hf_finetune.data.store.expiry import clear, entries, unfinished
     from hf_finetune.units import format_bytes
 
     root = cache_root(Path(options.dir).expanduser() if options.dir else None)
@@ -26,9 +27,12 @@ def run(options: argparse.Namespace) -> int:
     freed, _ = clear(root) if clears and root.is_dir() else (0, 0)
     found = entries(root)
     size = sum(each for _, _, each in found)
+    halves = unfinished(root)
+    half_bytes = sum(each for _, _, each in halves)
     count = f"{len(found):,} {'entry' if len(found) == 1 else 'entries'}"
     if options.json:
-        print_document({"folder": root, "entries": len(found), "bytes": size, "freed_bytes": freed})
+        told = {"folder": root, "entries": len(found), "bytes": size, "freed_bytes": freed}
+        print_document({**told, "unfinished": len(halves), "unfinished_bytes": half_bytes})
         return 0
     say(root)
     if clears:
@@ -40,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if found:
         uses = [used for _, used, _ in found]
         say(f"Last used {_day(max(uses))}, longest unused {_day(min(uses))}.")
+    if halves:
+        say(f"Not finished: {len(halves):,}, {format_bytes(half_bytes)}; a run on the same images goes on with it.")
     say("What no run used for 30 days is deleted when another is built; `hf-finetune cache clear` deletes all of it.")
     say("Weights and datasets of the Hub lie in its own cache: `hf cache ls`.")
     return 0

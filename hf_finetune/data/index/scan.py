@@ -25,6 +25,8 @@ from hf_finetune.data.sources.naming import (
     HUB_ID,
     TABLE_FIELDS,
     TABLE_SUFFIXES,
+    is_pattern,
+    is_shard,
     looks_like_path,
     missing_path_hint,
     refuse_unused,
@@ -39,7 +41,7 @@ ANY, CLASSES = Reading(), Reading("classes")
 
 
 def scan(config: Data, *, seed: int, reading: Reading = ANY) -> Index:
-    """The index of `config.name`: a folder, a table file, a Hub id or `builtin:digits`.
+    """The index of `config.name`: a folder, a table file, tar shards, a Hub id or `builtin:digits`.
 
     `seed`, or `config.split_seed`, decides which rows are cut from train where a split is missing, `reading` how labels
     are taken. Raises DataError.
@@ -223,6 +225,10 @@ def _source(config: Data) -> Source:
         refuse_unused(config, NAME, "revision", "config", "class_level", *TABLE_FIELDS)
         return read_digits()
     path = Path(name).expanduser()
+    if is_pattern(name) and not path.exists():
+        from hf_finetune.data.sources.shards.listed import read_pattern
+
+        return read_pattern(name, config)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
@@ -236,7 +242,8 @@ def _source(config: Data) -> Source:
         return held_inside(source, config, _own_folders(path.absolute().parent, config), from_hub=False)
     if not is_on_the_hub(name):
         raise DataError(
-            f"data.name: a folder, table file or Hub id is expected, found nothing at {path}", missing_path_hint(path)
+            f"data.name: a folder, table file, tar shard or Hub id is expected, found nothing at {path}",
+            missing_path_hint(path),
         )
     from hf_finetune.data.sources.hub_dataset import read_hub
 
@@ -253,9 +260,14 @@ def _own_folders(place: Path, config: Data) -> list[Path]:
 
 def _file_source(path: Path, config: Data) -> Source:
     suffix = path.suffix.lower()
+    if is_shard(path.name):
+        from hf_finetune.data.sources.shards.listed import read_file
+
+        refuse_unused(config, str(path), "revision", "config")
+        return read_file(path, config)
     if suffix in ARCHIVE_SUFFIXES:
         raise DataError(
-            f"data.name: a folder or a table file is expected, found the archive {path}",
+            f"data.name: a folder, a table file or a tar shard is expected, found the archive {path}",
             "unpack it and set data.name to the folder",
         )
     if suffix not in TABLE_SUFFIXES:

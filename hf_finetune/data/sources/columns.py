@@ -34,6 +34,7 @@ IMAGE_NAMES = (
 )
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "fine_label", "label_name", "species",
                "breed", "y")  # fmt: skip
+WEBDATASET_LABEL = ("cls",)  # which `datasets` makes a column of
 SPLIT_NAMES = ("split", "splits", "set", "subset", "partition", "phase", "usage", "fold", "data_split", "dataset_split",
                "split_name")  # fmt: skip
 INDEX_NAMES = ("", "index", "id", "idx", "row", "unnamed: 0", "__index_level_0__")  # as pandas writes its row numbers
@@ -198,7 +199,7 @@ def _label(kinds: Mapping[str, Kind], free: Mapping[str, Kind], source: str) -> 
     if len(classes) == 1:
         return classes[0]
     plain = classes or [name for name, kind in free.items() if kind in LABELS]
-    usual = _usual(plain, LABEL_NAMES)
+    usual = _usual(plain, LABEL_NAMES) or _usual(plain, WEBDATASET_LABEL)
     coordinates = [name for name in plain if _plain(name) == "x"]
     if len(usual) == 1 and not (coordinates and _plain(usual[0]) == "y"):
         return usual[0]

@@ -1,4 +1,5 @@
-"""Datasets of the Hugging Face Hub: resolves the commit, loads through `datasets`, and says what to do when it fails.
+"""Datasets of the Hugging Face Hub: resolves the commit, loads through `datasets`, or tar shards as they are, and says
+what to do when it fails.
 
 Owns what is loaded and from where (the Hub, or a cache when offline); the errors are worded by `hub_errors`, the rows
 are read by `hf_rows`.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from hf_finetune.data.sources.folders.folder import read_folder
 from hf_finetune.data.sources.hf_rows import read_datasets
 from hf_finetune.data.sources.hub_errors import explain, not_cached
 from hf_finetune.data.sources.inside import held_inside
+from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_shard
 from hf_finetune.data.sources.source import Source
 from hf_finetune.errors import DataError
 from hf_finetune.network.patience import Patience, patiently
 
 PATIENCE = Patience(tries=3)
+_OTHER_DATA = (".arrow", ".zip", ".npz", ".h5", ".hdf5", ".lance")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -35,6 +39,11 @@ def read_hub(config: Data, local_hint: str) -> Source:
     if constants.is_offline_mode():
         return _read_cached(config, local_hint)
     info = _resolve(config, local_hint)
+    if (shards := _shards_of(info, config)) is not None:
+        folder = _fetch(shards, info, config, local_hint)
+        # Once all is there, so that nobody takes some of the shards for the dataset while offline.
+        _remember(config.model_copy(update={"revision": config.revision or "main"}))
+        return _inside(read_folder(folder, config, name=config.name, commit=info.sha), config)
     _remember(config)
     licence = getattr(info.card_data, "license", None)
     data = _load(config, info.sha, local_hint)
@@ -69,6 +78,39 @@ def _resolve(config: Data, local_hint: str) -> Any:
         return patiently(ask, f"Asking about {config.name}", PATIENCE)
     except (HFValidationError, httpx2.HTTPError, OSError) as error:
         raise explain(error, config, local_hint) from error
+
+
+def _shards_of(info: Any, config: Data) -> list[str] | None:
+    """The tar shards of a repo that holds its images in nothing else, with what names their classes; None for another.
+
+    `datasets` would write all images again into Arrow files of its own, twice the disk, and stops at a class that is no
+    number and at a sample unlike the first ones. It reads what is left to it here: compressed shards, and
+    configurations that the card divides files into.
+    """
+    files = [sibling.rfilename for sibling in info.siblings or ()]
+    shards = [name for name in files if is_shard(name)]
+    card = info.card_data.to_dict() if info.card_data is not None else {}
+    others = any(Path(name).suffix.lower() in (*TABLE_SUFFIXES, *_OTHER_DATA, *IMAGE_SUFFIXES) for name in files)
+    packed = any(not name.lower().endswith(".tar") for name in shards)
+    if not shards or others or packed or config.config is not None or card.get("configs"):
+        return None
+    return [name for name in files if name in shards or Path(name).suffix.lower() in (".txt", ".json", ".md")]
+
+
+def _fetch(files: list[str], info: Any, config: Data, local_hint: str) -> Path:
+    """The folder of the Hub's cache that holds these files, fetched one by one. Raises DataError."""
+    import httpx2
+    from huggingface_hub import hf_hub_download
+
+    folder = Path()
+    for number, name in enumerate(files, 1):
+        call = partial(hf_hub_download, config.name, name, repo_type="dataset", revision=info.sha)
+        try:
+            path = Path(patiently(call, f"Fetching file {number} of {len(files)} of {config.name}", PATIENCE))
+        except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
+            raise explain(error, config, local_hint) from error
+        folder = path.parents[name.count("/")]
+    return folder
 
 
 def _remember(config: Data) -> None:

@@ -12,6 +12,8 @@ from hf_finetune.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # compressed ones are refused, by name
+BRACES = re.compile(r"\{([^{}]*)\}")
 IMAGE_SUFFIXES = frozenset(
     (
         ".jpg",
@@ -45,6 +47,16 @@ def looks_like_path(name: str) -> bool:
         or name.count("/") > 1
         or Path(name).suffix.lower() in (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
     )
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is a tar shard by its name, compressed or not."""
+    return name.lower().endswith(SHARD_SUFFIXES)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether `data.name` names tar shards by braces (`train-{000..012}.tar`)."""
+    return is_shard(name) and BRACES.search(name) is not None
 
 
 def was_in_memory(name: str) -> bool:

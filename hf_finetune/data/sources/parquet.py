@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,10 @@ from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.cells import group_id, locate, name_below, raw_labels
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
 from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
-from hf_finetune.data.sources.split_names import is_meant, is_training, read_splits, split_of, split_of_blanks
+from hf_finetune.data.sources.split_names import is_meant, is_training, split_of, split_of_blanks, splits_of_files
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
-
-SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 
 
 def read_parquet(
@@ -142,16 +139,8 @@ def read_parquet_folder(root: Path, names: Sequence[str], config: Data) -> Sourc
     Raises DataError where several configurations are there and none is named.
     """
     by_config: dict[str, dict[str, list[Path]]] = {}
-    stems = {name: _stem(name) for name in names}
-    reads = read_splits(stems.values())
-    for name in names:
-        folders = name.split("/")[:-1]
-        own = [part for part in folders if part != "data" and split_of(part) is None]
-        split = (
-            stems[name] if stems[name] in reads else next((part for part in reversed(folders) if split_of(part)), None)
-        )
-        if split is None:  # a file of any other name is for training only where no file is
-            split = stems[name] if "train" in reads.values() else "train"
+    for name, split in splits_of_files(names).items():
+        own = [part for part in name.split("/")[:-1] if part != "data" and split_of(part) is None]
         by_config.setdefault("/".join(own) or "default", {}).setdefault(split, []).append(root / name)
     if config.config is None and len(by_config) > 1:
         raise DataError(
@@ -223,15 +212,6 @@ def _schema(schema: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, columns.
     for column in schema:
         kinds[column.name] = "class" if column.name in names else kind_of(column.type)
     return names, kinds
-
-
-def _stem(name: str) -> str:
-    """The name that all parts of one split share: `train` of `data/train-00000-of-00002.parquet` and `train_1`."""
-    stem = name.rpartition("/")[2].rpartition(".")[0]
-    if (shard := SHARD.fullmatch(stem)) is not None:
-        return shard["split"]
-    head = re.split(r"[-._ ]", stem)[0]
-    return head if split_of(head) is not None else re.sub(r"[-._ ]?[0-9]+$", "", stem) or stem
 
 
 def _rows(

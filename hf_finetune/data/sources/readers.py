@@ -132,6 +132,37 @@ class ParquetReader:
         return _bytes_of(pieces.row(offset), locator)
 
 
+BLOCK_BYTES = 512  # where bytes in a tar begin is a multiple of it
+_PLACE_BITS, _SIZE_BITS = 40, 32
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Reads members of tar shards at their places; the locator is `shard_locator`'s number, which says all of it.
+
+    So nothing else of the rows is held, here or in a worker. Only the shards themselves are opened.
+    """
+
+    files: tuple[str, ...]
+
+    def read(self, locator: str | int) -> bytes:
+        """The row's bytes. Raises OSError, also where the shard has become shorter."""
+        number = int(locator)
+        size = number & ((1 << _SIZE_BITS) - 1)
+        block = (number >> _SIZE_BITS) & ((1 << _PLACE_BITS) - 1)
+        with open(self.files[number >> (_SIZE_BITS + _PLACE_BITS)], "rb", buffering=0) as file:  # noqa: PTH123 (quicker)
+            file.seek(block * BLOCK_BYTES)
+            data = file.read(size)
+        if len(data) < size:
+            raise OSError(f"its shard ends within it, after {len(data):,} of {size:,} bytes")
+        return data
+
+
+def shard_locator(shard: int, offset: int, size: int) -> int:
+    """One number for a member's place: which shard, where in it its bytes begin, how many they are (below 4 GiB)."""
+    return (shard << _PLACE_BITS | offset // BLOCK_BYTES) << _SIZE_BITS | size
+
+
 class _Pieces:
     """A row group read forward, one piece in memory at a time."""
 

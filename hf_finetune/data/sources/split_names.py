@@ -16,6 +16,7 @@ ALIASES: Mapping[Split, tuple[str, ...]] = {
     "validation": ("validation", "val", "valid", "dev", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
+_SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _GLUED = re.compile(r"(train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(sets?|data|images?|imgs?|split)")
 _SAYS_NOTHING = frozenset(
@@ -74,6 +75,29 @@ def split_of_blanks(values: Iterable[object]) -> str:
     named = {text for value in values if value is not None and (text := str(value).strip())}
     reads = read_splits(named)
     return "train" if named and len(reads) == len(named) and "train" not in reads.values() else ""
+
+
+def splits_of_files(names: Iterable[str]) -> dict[str, str]:
+    """The split of each file that is a part of a dataset, by its name (`train-00000-of-00012.parquet`, `train_003.tar`)
+    or a folder above it; `names` are paths with forward slashes."""
+    stems = {name: _stem(name) for name in names}
+    reads = read_splits(stems.values())
+    found: dict[str, str] = {}
+    for name, stem in stems.items():
+        above = next((part for part in reversed(name.split("/")[:-1]) if split_of(part)), None)
+        split = stem if stem in reads else above
+        # A file of any other name is for training only where no file is.
+        found[name] = split or (stem if "train" in reads.values() else "train")
+    return found
+
+
+def _stem(name: str) -> str:
+    """The name that all parts of one split share: `train` of `data/train-00000-of-00002.parquet` and `train_1`."""
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    if (shard := _SHARD.fullmatch(stem)) is not None:
+        return shard["split"]
+    head = re.split(r"[-._ ]", stem)[0]
+    return head if split_of(head) is not None else re.sub(r"[-._ ]?[0-9]+$", "", stem) or stem
 
 
 def gives_training(splits: Mapping[str, Split]) -> bool:

@@ -5,16 +5,16 @@ Does not decide whether a view may go to disk (`store.py`) nor how it comes into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from hf_finetune.data.store.cache import PIXELS, Entry, amend, building
+from hf_finetune.data.store.cache import PIXELS, Entry, amend
 from hf_finetune.data.store.decode import CannotWrite, Decoded, Failed, Job, Result, Task, decode
+from hf_finetune.data.store.outcomes import Outcomes
 from hf_finetune.data.store.pool import WorkerPool
+from hf_finetune.data.store.unfinished import Unfinished
 from hf_finetune.data.store.views import Geometry
 from hf_finetune.preprocess.pixels import quiet_pillow
 from hf_finetune.types import Index, Row, Split
@@ -43,10 +43,16 @@ def build(
     pool: Callable[[], WorkerPool],
     counter: Counter,
 ) -> Entry:
-    """A new entry on disk. The caller holds its lock. Raises OSError where the disk cannot take it."""
-    with building(root, key, len(index.splits[split]), geometry) as entry:
-        job = Job(index.reader, geometry, max_pixels, entry.pixels)
-        return entry.publish(_fill(job, index.splits[split], pool, counter))
+    """A new entry on disk, gone on with where an earlier build was ended. The caller holds its lock.
+
+    Raises OSError where the disk cannot take it.
+    """
+    rows = index.splits[split]
+    with Unfinished(root, key, len(rows), geometry) as entry:
+        left = entry.outcomes.left()
+        counter.add(len(rows) - len(left))
+        _fill(Job(index.reader, geometry, max_pixels, entry.pixels), rows, left, pool, counter, entry.add)
+        return entry.publish()
 
 
 def check(
@@ -58,7 +64,10 @@ def check(
     counter: Counter,
 ) -> Entry:
     """The same without a disk: only sizes and rejected rows are kept."""
-    return _fill(Job(index.reader, geometry, max_pixels, None), index.splits[split], pool, counter)
+    rows = index.splits[split]
+    outcomes = Outcomes(len(rows))
+    _fill(Job(index.reader, geometry, max_pixels, None), rows, range(len(rows)), pool, counter, outcomes.add)
+    return outcomes.entry()
 
 
 def try_again(
@@ -76,42 +85,29 @@ def try_again(
     if entry.folder is None or not entry.passing:
         return entry
     job = Job(index.reader, geometry, max_pixels, entry.folder / PIXELS)
-    again = _fill(job, index.splits[split], pool, Counter(None, 0), entry, sorted(entry.passing))
-    return entry if again.passing == entry.passing else amend(root, key, geometry, replace(again, folder=entry.folder))
+    outcomes = Outcomes.of(entry)
+    _fill(job, index.splits[split], sorted(entry.passing), pool, Counter(None, 0), outcomes.add)
+    again = replace(outcomes.entry(), folder=entry.folder)
+    return entry if again.passing == entry.passing else amend(root, key, geometry, again)
 
 
 def _fill(
     job: Job,
     rows: Sequence[Row],
+    slots: Sequence[int],
     pool: Callable[[], WorkerPool],
     counter: Counter,
-    before: Entry | None = None,
-    slots: Iterable[int] | None = None,
-) -> Entry:
-    """What became of all slots, or of `slots` beside what there was `before`."""
-    tasks = [Task(slot, rows[slot].locator) for slot in (range(len(rows)) if slots is None else slots)]
-    sizes = np.zeros((len(rows), 2), np.int32) if before is None else before.sizes.copy()
-    crcs = np.zeros(len(rows), np.uint32) if before is None else before.crcs.copy()
-    tried = {task.slot for task in tasks}
-    rejected = {} if before is None else {slot: why for slot, why in before.rejected.items() if slot not in tried}
-    beyond: dict[int, int] = {} if before is None else dict(before.clipped)
-    passing: set[int] = set()
+    add: Callable[[Decoded | Failed], None],
+) -> None:
+    """Decodes the rows of these slots and hands on what became of each. Raises OSError."""
+    tasks = [Task(slot, rows[slot].locator) for slot in slots]
     # Closed at once on Ctrl-C or a full disk, so that no worker still writes when the folder is removed.
     with closing(_results(job, tasks, pool)) as results:
         for result in results:
-            match result:
-                case Decoded(slot, width, height, crc, clipped):
-                    sizes[slot], crcs[slot] = (width, height), crc
-                    if clipped:
-                        beyond[slot] = clipped
-                case Failed(slot, reason, may_pass):
-                    rejected[slot] = reason
-                    if may_pass:
-                        passing.add(slot)
-                case CannotWrite(number, reason):
-                    raise OSError(number, reason)
+            if isinstance(result, CannotWrite):
+                raise OSError(result.number, result.reason)
+            add(result)
             counter.add(1)
-    return Entry(None, sizes, crcs, rejected, beyond, frozenset(passing))
 
 
 def _results(job: Job, tasks: Sequence[Task], pool: Callable[[], WorkerPool]) -> Generator[Result, None, None]:

@@ -6,8 +6,8 @@
                         crc.npy      uint32 [N]: CRC-32 of each row's pixels
 
 meta.json holds a digest of the tables and one of itself; every row is held to its CRC when a run first reads it
-(stored_rows.py). Owns keys, validation, the lock, crash-safe building and expiry. Does not own decoding or what rows
-mean.
+(stored_rows.py). Owns keys, validation, the lock and crash-safe building. Does not own decoding, what rows mean, an
+entry that is not finished (`unfinished.py`), or what is deleted when (`expiry.py`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import numpy as np
 import PIL
 from filelock import FileLock, Timeout
 
+from hf_finetune.data.store.expiry import META, sweep
 from hf_finetune.data.store.views import RowShape, row_bytes
 from hf_finetune.files.whole_file import sync_file, sync_folder, whole_file, write_whole
 from hf_finetune.types import Index, Split
@@ -40,11 +41,7 @@ from hf_finetune.types import Index, Split
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-PIXELS, SIZES, CRCS, META = "pixels.u8", "sizes.npy", "crc.npy", "meta.json"
-# An entry that no run has opened for this long is deleted when another is built, so that disks do not fill for ever.
-EXPIRY_DAYS = 30
-# Under pressure an entry may go earlier, but not one that a run of today may still have open.
-RECENT_DAYS = 1
+PIXELS, SIZES, CRCS = "pixels.u8", "sizes.npy", "crc.npy"
 SAMPLED_ROWS = 16
 LARGEST_HEAD = 4096  # bytes before the numbers of a table; numpy writes 128
 
@@ -122,7 +119,7 @@ def load_entry(root: Path, key: str, rows: int, geometry: RowShape, *, whole: bo
 def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape, *, whole: bool) -> Entry:
     """Raises OSError, or ValueError saying what is wrong."""
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    if meta.pop("digest") != _digest_of(meta):
+    if meta.pop("digest") != digest_of(meta):
         raise ValueError("its description is damaged")
     sizes, crcs = (_load_table(folder / name, shape) for name, shape in ((SIZES, (rows, 2)), (CRCS, (rows,))))
     told = {int(slot): (str(reason), bool(passing)) for slot, reason, passing in meta.pop("rejected")}
@@ -165,7 +162,8 @@ def _digest(sizes: np.ndarray, crcs: np.ndarray) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _digest_of(meta: dict[str, Any]) -> str:
+def digest_of(meta: dict[str, Any]) -> str:
+    """Of a description, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
@@ -206,23 +204,29 @@ class Building:
 
     def publish(self, found: Entry) -> Entry:
         """Puts the entry into place whole, with what was `found` of each slot. Raises OSError."""
-        _write_tables(self._folder, self._key, self._geometry, found)
-        final = self._root / self._key
-        if final.exists():  # damaged, or load_entry would have found it
-            shutil.rmtree(final)
-        self._folder.replace(final)
-        sync_folder(self._root)
-        return replace(found, folder=final)
+        write_tables(self._folder, self._key, self._geometry, found)
+        return put_into_place(self._folder, self._root, self._key, found)
+
+
+def put_into_place(folder: Path, root: Path, key: str, found: Entry) -> Entry:
+    """Gives a folder with all files of an entry the entry's name. The lock must be held. Raises OSError."""
+    final = root / key
+    if final.exists():  # damaged, or load_entry would have found it
+        shutil.rmtree(final)
+    folder.replace(final)
+    sync_folder(root)
+    return replace(found, folder=final)
 
 
 def amend(root: Path, key: str, geometry: RowShape, found: Entry) -> Entry:
     """Writes down what became of an entry's slots since it was published. The caller holds its lock, and has written
     the pixels. Raises OSError."""
-    _write_tables(root / key, key, geometry, found)
+    write_tables(root / key, key, geometry, found)
     return found
 
 
-def _write_tables(folder: Path, key: str, geometry: RowShape, found: Entry) -> None:
+def write_tables(folder: Path, key: str, geometry: RowShape, found: Entry) -> None:
+    """Writes down what became of every slot of the pixels in `folder`. Raises OSError."""
     meta = _description(key, len(found.crcs), geometry, _digest(found.sizes, found.crcs))
     meta["rejected"] = [[slot, reason, slot in found.passing] for slot, reason in sorted(found.rejected.items())]
     meta["clipped"] = [list(each) for each in sorted(found.clipped.items())]
@@ -231,7 +235,7 @@ def _write_tables(folder: Path, key: str, geometry: RowShape, found: Entry) -> N
     for name, table in ((SIZES, found.sizes), (CRCS, found.crcs)):
         with whole_file(folder / name) as place, place.open("wb") as file:
             np.save(file, table)
-    write_whole(folder / META, json.dumps({**meta, "digest": _digest_of(meta)}))
+    write_whole(folder / META, json.dumps({**meta, "digest": digest_of(meta)}))
 
 
 @contextmanager
@@ -244,14 +248,14 @@ def building(root: Path, key: str, rows: int, geometry: RowShape) -> Iterator[Bu
     folder = root / f"{key}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir()
     try:
-        _allocate(folder / PIXELS, rows * row_bytes(geometry))
+        allocate(folder / PIXELS, rows * row_bytes(geometry))
         yield Building(folder, root, key, rows, geometry)
     finally:
         if folder.exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _allocate(path: Path, length: int) -> None:
+def allocate(path: Path, length: int) -> None:
     """A file of `length` whose blocks exist where the system can say so: a full disk is then found now, not later."""
     with path.open("wb") as file:
         if length and sys.platform == "linux":
@@ -262,69 +266,3 @@ def _allocate(path: Path, length: int) -> None:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise
         file.truncate(length)
-
-
-def sweep(root: Path, held: str) -> None:
-    """Removes what dead builders left and what no run used for long. `held`: the key whose lock the caller holds."""
-    for folder in root.glob("*.tmp-*"):
-        key = folder.name.split(".tmp-")[0]
-        if key == held:
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        # Its lock is free only if nobody is building it: that holds across machines and reused process numbers.
-        with suppress(Timeout, OSError), FileLock(root / f"{key}.lock").acquire(timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-    _expire(root, held)
-
-
-def make_room(root: Path, needed: int, keep: set[str]) -> None:
-    """Deletes the entries that were used least recently until `needed` bytes are free; none of the last day.
-
-    Deletes nothing where that would not be enough.
-    """
-    free = shutil.disk_usage(root).free
-    old = [(used, folder, size) for folder, used, size in entries(root) if _age_days(used) > RECENT_DAYS]
-    if free >= needed or free + sum(size for _, folder, size in old if folder.name not in keep) < needed:
-        return
-    for used, folder, _ in sorted(old):
-        if folder.name not in keep and shutil.disk_usage(root).free < needed:
-            _delete(folder, used)
-
-
-def clear(root: Path) -> tuple[int, int]:
-    """Deletes every entry, and what dead builders left; gives bytes freed, and how many entries stay: those that a
-    process is building, and what may not be deleted here."""
-    freed = 0
-    for folder in root.glob("*.tmp-*"):
-        with suppress(Timeout, OSError), FileLock(root / f"{folder.name.split('.tmp-')[0]}.lock").acquire(timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder, _, size in entries(root):
-        with suppress(Timeout, OSError), FileLock(root / f"{folder.name}.lock").acquire(timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-            freed += 0 if folder.exists() else size
-    return freed, len(entries(root))
-
-
-def _expire(root: Path, held: str) -> None:
-    for folder, used, _ in entries(root):
-        if folder.name != held and _age_days(used) > EXPIRY_DAYS:
-            _delete(folder, used)
-
-
-def _delete(folder: Path, used: float) -> None:
-    logger.info("image store %s was not used for %.0f days: deleted", folder.name, _age_days(used))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _age_days(used: float) -> float:
-    return (time.time() - used) / 86400
-
-
-def entries(root: Path) -> list[tuple[Path, float, int]]:
-    """Every complete entry: folder, time of last use (seconds since 1970), bytes."""
-    found = []
-    for meta in root.glob(f"*/{META}"):
-        with suppress(OSError):
-            size = sum(file.stat().st_size for file in meta.parent.iterdir())
-            found.append((meta.parent, meta.stat().st_mtime, size))
-    return found

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from hf_finetune.data.store.build import Counter, build, check, try_again
-from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, make_room, view_key
+from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, view_key
+from hf_finetune.data.store.expiry import held_bytes, make_room
 from hf_finetune.data.store.on_the_fly import OnTheFlyRows, Redraw
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
+from hf_finetune.data.store.unfinished import unfinished_folder
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
 from hf_finetune.errors import MachineError
 from hf_finetune.report.value_range import range_text
@@ -193,8 +195,9 @@ class _Opener:
             return _too_large(needed, f"data.store_limit leaves {format_bytes(left)}")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            make_room(self.root, needed if limit is not None else 2 * needed, self.keys)
-            free = shutil.disk_usage(self.root).free
+            held = held_bytes(unfinished_folder(self.root, key))  # of a build that is gone on with
+            make_room(self.root, (needed if limit is not None else 2 * needed) - held, self.keys)
+            free = shutil.disk_usage(self.root).free + held
         except OSError as error:
             return self._explain(error)
         if limit is None and needed > free // 2:

@@ -23,7 +23,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hf_finetune.data.store.cache import META, PIXELS, Entry, building, load_entry, locked, view_key
+from hf_finetune.data.store.cache import PIXELS, Entry, building, load_entry, locked, view_key
+from hf_finetune.data.store.expiry import META
 from hf_finetune.data.store.open_views import left_of
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest

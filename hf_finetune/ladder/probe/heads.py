@@ -47,7 +47,7 @@ class Head:
 
     def answers(self, features: np.ndarray, labels: np.ndarray, target: Target) -> Answers | None:
         """What it says of rows with features float32 [n, d] and labels [n, …]; None where there are none."""
-        step = max(1, MOST_LOGITS // len(self.bias))
+        step = min(CHUNK_ROWS, max(1, MOST_LOGITS // len(self.bias)))
         parts = [slice(start, start + step) for start in range(0, len(labels), step)]
         found = [target.answers(self.logits(features[part]), labels[part]) for part in parts]
         return Answers.joined(found) if found else None
@@ -226,7 +226,8 @@ class Fitted:
         """What the ridge solutions say of the training rows, or of a part of them where rows × outputs are many; the
         same on every process."""
         outputs = sum(len(part.solution.bias) for part in self.parts)
-        pieces = zip(*(part.left_out(max(1, MOST_LOGITS // outputs)) for part in self.parts), strict=True)
+        at_once = min(CHUNK_ROWS, max(1, MOST_LOGITS // outputs))  # a piece is in float64, several times over
+        pieces = zip(*(part.left_out(at_once) for part in self.parts), strict=True)
         own, start, found = self.rows.left_out, 0, []
         for logits in (torch.cat(piece, 1).numpy() for piece in pieces):
             found.append(self.target.answers(logits, self.labels[own[start : start + len(logits)]]))

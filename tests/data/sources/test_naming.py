@@ -32,7 +32,7 @@ def test_a_missing_path_names_its_siblings(tmp_path: Path) -> None:
     class_folders(tmp_path / "Trashnet", {"a": 1})
     (tmp_path / "table.csv").write_text("x")
     assert refusal(str(tmp_path / "trashnte")) == (
-        f"data.name: a folder, table file or Hub id is expected, found nothing at {tmp_path}/trashnte\n"
+        f"data.name: a folder, table file, tar shard or Hub id is expected, found nothing at {tmp_path}/trashnte\n"
         f"  did you mean {tmp_path}/Trashnet?"
     )
     assert refusal(str(tmp_path / "zzz/data")).endswith(f"\n  {tmp_path} exists and holds Trashnet, table.csv")
@@ -51,7 +51,7 @@ def test_archives_and_other_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as file:
         file.writestr("a/1.jpg", "x")
     assert refusal(str(tmp_path / "pets.zip")) == (
-        f"data.name: a folder or a table file is expected, found the archive {tmp_path}/pets.zip\n"
+        f"data.name: a folder, a table file or a tar shard is expected, found the archive {tmp_path}/pets.zip\n"
         "  unpack it and set data.name to the folder"
     )
     (tmp_path / "notes.xlsx").write_text("x")

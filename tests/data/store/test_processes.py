@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -30,7 +31,6 @@ from tests.data.store.samples import (
     HeldReader,
     UnloadableReader,
     entry_folders,
-    everything,
     index_of,
     opened,
     small_index,
@@ -45,9 +45,9 @@ import signal
 import sys
 from pathlib import Path
 from tests.data.store.samples import everything, index_of, FolderReader, opened, write_images
-images, cache, log, delay = sys.argv[1:]
+images, cache, log, delay, count = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
-rows = write_images(Path(images), {"train": 40})
+rows = write_images(Path(images), {"train": int(count)})
 index = index_of(rows, FolderReader(images, log=log, delay_s=float(delay)))
 print("ready", flush=True)
 store = opened(index, Path(cache), workers=2)
@@ -66,9 +66,9 @@ def workers() -> Workers:
 
 
 @contextlib.contextmanager
-def builder(folder: Path, delay_s: float) -> Iterator[subprocess.Popen[str]]:
-    """A process that builds a store of 40 images from `folder` into its cache."""
-    arguments = [str(folder / "images"), str(folder / "cache"), str(folder / "log"), str(delay_s)]
+def builder(folder: Path, delay_s: float, count: int = 40) -> Iterator[subprocess.Popen[str]]:
+    """A process that builds a store of so many images from `folder` into its cache."""
+    arguments = [str(folder / "images"), str(folder / "cache"), str(folder / "log"), str(delay_s), str(count)]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     with subprocess.Popen(
         [sys.executable, "-c", BUILDER, *arguments],
@@ -101,31 +101,43 @@ def tasks_of(rows: Sequence[Row]) -> list[Task]:
 
 
 def litter(folder: Path) -> list[Path]:
-    return list((folder / "cache" / "store").glob("*.tmp-*"))
+    return [path for end in ("*.tmp-*", "*.part") for path in (folder / "cache" / "store").glob(end)]
 
 
-def test_a_builder_that_is_killed_midway_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
-    with builder(tmp_path, 0.02) as process:
-        wait_for(lambda: reads(tmp_path) > 5)
+def noted(folder: Path) -> int:
+    """Rows of which a build that has not finished says what became of them."""
+    (journal,) = (folder / "cache" / "store").glob("*.part/rows.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines() if line]
+    return len({row[0] for line in lines for row in (*line["decoded"], *line["failed"])})
+
+
+def test_a_build_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    count = 700
+    with builder(tmp_path, 0.004, count) as process:
+        wait_for(lambda: reads(tmp_path) > 400)
         children = psutil.Process(process.pid).children()
         assert len(children) == 2
         process.kill()
         process.wait()
-    assert reads(tmp_path) < 40 and len(litter(tmp_path)) == 1
     # The workers see their pipe close and end by themselves.
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    with builder(tmp_path, 0.0) as process:
+    before, known = reads(tmp_path), noted(tmp_path)
+    assert before < count and before - 256 - 2 * 32 <= known <= before  # a line, and what the workers have in hand
+    assert len(litter(tmp_path)) == 1
+    with builder(tmp_path, 0.0, count) as process:
         again, _ = process.communicate(timeout=60)
     assert again.startswith("ready\nTrue True ")
+    assert reads(tmp_path) - before == count - known  # nothing is decoded again that was written down
     assert litter(tmp_path) == []
-    rows = write_images(tmp_path / "images", {"train": 40})
-    fresh = opened(index_of(rows, FolderReader(str(tmp_path / "images"))), tmp_path / "fresh")
-    assert int(again.split()[-1]) == int(everything(fresh)["train"].sum())
+    rows = write_images(tmp_path / "images", {"train": count})
+    opened(index_of(rows, FolderReader(str(tmp_path / "images"))), tmp_path / "fresh")
     (one,), (other,) = entry_folders(tmp_path / "cache"), entry_folders(tmp_path / "fresh")
-    assert (one / "pixels.u8").read_bytes() == (other / "pixels.u8").read_bytes()
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+    for name in ("pixels.u8", "sizes.npy", "crc.npy"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_ctrl_c_ends_the_workers_and_leaves_no_litter(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_decoded(tmp_path: Path) -> None:
     with builder(tmp_path, 0.05) as process:
         wait_for(lambda: reads(tmp_path) > 5)
         children = psutil.Process(process.pid).children()
@@ -134,7 +146,13 @@ def test_ctrl_c_ends_the_workers_and_leaves_no_litter(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=20)
     assert errors.strip().endswith("KeyboardInterrupt")
     assert len(children) == 2 and not any(child.is_running() for child in children)
-    assert litter(tmp_path) == [] and entry_folders(tmp_path / "cache") == []
+    assert entry_folders(tmp_path / "cache") == [] and len(litter(tmp_path)) == 1
+    before, known = reads(tmp_path), noted(tmp_path)
+    assert 0 < known < 40
+    with builder(tmp_path, 0.0) as process:
+        assert process.communicate(timeout=60)[0].startswith("ready\nTrue True ")
+    assert reads(tmp_path) - before == 40 - known
+    assert litter(tmp_path) == []
 
 
 def test_two_processes_at_once_build_one_store(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""A folder on disk: what in it describes its images (class folders, tables, Parquet files), and who reads that.
+"""A folder on disk: what in it describes its images (class folders, tables, Parquet files, tar shards), and who reads
+that.
 
-`walk` lists the files, `class_folders` and `described` make rows of them; Parquet files are read by `parquet`.
+`walk` lists the files, `class_folders` and `described` make rows of them; Parquet files are read by `parquet`, tars by
+`shards`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from hf_finetune.data.sources.card_facts import card_licence
 from hf_finetune.data.sources.folders.class_folders import layout_of, read_class_folders
 from hf_finetune.data.sources.folders.described import is_metadata, read_described
 from hf_finetune.data.sources.folders.walk import Files, walk
-from hf_finetune.data.sources.naming import TABLE_FIELDS, refuse_unused
+from hf_finetune.data.sources.naming import TABLE_FIELDS, is_shard, refuse_unused
+from hf_finetune.data.sources.readers import ShardReader
 from hf_finetune.data.sources.source import Source, count, listing
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
@@ -28,7 +31,9 @@ def read_folder(root: Path, config: Data, *, name: str | None = None, commit: st
     source = _read(root, config, from_hub=name is not None)
     if name is None:
         return source
-    return replace(source, name=name, commit=commit, licence=card_licence(root))
+    # The commit says all of the content of shards; sizes and times would differ in another cache.
+    stamp = f"{name} {commit}" if commit and isinstance(source.reader, ShardReader) else source.stamp
+    return replace(source, name=name, commit=commit, licence=card_licence(root), stamp=stamp)
 
 
 def _read(root: Path, config: Data, *, from_hub: bool) -> Source:
@@ -36,14 +41,20 @@ def _read(root: Path, config: Data, *, from_hub: bool) -> Source:
     if not from_hub:
         refuse_unused(config, str(root), "revision")
     parquets = sorted(name for name in files.others if name.lower().endswith(".parquet") and not is_metadata(name))
+    tars = sorted(name for name in files.others if is_shard(name))
     if parquets and config.class_level is None:
         from hf_finetune.data.sources.parquet import holds_images, read_parquet_folder
 
-        if not files.images or any(holds_images(root / name) for name in parquets):
+        if not (files.images or tars) or any(holds_images(root / name) for name in parquets):
             _refuse_both(root, files, parquets, config)
             source = read_parquet_folder(root, parquets, config)
             beside = Note(f"{count(len(files.images), 'image')} beside Parquet files ignored")
             return replace(source, notes=(*source.notes, beside)) if files.images else source
+    if tars and not files.images:
+        from hf_finetune.data.sources.shards.listed import read_files
+
+        refuse_unused(config, f"{root} (tar shards)", "config")
+        return read_files([root / name for name in tars], root, config, str(root))
     if not from_hub:
         refuse_unused(config, str(root), "config")
     if config.class_level is None and (source := read_described(root, files, config)) is not None:

@@ -1,0 +1,164 @@
+"""The members of a tar that somebody else made: names, places and sizes, and what is damaged.
+
+`tarfile` reads the headers. Nothing is extracted, no link followed and no name opened; of a header that asks for more
+than any name or attribute has, and of one that is damaged, only the place is said, and reading goes on behind it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, final
+
+from hf_finetune.errors import DataError
+
+BLOCK = tarfile.BLOCKSIZE
+MOST_HEADER_BYTES = 1 << 20  # a long name and the attributes beside it; tarfile would read what the header says
+MOST_DAMAGES = 100  # in one tar; behind them nothing more is looked for
+_PIECE = 2048 * BLOCK
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_KINDS = {
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a tar. `offset`: of its bytes; `fault`: why they cannot be used."""
+
+    name: str
+    offset: int
+    size: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A place in a tar that cannot be read, and why."""
+
+    offset: int
+    reason: str
+
+
+def read_members(path: Path) -> Iterator[Member | Damage]:
+    """Every file of a tar in order, folders left out; a damaged place stands among them.
+
+    Raises OSError, and DataError for a compressed one, whose members cannot be read each by itself.
+    """
+    with path.open("rb") as file:
+        _refuse_packed(path, file.read(8))
+        length = file.seek(0, os.SEEK_END)
+        start, damages = 0, 0
+        while True:
+            walk = _Walk(file, start, length)
+            yield from walk
+            if walk.damage is None:
+                return
+            yield walk.damage
+            damages += 1
+            if walk.damage.offset >= length or damages == MOST_DAMAGES:
+                return
+            found = _next_header(file, walk.damage.offset // BLOCK * BLOCK + BLOCK)
+            if found is None:
+                return
+            start = found
+
+
+@final
+class _Walk:
+    """Goes from header to header, until the end or the first that cannot be read: `damage` says of the second."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file, self._start, self._length = file, start, length
+        self.damage: Damage | None = None
+
+    def __iter__(self) -> Iterator[Member]:
+        end = self._start
+        self._file.seek(self._start)
+        try:
+            with tarfile.open(fileobj=_Bounded(self._file), mode="r:") as tar:  # pyright: ignore[reportArgumentType]
+                while (found := tar.next()) is not None:
+                    tar.members.clear()  # it keeps every header that it has read
+                    if found.offset < end or found.size < 0:
+                        raise tarfile.ReadError("a header that leads backwards")
+                    end = found.offset_data + (-(-found.size // BLOCK) * BLOCK if found.isreg() else 0)
+                    if not found.isdir():
+                        yield Member(found.name, found.offset_data, found.size, self._fault(found))
+                    if end > self._length:
+                        self.damage = Damage(self._length, "it ends within a member")
+                        return
+        except (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError):
+            self.damage = Damage(max(end, self._start), "a damaged header")
+            return
+        self._look_behind(end)
+
+    def _look_behind(self, end: int) -> None:
+        """tarfile takes a damaged header for the end: what stands there tells the two apart."""
+        self._file.seek(end)
+        block = self._file.read(BLOCK)
+        if not block:
+            self.damage = Damage(self._length, "it ends without the mark of an end")
+        elif block.count(0) != len(block):
+            self.damage = Damage(end, "a damaged header")
+
+    def _fault(self, found: tarfile.TarInfo) -> str:
+        if found.issparse():
+            return "a sparse file, whose bytes are not in one piece"
+        if not found.isreg():
+            return f"{_KINDS.get(found.type, 'of an unknown kind')}, no file"
+        return "cut off: the tar ends within it" if found.offset_data + found.size > self._length else ""
+
+
+class _Bounded(io.RawIOBase):
+    """A file of which no more is read at once than a header may take."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _next_header(file: BinaryIO, start: int) -> int | None:
+    """Where the next header stands that has a mark and a true sum; None where there is none."""
+    file.seek(start)
+    while piece := file.read(_PIECE):
+        for place in range(0, len(piece) - BLOCK + 1, BLOCK):
+            if piece[place + 257 : place + 262] == b"ustar" and _is_header(piece[place : place + BLOCK]):
+                return start + place
+        start += len(piece)
+    return None
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return False
+    return True
+
+
+def _refuse_packed(path: Path, head: bytes) -> None:
+    if packed := next((name for mark, name in _PACKED.items() if head.startswith(mark)), None):
+        unpack = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}[packed]
+        raise DataError(
+            f"data.name: shards that are not compressed are expected, since an image is read at its place; found "
+            f"{path}, which is {packed}",
+            f"`{unpack} --keep` makes the plain .tar of it (photos hardly grow), or unpack it into class folders",
+        )
