@@ -55,7 +55,8 @@ def _data_text(recipe: Recipe) -> str:
 
 def _index(recipe: Recipe) -> Index | None:
     """The data, where they are on this machine: nothing is fetched to check a recipe."""
-    from hf_finetune.data.index.scan import is_on_the_hub, scan
+    from hf_finetune.data.index.scan import scan
+    from hf_finetune.data.index.source_of import is_on_the_hub
     from hf_finetune.pipeline.prepare import settle_task
 
     if is_on_the_hub(recipe.data.name):
