@@ -103,6 +103,7 @@ class Index:
     layout: str = ""
     own_names: Mapping[Split, str] = field(default_factory=dict)
     columns: tuple[LabelColumn, ...] = ()  # what the labels are; `labels` names the model's outputs
+    touched_s: float = 0.0  # when any of its files was last touched, as `time.time()` counts; 0: not known
 
     @property
     def of_classes(self) -> bool:

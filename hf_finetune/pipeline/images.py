@@ -40,6 +40,14 @@ class Images:
     probe_rows: PixelRows | None
     rows: Mapping[Split, PixelRows]
 
+    @property
+    def changed_s(self) -> float:
+        """When kept images last became others than they were decoded as, as `time.time()` counts; 0: never."""
+        from hf_finetune.data.store.stored_rows import StoredRows
+
+        kept = [each for each in (*self.store.rows.values(), self.probe_rows) if isinstance(each, StoredRows)]
+        return max((each.changed_s for each in kept), default=0.0)
+
 
 def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
     """The decoded images, built now or found from an earlier run.

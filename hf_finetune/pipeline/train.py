@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from hf_finetune.run.began import (
     Began,
     began_with,
     refuse_changed_data,
+    refuse_changed_images,
     refuse_changed_start,
     refuse_other_extensions,
     settle_base,
@@ -111,23 +113,25 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
             refuse_changed_data(folder, context.index)
         return _already_finished(folder)
     if not context.machine.is_first:
-        return _run(context, folder, clock)
+        return _run(context, folder, clock, _began(context, None))
     with locked(folder):
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
-        before = began_with(folder)
-        write_plan(folder, context.plan, replace(_began(context), base=before.base if before else None))
+        began = _began(context, began_with(folder))
+        write_plan(folder, context.plan, began)
         write_record(folder.path, context.index, context.recipe.data.name, context.recipe.data.corrections)
         from hf_finetune.report.summary import render_plan
         from hf_finetune.report.understood import render_data
 
         logger.info("%s", render_data(context.index))
         logger.info("%s", render_plan(context.plan, brief=True))
-        return _run(context, folder, clock)
+        return _run(context, folder, clock, began)
 
 
-def _began(context: RunContext) -> Began:
-    return Began(context.index.revision, context.start_digest, context.extensions.described())
+def _began(context: RunContext, before: Began | None) -> Began:
+    """What this run begins with, or what it began with `before`, as far as that is not known yet."""
+    base, at_s = (None, time.time()) if before is None else (before.base, before.at_s)
+    return Began(context.index.revision, context.start_digest, context.extensions.described(), base, at_s)
 
 
 def _look_again(recipe: Recipe, folder: RunFolder) -> None:
@@ -152,7 +156,7 @@ def _already_finished(folder: RunFolder) -> Run:
     return run
 
 
-def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
+def _run(context: RunContext, folder: RunFolder, clock: Clock, began: Began) -> Run:
     """From the plan to the report."""
     from hf_finetune.machine import processes
     from hf_finetune.machine.peak import PeakMemory
@@ -166,8 +170,9 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock) -> Run:
             collect_as_usual()
             with clock.stage("model"):
                 manifest = describe(context)
-                began = replace(_began(context), base=manifest.fingerprint)
+                began = replace(began, base=manifest.fingerprint)
                 if context.machine.is_first:
+                    refuse_changed_images(folder, images.changed_s)
                     settle_base(folder, context.plan, began, context.recipe.model.name)
             with clock.stage("training"), full_disk_is_said(folder):
                 climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked, began)

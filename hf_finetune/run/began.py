@@ -24,12 +24,14 @@ _ANEW = f"Choose another output.dir. Or: {WAYS_ON} (in a recipe: output.existing
 @dataclass(frozen=True)
 class Began:
     """`data_revision` of the index; `start`: digest of the adapter's files (None: it starts from none); `extensions`:
-    names and digests; `base`: the fingerprint of the base's weights, once they were read."""
+    names and digests; `base`: the fingerprint of the base's weights, once they were read; `at_s`: when, as
+    `time.time()` counts (0: not known)."""
 
     data_revision: str
     start: str | None = None
     extensions: Mapping[str, Any] = field(default_factory=dict)
     base: str | None = None
+    at_s: float = 0.0
 
 
 def began_with(folder: RunFolder) -> Began | None:
@@ -52,11 +54,19 @@ def refuse_changed_data(folder: RunFolder, index: Index) -> None:
     """Raise RunFolderError where the run began on other data than are there now."""
     before = began_with(folder)
     if before is not None and before.data_revision != index.revision:
-        raise RunFolderError(
-            f"output.dir: the run in {folder.path} began on other data: files, labels or times of "
-            f"{index.source} have changed since.",
-            _ANEW,
-        )
+        raise _changed(folder, f"files, labels or times of {index.source} have changed since")
+
+
+def refuse_changed_images(folder: RunFolder, changed_s: float) -> None:
+    """Raise RunFolderError where images became others at `changed_s`, after the run had begun, though their files have
+    the same size and time."""
+    before = began_with(folder)
+    if before is not None and 0 < before.at_s < changed_s:
+        raise _changed(folder, "images are others now, though their files have the same size and time")
+
+
+def _changed(folder: RunFolder, how: str) -> RunFolderError:
+    return RunFolderError(f"output.dir: the run in {folder.path} began on other data: {how}.", _ANEW)
 
 
 def refuse_changed_start(folder: RunFolder, digest: str | None) -> None:

@@ -143,6 +143,7 @@ def _index_of(
         notes=source.notes,
         reader=source.reader,
         columns=encoded.columns,
+        touched_s=_touched_s(source, encoded.found),
     )
 
 
@@ -185,6 +186,7 @@ def build_index(source: Source, config: Data, *, seed: int, reading: Reading = A
         layout=source.layout,
         own_names=as_given if source.has_splits else {},
         columns=encoded.columns,
+        touched_s=_touched_s(source, encoded.found),
     )
 
 
@@ -234,3 +236,8 @@ def _revision(source: Source, found: Mapping[Split, list[SourceRow]]) -> str:
     ]
     digest.update("".join(sorted(lines)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _touched_s(source: Source, found: Mapping[Split, list[SourceRow]]) -> float:
+    """When any of the source's files was last touched, as `time.time()` counts."""
+    return max((source.touched_ns, *(row.touched_ns for rows in found.values() for row in rows))) / 1e9

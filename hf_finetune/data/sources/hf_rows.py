@@ -20,7 +20,7 @@ from hf_finetune.data.sources.in_memory import keep
 from hf_finetune.data.sources.naming import IN_MEMORY, refuse_unused
 from hf_finetune.data.sources.parquet import kind_of
 from hf_finetune.data.sources.readers import ArrowReader, open_arrow
-from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow
+from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, file_row
 from hf_finetune.data.sources.split_names import is_meant, is_training, split_of_blanks
 from hf_finetune.errors import DataError
 from hf_finetune.types import Reader
@@ -229,7 +229,7 @@ def _rows(part: _Part, offset: int, physical: bool) -> Iterator[SourceRow | tupl
             yield f"{name} ({path})", "file not found"
             continue
         shown, label = f"{name} ({Path(path).name})", raw_labels(labels[place])
-        yield SourceRow(shown, label, path, stat.st_size, stat.st_mtime_ns, group=group)
+        yield file_row(shown, label, path, stat, group)
 
 
 def _sizes(column: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.naming import LIST_IN_MEMORY, TABLE_FIELDS, refuse_unused
 from hf_finetune.data.sources.readers import BytesReader, FileReader, SpoolReader
-from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, plain
+from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, file_row, plain
 from hf_finetune.errors import DataError
 from hf_finetune.types import Reader
 
@@ -42,7 +42,7 @@ def read_list(data: Sequence[Any], config: Data) -> Source:
             reason = "file not found" if isinstance(error, FileNotFoundError) else f"file cannot be read: {error}"
             rejected.append(SourceRejected(shown, "train", reason))
             continue
-        rows.append(SourceRow(shown, label, str(path.absolute()), stat.st_size, stat.st_mtime_ns))
+        rows.append(file_row(shown, label, str(path.absolute()), stat))
     return Source(name, {"train": rows}, FileReader(), has_splits=False, rejected=tuple(rejected))
 
 

@@ -17,7 +17,17 @@ from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.cells import group_id, locate, name_below, raw_labels
 from hf_finetune.data.sources.readers import GROUP_LIMIT_BYTES, ParquetReader, group_batch_rows
-from hf_finetune.data.sources.source import RawLabel, Source, SourceRejected, SourceRow, count, listing, tail_digest
+from hf_finetune.data.sources.source import (
+    RawLabel,
+    Source,
+    SourceRejected,
+    SourceRow,
+    count,
+    file_row,
+    listing,
+    tail_digest,
+    touched_ns,
+)
 from hf_finetune.data.sources.split_names import is_meant, is_training, split_of, split_of_blanks, splits_of_files
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
@@ -43,6 +53,7 @@ def read_parquet(
     rejected: list[SourceRejected] = []
     notes: list[Note] = []
     stamps: list[str] = []
+    touched = 0
     agreed: Chosen | None = None
     first = 0
     for split, path in flat:
@@ -53,6 +64,7 @@ def read_parquet(
         notes += _large_groups(table, path, chosen[0].image)
         stat = path.stat()
         stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
+        touched = max(touched, touched_ns(stat))
         for own_split, row in _rows(table, path, root, chosen[0], first):
             where = own_split if own_split is not None else split
             there = splits.setdefault(where, [])
@@ -78,6 +90,7 @@ def read_parquet(
         layout=f"{count(len(flat), 'Parquet file')}: {found.described()}",
         label_columns=found.labels,
         left_out={split: sum(_open(path).metadata.num_rows for path in paths) for split, paths in left_out.items()},
+        touched_ns=touched,
     )
 
 
@@ -256,7 +269,7 @@ def _row(image: Any, label: RawLabel, name: str, path: Path, root: Path, number:
         stat = os.stat(file)  # noqa: PTH116
     except (OSError, ValueError):
         return f"{name} ({linked})", "file not found"
-    return SourceRow(name_below(str(root), file), label, file, stat.st_size, stat.st_mtime_ns)
+    return file_row(name_below(str(root), file), label, file, stat)
 
 
 def _large_groups(table: Any, path: Path, column: str) -> list[Note]:

@@ -6,6 +6,9 @@ types and the texts that list names; knows no kind of source.
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -32,7 +35,8 @@ class SourceRow:
     `label` is None where none is given, `Cells` where there are several label columns. `size` is the encoded image's
     length in bytes, 0 where unknown or empty (such rows are never taken for duplicates); `mtime_ns` is 0 where there is
     no file. `tail` is the `tail_digest` of the bytes where the source had them at hand. `group` is what the row belongs
-    to by `data.group_column`, as text.
+    to by `data.group_column`, as text. `touched_ns`: when the file was last touched in any way (its inode's time), 0
+    where there is none or the system does not say.
     """
 
     name: str
@@ -42,6 +46,7 @@ class SourceRow:
     mtime_ns: int = 0
     tail: bytes = b""
     group: str | None = None
+    touched_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Source:
     `stamp` identifies content that the rows do not show (a commit, a table file's size and time). `classes_given` says
     that somebody has sorted the rows into classes (folders), so that their number and look say nothing. `layout` is
     what was understood, for people. `left_out` counts the rows of splits that were not even read, since
-    `data.ignore_splits` names them.
+    `data.ignore_splits` names them. `touched_ns`: as a row's, of files that hold many.
     """
 
     name: str
@@ -79,6 +84,22 @@ class Source:
     layout: str = ""
     label_columns: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    touched_ns: int = 0
+
+
+NOW_NS = 100_000_000
+
+
+def file_row(name: str, label: RawLabel, path: str, stat: os.stat_result, group: str | None = None) -> SourceRow:
+    """A row that is a file, by what the system says of it."""
+    return SourceRow(name, label, path, stat.st_size, stat.st_mtime_ns, group=group, touched_ns=touched_ns(stat))
+
+
+def touched_ns(stat: os.stat_result) -> int:
+    """When a file was last touched: its content, its name, or what the system knows of it. 0 where that is not said:
+    Windows says under this name when it was made, and some mounted stores always say now."""
+    said = 0 if sys.platform == "win32" else stat.st_ctime_ns
+    return 0 if said > time.time_ns() - NOW_NS else said
 
 
 def plain(text: str) -> str:

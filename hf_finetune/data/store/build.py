@@ -5,6 +5,7 @@ Does not decide whether a view may go to disk (`store.py`) nor how it comes into
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -87,8 +88,36 @@ def try_again(
     job = Job(index.reader, geometry, max_pixels, entry.folder / PIXELS)
     outcomes = Outcomes.of(entry)
     _fill(job, index.splits[split], sorted(entry.passing), pool, Counter(None, 0), outcomes.add)
-    again = replace(outcomes.entry(), folder=entry.folder)
+    again = replace(outcomes.entry(), folder=entry.folder, written_s=entry.written_s, changed_s=entry.changed_s)
     return entry if again.passing == entry.passing else amend(root, key, geometry, again)
+
+
+def look_again(
+    index: Index,
+    split: Split,
+    geometry: Geometry,
+    max_pixels: int,
+    root: Path,
+    key: str,
+    entry: Entry,
+    slots: Sequence[int],
+    pool: Callable[[], WorkerPool],
+) -> tuple[Entry, list[int]]:
+    """The entry with these of its rows decoded anew, and those that have become others. The caller holds its lock.
+    Raises OSError where the disk cannot take them."""
+    began = time.time()
+    job = Job(index.reader, geometry, max_pixels, (entry.folder or Path()) / PIXELS)
+    outcomes = Outcomes.of(entry)
+    _fill(job, index.splits[split], slots, pool, Counter(None, 0), outcomes.add)
+    again = outcomes.entry()
+    changed = [
+        slot
+        for slot in slots
+        if again.crcs[slot] != entry.crcs[slot] or (slot in again.rejected) != (slot in entry.rejected)
+    ]
+    changed_s = time.time() if changed else entry.changed_s
+    again = replace(again, folder=entry.folder, written_s=began, changed_s=changed_s)
+    return amend(root, key, geometry, again), changed
 
 
 def _fill(

@@ -51,7 +51,8 @@ class Entry:
     """One complete view on disk, or (`folder` None) one that was only checked: what became of each slot.
 
     `rejected`: slot -> reason; of those `passing` could not be opened, which another time they may be. `clipped`: slot
-    -> values beyond the value range, where there are any.
+    -> values beyond the value range, where there are any. `written_s`: when it was last held to its images, and
+    `changed_s` when pixels of it last changed, as `time.time()` counts (0: never).
     """
 
     folder: Path | None
@@ -60,6 +61,8 @@ class Entry:
     rejected: dict[int, str]
     clipped: dict[int, int] = field(default_factory=dict)
     passing: frozenset[int] = frozenset()
+    written_s: float = 0.0
+    changed_s: float = 0.0
 
 
 def cache_root(cache_dir: Path | None) -> Path:
@@ -124,14 +127,14 @@ def _read_entry(folder: Path, key: str, rows: int, geometry: RowShape, *, whole:
     sizes, crcs = (_load_table(folder / name, shape) for name, shape in ((SIZES, (rows, 2)), (CRCS, (rows,))))
     told = {int(slot): (str(reason), bool(passing)) for slot, reason, passing in meta.pop("rejected")}
     clipped = {int(slot): int(values) for slot, values in meta.pop("clipped")}
-    meta.pop("written_by")
+    written_s, changed_s = float(meta.pop("written_by")["time"]), float(meta.pop("changed"))
     if meta != _description(key, rows, geometry, _digest(sizes, crcs)):
         raise ValueError("its description does not match")
     if (folder / PIXELS).stat().st_size != rows * row_bytes(geometry):
         raise ValueError("its length is wrong")
     rejected = {slot: reason for slot, (reason, _) in told.items()}
     passing = frozenset(slot for slot, (_, passing) in told.items() if passing)
-    entry = Entry(folder, sizes, crcs, rejected, clipped, passing)
+    entry = Entry(folder, sizes, crcs, rejected, clipped, passing, written_s, changed_s)
     _check_rows(
         entry, geometry, range(rows) if whole else sorted({*np.linspace(0, rows - 1, SAMPLED_ROWS).astype(int)})
     )
@@ -230,7 +233,8 @@ def write_tables(folder: Path, key: str, geometry: RowShape, found: Entry) -> No
     meta = _description(key, len(found.crcs), geometry, _digest(found.sizes, found.crcs))
     meta["rejected"] = [[slot, reason, slot in found.passing] for slot, reason in sorted(found.rejected.items())]
     meta["clipped"] = [list(each) for each in sorted(found.clipped.items())]
-    meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
+    meta["written_by"] = {"pid": os.getpid(), "host": platform.node(), "time": found.written_s or time.time()}
+    meta["changed"] = found.changed_s
     sync_file(folder / PIXELS)
     for name, table in ((SIZES, found.sizes), (CRCS, found.crcs)):
         with whole_file(folder / name) as place, place.open("wb") as file:

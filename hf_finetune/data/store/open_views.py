@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_finetune.data.store.build import Counter, build, check, try_again
+from hf_finetune.data.store.build import Counter, build, check, look_again, try_again
 from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, view_key
 from hf_finetune.data.store.expiry import held_bytes, make_room
 from hf_finetune.data.store.on_the_fly import OnTheFlyRows, Redraw
 from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
+from hf_finetune.data.store.touched import touched_slots
 from hf_finetune.data.store.unfinished import unfinished_folder
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
 from hf_finetune.errors import MachineError
@@ -112,6 +113,7 @@ class _Opener:
         if entry is not None:
             self.options.used[key] = len(rows) * row_bytes(geometry)
             entry = self._tried_again(split, geometry, key, entry)
+            entry = self._held_to_images(split, geometry, key, entry)
             return self._view(split, geometry, entry, built=False, notes=notes)
         refusal = self._no_disk or self._refusal(key, len(rows) * row_bytes(geometry))
         if not refusal:
@@ -148,6 +150,34 @@ class _Opener:
         except OSError as error:
             logger.info("rows of %s that could not be opened before are left out: %s", split, error)
             return entry
+
+    def _held_to_images(self, split: Split, geometry: Geometry, key: str, entry: Entry) -> Entry:
+        """The entry with rows whose file was touched since it was written decoded anew: the same size and time do not
+        make it the same image. Raises MachineError where it cannot be written."""
+        slots = touched_slots(self.index, split, entry)
+        if not slots:
+            return entry
+        try:
+            with locked(self.root, key):
+                entry = load_entry(self.root, key, len(self.index.splits[split]), geometry) or entry
+                slots = touched_slots(self.index, split, entry)
+                args = (self.index, split, geometry, self.options.max_pixels, self.root, key, entry, slots)
+                entry, changed = look_again(*args, self._pool)
+        except OSError as error:
+            raise MachineError(
+                f"data.cache_dir: {len(slots):,} images of {split} were touched since they were decoded, and the store "
+                f"in {self.root} cannot be written: {error.strerror or error}",
+                "name another folder (data.cache_dir), or free some space there",
+            ) from error
+        if changed:
+            name = self.index.splits[split][changed[0]].name
+            logger.warning(
+                "%s: %s other content than was decoded before, though size and time are the same, such as %s.",
+                split,
+                "1 image has" if len(changed) == 1 else f"{len(changed):,} images have",
+                name,
+            )
+        return entry
 
     def _view(self, split: Split, geometry: Geometry, entry: Entry, *, built: bool, notes: tuple[Note, ...]) -> View:
         rows = self.index.splits[split]

@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -56,7 +57,7 @@ class Unfinished:
         self.outcomes = Outcomes(rows)
         self._journal: IO[str] | None = None
         self._unwritten: list[Decoded | Failed] = []
-        self._written_at = time.monotonic()
+        self._began, self._written_at = time.time(), time.monotonic()
 
     def __enter__(self) -> Unfinished:
         sweep(self._root, self._key)
@@ -88,7 +89,7 @@ class Unfinished:
 
     def publish(self) -> Entry:
         """Puts the entry into place whole, once something became of every slot. Raises OSError."""
-        found = self.outcomes.entry()
+        found = replace(self.outcomes.entry(), written_s=self._began)
         write_tables(self._folder, self._key, self._geometry, found)
         if self._journal is not None:
             self._journal.close()  # Windows renames no folder with an open file in it

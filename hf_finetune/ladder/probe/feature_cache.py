@@ -26,6 +26,7 @@ import torch
 from hf_finetune.data.store.cache import PIXELS, Entry, building, load_entry, locked, view_key
 from hf_finetune.data.store.expiry import META
 from hf_finetune.data.store.open_views import left_of
+from hf_finetune.data.store.stored_rows import StoredRows
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import Index, Machine, PixelRows, Plan, Split
@@ -122,6 +123,8 @@ class FeatureCache:
             self._take_room(key, split, geometry, len(rows))
             with locked(self.root, key):
                 entry, pass_s = load_entry(self.root, key, len(own), geometry, whole=True), None
+                if entry is not None and isinstance(rows, StoredRows) and entry.written_s < rows.changed_s:
+                    entry = None  # images have become others since, whatever their files' size and time say
                 if entry is None:
                     with building(self.root, key, len(own), geometry) as made:
                         array = _mapped(made.pixels, geometry, len(own), "r+")

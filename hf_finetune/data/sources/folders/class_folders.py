@@ -11,7 +11,7 @@ from hf_finetune.data.sources.folders.layout import Layout, Parts, decide
 from hf_finetune.data.sources.folders.walk import Files, ignored_files
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
-from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, listing, plain
+from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, file_row, listing, plain
 from hf_finetune.data.sources.split_names import is_meant, read_splits, split_in
 from hf_finetune.errors import DataError
 from hf_finetune.types import Note
@@ -56,7 +56,7 @@ def read_class_folders(root: Path, files: Files, config: Data) -> Source:
             except OSError as error:
                 rejected.append(SourceRejected(plain(name), split, f"file cannot be read: {error.strerror}"))
                 continue
-            splits[split].append(SourceRow(plain(name), plain(label), entry.path, stat.st_size, stat.st_mtime_ns))
+            splits[split].append(file_row(plain(name), plain(label), entry.path, stat))
     for split, names in unlabelled.items():
         if splits[split] or not layout.split_level:
             stray += names

@@ -9,7 +9,7 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.folders.walk import walk
 from hf_finetune.data.sources.naming import TABLE_SUFFIXES, refuse_unused
 from hf_finetune.data.sources.readers import FileReader
-from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, plain
+from hf_finetune.data.sources.source import Source, SourceRejected, file_row, plain
 from hf_finetune.data.sources.split_names import split_of
 from hf_finetune.errors import DataError
 
@@ -40,5 +40,5 @@ def read_one_class(root: Path, config: Data, classes: Collection[str]) -> Source
             stat = entry.stat()
         except OSError as error:
             raise DataError(f"data.name: {entry.path} cannot be read: {error.strerror}", "remove or mend it") from error
-        rows.append(SourceRow(plain(name), label, entry.path, stat.st_size, stat.st_mtime_ns))
+        rows.append(file_row(plain(name), label, entry.path, stat))
     return Source(str(root), {"train": rows}, FileReader(), has_splits=False, rejected=tuple(rejected))

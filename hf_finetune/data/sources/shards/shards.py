@@ -35,6 +35,7 @@ from hf_finetune.data.sources.source import (
     listing,
     plain,
     tail_digest,
+    touched_ns,
 )
 from hf_finetune.data.sources.split_names import is_meant, splits_of_files
 from hf_finetune.errors import DataError
@@ -100,6 +101,7 @@ def read_shards(paths: Sequence[Path], root: Path, config: Data, *, name: str, h
         layout=f"{count(len(kept), 'tar shard')}: {chosen.columns.described()}",
         label_columns=chosen.columns.labels,
         left_out=left_out,
+        touched_ns=max(map(touched_ns, stats), default=0),
     )
 
 

@@ -13,7 +13,7 @@ from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.cells import group_id, locate, name_below, raw_labels
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
-from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, listing
+from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, file_row, listing
 from hf_finetune.data.sources.split_names import is_meant, is_training, split_of_blanks
 from hf_finetune.data.sources.tables.files import TRIED, TableFiles, folder_nearby
 from hf_finetune.data.sources.tables.splits_by_folder import split_by_folder
@@ -195,7 +195,7 @@ def _row(
         return _name(file, root, files), reason
     label = raw_labels([record.get(name) for name in found.labels])
     group = group_id(record.get(found.group)) if found.group else None
-    return SourceRow(_name(file, root, files), label, file, stat.st_size, stat.st_mtime_ns, group=group)
+    return file_row(_name(file, root, files), label, file, stat, group)
 
 
 def _name(file: str, root: Path, files: TableFiles) -> str:

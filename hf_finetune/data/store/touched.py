@@ -1,0 +1,26 @@
+"""Which rows' files were touched since they were decoded, also where their size and time are as they were."""
+
+from __future__ import annotations
+
+import os
+
+from hf_finetune.data.sources.source import touched_ns
+from hf_finetune.data.store.cache import Entry
+from hf_finetune.types import Index, Split
+
+
+def touched_slots(index: Index, split: Split, entry: Entry) -> list[int]:
+    """Slots whose file was touched in any way since the entry was last held to its images: what its size and time do
+    not show. All of them where the files hold many rows each."""
+    if not 0 < entry.written_s < index.touched_s or entry.folder is None:
+        return []
+    return [slot for slot, row in enumerate(index.splits[split]) if _touched_s(row.locator) > entry.written_s]
+
+
+def _touched_s(locator: str | int) -> float:
+    if isinstance(locator, int):
+        return float("inf")
+    try:
+        return touched_ns(os.stat(locator)) / 1e9  # noqa: PTH116 (a Path per row doubles the time)
+    except OSError:  # gone: the image is drawn from the store
+        return 0.0
