@@ -11,6 +11,7 @@ import errno
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,11 +132,14 @@ def ranks(world: World, rng: random.Random) -> Verdict:
     """One of two ranks is killed, or both get a signal; then one process goes on."""
     recipe = "full"
     world.begin(warm=rng.choice((None, recipe)))
-    after, number = rng.uniform(5, 30), rng.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM))
+    number = rng.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM))
+    after = rng.uniform(0, 12) if number == signal.SIGSTOP else rng.uniform(5, 30)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "hf_finetune"]
     process = world.commands.process(
         [*launch, "train", f"{recipe}.yaml", "train.peer_timeout=3s"], {"ACCELERATE_USE_CPU": "true"}
     )
+    if number == signal.SIGSTOP:  # before the two have met, one waits a quarter of an hour for the other
+        _wait_for(world.run / "plan.json", process)
     time.sleep(after)
     children = sorted(int(pid) for pid in _children(process.pid))
     what = f"two ranks: {number.name} after {after:.1f} s"
@@ -263,6 +267,11 @@ def _damage(folder: Path, rng: random.Random) -> str:
     else:
         path.write_bytes(content[: at if way == "cut" else 0])
     return f"{way} {path.relative_to(folder.parent)} at {at}"
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.05)
 
 
 def _children(pid: int) -> list[str]:
