@@ -118,8 +118,9 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
         began = _began(context, began_with(folder))
-        write_plan(folder, context.plan, began)
-        write_record(folder.path, context.index, context.recipe.data.name, context.recipe.data.corrections)
+        with full_disk_is_said(folder):
+            write_plan(folder, context.plan, began)
+            write_record(folder.path, context.index, context.recipe.data.name, context.recipe.data.corrections)
         from hf_finetune.report.summary import render_plan
         from hf_finetune.report.understood import render_data
 
@@ -173,7 +174,8 @@ def _run(context: RunContext, folder: RunFolder, clock: Clock, began: Began) -> 
                 began = replace(began, base=manifest.fingerprint)
                 if context.machine.is_first:
                     refuse_changed_images(folder, images.changed_s)
-                    settle_base(folder, context.plan, began, context.recipe.model.name)
+                    with full_disk_is_said(folder):
+                        settle_base(folder, context.plan, began, context.recipe.model.name)
             with clock.stage("training"), full_disk_is_said(folder):
                 climbed = climb(context, folder, images, model, manifest, clock, peak, offer, tracked, began)
                 manifest = calibrated(manifest, climbed, context, images.rows["validation"])

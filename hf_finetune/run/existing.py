@@ -10,10 +10,9 @@ from pathlib import Path
 
 from hf_finetune.errors import RunFolderError
 from hf_finetune.files.at_work import way_on
-from hf_finetune.files.whole_file import write_whole
-from hf_finetune.recipe.recipe import Existing, Recipe, dump_recipe
+from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.run.began import refuse_changed_data
-from hf_finetune.run.folder import RunFolder, different_from, locked
+from hf_finetune.run.folder import RunFolder, different_from, locked, mark
 from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
 
@@ -48,19 +47,25 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
     with locked(folder):
         if existing == "extend":
             refuse_changed_data(folder, index)
-            for file in folder.files:
+            shutil.copyfile(folder.recipe, folder.path / BEFORE / folder.recipe.name)
+            for file in _others(folder):
                 if file.is_file():
                     file.replace(folder.path / BEFORE / file.name)
             if (folder.path / TRACKING).is_dir():
                 (folder.path / TRACKING).replace(folder.path / BEFORE / TRACKING)
         else:
-            for file in folder.files:
+            for file in _others(folder):
                 file.unlink(missing_ok=True)
             results = [f"{name}{end}" for name in ("adapter", "model") for end in ("", ".staged", ".replaced")]
             for name in (*results, BEFORE, TRACKING):
                 shutil.rmtree(folder.path / name, ignore_errors=True)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        write_whole(folder.recipe, dump_recipe(recipe))
+        mark(folder, recipe)
+
+
+def _others(folder: RunFolder) -> list[Path]:
+    """The run's files but its recipe, which marks the folder as ours: it is there at any time."""
+    return [file for file in folder.files if file != folder.recipe]
 
 
 def _resuming(recipe: Recipe, place: str) -> Recipe:

@@ -111,7 +111,7 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
             if not write or folder.holds_work():
                 raise _another_run(recipe, folder, different)
             with locked(folder):  # a start that was refused, or killed before it trained, keeps nobody out
-                write_whole(folder.recipe, dump_recipe(recipe))
+                mark(folder, recipe)
         if write and not folder.is_finished():
             _refuse_full_disk(path)
         return folder
@@ -121,15 +121,20 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
             f"output.dir: {path} holds files, but no run of hf-finetune.", "Choose another output.dir, or empty it."
         )
     if write:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_whole(folder.recipe, dump_recipe(recipe))
-        except OSError as error:
-            raise RunFolderError(
-                f"output.dir: {path} cannot be written: {error.strerror or error}.", "Choose another output.dir."
-            ) from None
+        mark(folder, recipe)
         _refuse_full_disk(path)
     return folder
+
+
+def mark(folder: RunFolder, recipe: Recipe) -> None:
+    """Write the resolved recipe, by which the folder is known. Raises RunFolderError where that is not possible."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_whole(folder.recipe, dump_recipe(recipe))
+    except OSError as error:
+        raise RunFolderError(
+            f"output.dir: {folder.path} cannot be written: {error.strerror or error}.", "Choose another output.dir."
+        ) from None
 
 
 def _refuse_full_disk(path: Path) -> None:
