@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -24,11 +23,6 @@ def rank() -> int:
 def is_distributed() -> bool:
     """Whether several processes train together."""
     return world_size() > 1
-
-
-def is_sharded() -> bool:
-    """Whether Accelerate was told to shard the weights over the processes (FSDP)."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

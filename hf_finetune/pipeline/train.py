@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import FinetuneError
+from hf_finetune.machine.launcher import refuse_engines
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
@@ -75,6 +76,7 @@ def train(
     """
     from hf_finetune.machine import processes
 
+    refuse_engines()
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     recipe.tracking.check_installed()

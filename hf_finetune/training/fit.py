@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,7 @@ def fit(
         optimizer = trainer.create_optimizer()
         schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
         trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
-    # FSDP shards later, and its shards are other parameters.
-    with closing(bar), nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
+    with closing(bar), listed_weights(model):
         return _train(trainer, best, by_clock, folders.resume, started)
 
 

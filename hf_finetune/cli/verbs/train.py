@@ -80,9 +80,11 @@ def run(options: argparse.Namespace) -> int:
     """Train, and print the summary on rank 0."""
     from hf_finetune.cli.document import print_document
     from hf_finetune.machine import processes
+    from hf_finetune.machine.launcher import refuse_engines
     from hf_finetune.pipeline.train import train
     from hf_finetune.run.clock import process_start
 
+    refuse_engines()
     for name in _EXISTING:
         if getattr(options, name):
             options.overrides = [*options.overrides, f"output.existing={name}"]

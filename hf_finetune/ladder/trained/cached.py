@@ -29,7 +29,6 @@ from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.ladder.trained.objective import TaskObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
 from hf_finetune.ladder.trained.rung import TrainedRung
-from hf_finetune.machine.ranks import is_sharded
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.plan.plan import PATCHES_KEPT
 from hf_finetune.training.autocast import autocast
@@ -57,8 +56,6 @@ class Cached(TrainedRung):
             raise ModelError("no hidden states were watched")
         if any(part.hidden is None for part in passed.all["train"]):
             raise ModelError("no hidden states were kept")
-        if is_sharded():
-            raise ModelError("FSDP shards a model once, for one rung")
         facts = context.facts
         self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
         self._inputs, self._state = passed.inputs, passed.state
