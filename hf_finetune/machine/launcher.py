@@ -13,6 +13,9 @@ _ENGINES = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
 }
+# What schedulers set that start a job again (sbatch(1); "Environment variables" of a Kubernetes Service; SkyPilot,
+# "Environment variables"; Ray sets its own in each worker).
+_SCHEDULERS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "SKYPILOT_TASK_ID", "RAY_JOB_ID")
 _TRUE = ("1", "true", "yes", "y", "t", "on")
 
 
@@ -26,3 +29,8 @@ def refuse_engines() -> None:
                 "adapter.kind lora with quantization.kind nf4 or int8, train.checkpointing=true, model.stream=host or "
                 "disk (frozen blocks are kept elsewhere); `hf-finetune plan` says what each saves.",
             )
+
+
+def under_scheduler() -> bool:
+    """Whether something runs this process that starts it again, or another in its place."""
+    return any(os.environ.get(variable) for variable in _SCHEDULERS)

@@ -16,6 +16,8 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 
 from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
+from hf_finetune.machine import interruption
+from hf_finetune.machine.ranks import any_rank, is_distributed
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.averaging import AveragedWeights, may_average
 from hf_finetune.training.best import Gains, KeepBest, Reduce, Score
@@ -165,8 +167,11 @@ def fit(
         optimizer = trainer.create_optimizer()
         schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
         trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
-    with closing(bar), listed_weights(model):
-        return _train(trainer, best, by_clock, folders.resume, started)
+    with closing(bar), listed_weights(model), interruption.held(is_distributed()):
+        fitted = _train(trainer, best, by_clock, folders.resume, started)
+        if any_rank((interruption.has_come(),), trainer.args.device)[0]:
+            raise Interrupted(fitted)
+        return fitted
 
 
 def _train(

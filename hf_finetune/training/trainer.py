@@ -24,7 +24,8 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.machine import interruption
+from hf_finetune.machine.ranks import any_rank, is_distributed, sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.training.averaging import AveragedWeights
 from hf_finetune.training.best_checkpoint import BestCheckpoint
 from hf_finetune.training.cuda_graph.captured import CapturedPieces
@@ -88,7 +89,10 @@ class UpdateTrainer(Trainer):
         normaliser = sum_over_ranks(self.objective.row_weights(inputs).sum())
         while True:
             loss = self._attempt(model, inputs, normaliser)
-            if not any_rank(loss is None, self.args.device):
+            lacks_memory, ended = any_rank((loss is None, interruption.has_come()), self.args.device)
+            if ended and is_distributed():
+                interruption.end_together()
+            if not lacks_memory:
                 break
             model.zero_grad()
             self._shrink()

@@ -55,7 +55,12 @@ class Cached(TrainedRung):
         if passed is None or passed.entry is None or passed.state is None:
             raise ModelError("no hidden states were watched")
         if any(part.hidden is None for part in passed.all["train"]):
-            raise ModelError("no hidden states were kept")
+            others = passed.own["train"].hidden is not None
+            raise ModelError(
+                "no hidden states were kept"
+                if not others
+                else "other processes keep theirs on another disk; data.cache_dir may name storage that all share"
+            )
         facts = context.facts
         self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
         self._inputs, self._state = passed.inputs, passed.state
