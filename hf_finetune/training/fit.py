@@ -168,10 +168,7 @@ def fit(
         schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
         trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
     with closing(bar), listed_weights(model), interruption.held(is_distributed()):
-        fitted = _train(trainer, best, by_clock, folders.resume, started)
-        if any_rank((interruption.has_come(),), trainer.args.device)[0]:
-            raise Interrupted(fitted)
-        return fitted
+        return _train(trainer, best, by_clock, folders.resume, started)
 
 
 def _train(
@@ -194,7 +191,10 @@ def _train(
             # Resumed after its best evaluation: the weights are there, their answers are not.
             _answer_again(trainer, best)
             best.step = trainer.state.best_global_step or trainer.state.global_step
-        return _finished(trainer, best, by_clock, started)
+        fitted = _finished(trainer, best, by_clock, started)
+        if any_rank((interruption.has_come(),), trainer.args.device)[0]:  # since the last update
+            raise Interrupted(fitted)
+        return fitted
     finally:
         trainer.drop_graph()
     raise Interrupted(_finished(trainer, best, by_clock, started))
