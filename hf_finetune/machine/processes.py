@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,15 +17,12 @@ from hf_finetune.labels import Answers
 from hf_finetune.machine.interruption import waiting
 from hf_finetune.machine.peers import Peers, end_process
 from hf_finetune.types import Machine
+from hf_finetune.units import format_seconds
 
 T = TypeVar("T")
 # Of a wait for the others, which may be as long as they are well: peers.py ends it where they are not.
 TIMEOUT = timedelta(days=30)
 COME_WITHIN_S = 900.0  # machines of a cluster start apart; imports from a cold network disk take minutes
-_LATE = (
-    f"rank {{rank}}: not all {{count}} processes came within {COME_WITHIN_S / 60:.0f} min: one of them ended, or "
-    "MASTER_ADDR and MASTER_PORT do not name rank 0's machine for all of them.\n  Start all of them again."
-)
 _peers: Peers | None = None
 
 
@@ -36,13 +35,8 @@ def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
     """
     from accelerate import PartialState
 
-    late = threading.Timer(COME_WITHIN_S, end_process, (_LATE.format(rank=machine.rank, count=machine.world_size),))
-    late.daemon = True
-    late.start()  # one that died before it came here has no heart yet that could be missed
-    try:
+    with _all_come(machine):
         state = PartialState(cpu=machine.device == "cpu", timeout=TIMEOUT)
-    finally:
-        late.cancel()
     environment = os.environ
     # `accelerate launch --cpu --num_processes 2` starts one process: it sets a port to meet at, and no world size.
     alone = "WORLD_SIZE" not in environment and {"MASTER_PORT", "ACCELERATE_MIXED_PRECISION"} <= environment.keys()
@@ -55,6 +49,23 @@ def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
         )
     if state.num_processes > 1:
         _listen(state.process_index, state.num_processes, peer_timeout_s)
+
+
+@contextmanager
+def _all_come(machine: Machine) -> Iterator[None]:
+    """End this process where the others do not come: one that died before has no heart yet that could be missed."""
+    message = (
+        f"rank {machine.rank}: not all {machine.world_size} processes came within {format_seconds(COME_WITHIN_S)}: one "
+        "of them ended, or MASTER_ADDR and MASTER_PORT do not name rank 0's machine for all of them.\n"
+        "  Start all of them again."
+    )
+    late = threading.Timer(COME_WITHIN_S, end_process, (message,))
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _listen(rank: int, count: int, timeout_s: float) -> None:
