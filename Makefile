@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-slow browser lint bench bench-full bench-environments bench-tune bench-micro clean
+.PHONY: quickstart test test-fast test-slow cluster cluster-stop test-cluster browser lint bench bench-full bench-environments bench-tune bench-micro clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hf-finetune train recipes/quickstart.yaml
@@ -17,10 +17,29 @@ test: $(VENV)/.test-installed lint
 
 # What starts no process and trains nothing: for between two edits, in under two minutes on two cores.
 test-fast: $(VENV)/.test-installed
-	$(BIN)/python -m pytest -m "not e2e and not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not e2e and not slow and not cluster" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
+
+# Slurm (Debian's packages) with two nodes on this machine, and Ray in an environment of its own, for the tests of
+# docs/cluster/. All of it lies in CLUSTER, and `make cluster-stop` ends all of it.
+CLUSTER ?= .cluster
+
+cluster: $(VENV)/.test-installed
+	@if ! command -v slurmctld >/dev/null; then \
+		sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+		apt="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120"; \
+		$$apt update && $$apt install --no-install-recommends slurm-wlm munge; \
+	fi
+	$(BIN)/python tests/cluster/slurm.py start $(CLUSTER)/slurm
+	$(BIN)/python tests/cluster/ray_environment.py $(CLUSTER)/ray
+
+cluster-stop:
+	$(BIN)/python tests/cluster/slurm.py stop $(CLUSTER)/slurm
+
+test-cluster: $(VENV)/.test-installed
+	HF_FINETUNE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m pytest -m cluster tests/cluster
 
 # Chromium for the tests that open a page, from Debian's packages. Without it they are skipped, saying so, and whatever
 # goes wrong here fails nothing.

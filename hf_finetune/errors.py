@@ -1,17 +1,21 @@
 """The errors a user can meet. Each says what was expected, what was found and what to do.
 
-The command line prints them without a traceback and exits with 2; `--debug` shows the traceback. Anything else that
-reaches the user is a bug of ours.
+The command line prints them without a traceback and exits with their code; `--debug` shows the traceback. Anything else
+that reaches the user is a bug of ours.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class FinetuneError(Exception):
     """A mistake or a limit that the user can do something about.
 
-    `message` says what was expected and what was found; `hint` is the remedy.
+    `message` says what was expected and what was found; `hint` is the remedy. `exit_code` is the command line's.
     """
+
+    exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(f"{message}\n  {hint}" if hint else message)
@@ -43,6 +47,12 @@ class ModelError(FinetuneError):
 
 class MachineError(FinetuneError):
     """The machine lacks what the recipe asks for: memory, disk, a device, a rank."""
+
+
+class PeerError(MachineError):
+    """Another process of the run is gone. Nothing has to be changed: the same command goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, "try again"
 
 
 class TrainingError(FinetuneError):

@@ -22,7 +22,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 REPO = Path(__file__).resolve().parents[1]
-MARKS = ("e2e", "slow")
+MARKS = ("e2e", "slow", "cluster")
 _unmarked: list[str] = []  # the test that is at work, where it has none of the marks
 
 

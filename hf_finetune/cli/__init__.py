@@ -41,6 +41,7 @@ from hf_finetune.cli.verbs import (
     train,
 )
 from hf_finetune.errors import FinetuneError
+from hf_finetune.machine.interruption import exit_code
 
 VERBS = {
     "train": train,
@@ -66,6 +67,7 @@ EXIT_CODES = {
     0: "done",
     1: "a bug of ours: a traceback is shown",
     2: "a mistake or a limit, which the message explains",
+    75: "another process is gone, or a scheduler ended the run: the same command goes on",
     130: "interrupted",
 }
 _FOR_PROGRAMS = (
@@ -123,6 +125,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{meant_option(rest, options)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
+    options.arguments = arguments
     return options
 
 
@@ -148,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the verb, and say of an error what it means for a person and, with `--json`, for a program."""
     document = partial(print_error, line=options.verb == "predict")
+    options.json = options.json and os.environ.get("RANK", "0") == "0"  # the others end by the same error, or another
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:
@@ -156,7 +160,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         say(f"hf-finetune: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt as interruption:
         done = str(interruption) or "interrupted"
         command = (
@@ -168,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         say(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
-        return 130
+        return exit_code()
     except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it
         message = f"{error.filename or error} may not be read or written by this user."
         hint = "Give another place, or ask for access."

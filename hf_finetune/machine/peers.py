@@ -15,12 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
+from hf_finetune.errors import PeerError
 from hf_finetune.units import format_seconds
 
 LEFT = "left"  # what stands for the count of a rank that has done its work
-GONE = 75  # the exit code: EX_TEMPFAIL of sysexits.h, "try again"
+GONE = PeerError.exit_code
+LEAVE_S = 5.0
 SLOWEST_S, A_TIMEOUT = 10.0, 20  # between two beats at most, and how many of them there are in a timeout
 
 
@@ -66,10 +69,13 @@ class Peers:
         """This rank has done its work: it is missed by nobody from now on."""
         self._over.set()
         if self._store is not None:
-            try:
-                self._connect().set(self._key(self._rank), LEFT)  # the thread may still be using the other one
-            except Exception:  # noqa: BLE001 - whose store has gone with rank 0: nobody is left to be told
-                return
+            saying = threading.Thread(target=self._say_left, daemon=True, name="peers-leave")
+            saying.start()
+            saying.join(LEAVE_S)  # a store that has gone with rank 0 would be looked for during the whole timeout
+
+    def _say_left(self) -> None:
+        with suppress(Exception):  # torch raises several kinds; where the store has gone nobody is left to be told
+            self._connect().set(self._key(self._rank), LEFT)  # the heart may still be using the other connection
 
     def _key(self, rank: int) -> str:
         return f"hf_finetune/{self._token}/{rank}"
@@ -116,8 +122,8 @@ class Peers:
         )
 
 
-def end_process(message: str) -> None:
+def end_process(message: str, code: int = GONE) -> None:
     """Say it and leave at once: the main thread is in a wait that nothing else ends."""
     sys.stderr.write(f"hf-finetune: {message}\n")
     sys.stderr.flush()
-    os._exit(GONE)
+    os._exit(code)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -11,12 +14,15 @@ import numpy as np
 
 from hf_finetune.errors import MachineError
 from hf_finetune.labels import Answers
+from hf_finetune.machine.interruption import waiting
 from hf_finetune.machine.peers import Peers, end_process
 from hf_finetune.types import Machine
+from hf_finetune.units import format_seconds
 
 T = TypeVar("T")
 # Of a wait for the others, which may be as long as they are well: peers.py ends it where they are not.
 TIMEOUT = timedelta(days=30)
+COME_WITHIN_S = 900.0  # machines of a cluster start apart; imports from a cold network disk take minutes
 _peers: Peers | None = None
 
 
@@ -29,7 +35,8 @@ def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
     """
     from accelerate import PartialState
 
-    state = PartialState(cpu=machine.device == "cpu", timeout=TIMEOUT)
+    with _all_come(machine):
+        state = PartialState(cpu=machine.device == "cpu", timeout=TIMEOUT)
     environment = os.environ
     # `accelerate launch --cpu --num_processes 2` starts one process: it sets a port to meet at, and no world size.
     alone = "WORLD_SIZE" not in environment and {"MASTER_PORT", "ACCELERATE_MIXED_PRECISION"} <= environment.keys()
@@ -42,6 +49,23 @@ def join(machine: Machine, peer_timeout_s: float = 300.0) -> None:
         )
     if state.num_processes > 1:
         _listen(state.process_index, state.num_processes, peer_timeout_s)
+
+
+@contextmanager
+def _all_come(machine: Machine) -> Iterator[None]:
+    """End this process where the others do not come: one that died before has no heart yet that could be missed."""
+    message = (
+        f"rank {machine.rank}: not all {machine.world_size} processes came within {format_seconds(COME_WITHIN_S)}: one "
+        "of them ended, or MASTER_ADDR and MASTER_PORT do not name rank 0's machine for all of them.\n"
+        "  Start all of them again."
+    )
+    late = threading.Timer(COME_WITHIN_S, end_process, (message,))
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _listen(rank: int, count: int, timeout_s: float) -> None:
@@ -63,10 +87,11 @@ def agree(value: T) -> T:
     """Rank 0's value, on every rank."""
     import torch.distributed as dist
 
-    if not (dist.is_available() and dist.is_initialized()):
+    if not are_several():
         return value
     box: list[Any] = [value]
-    dist.broadcast_object_list(box, src=0)
+    with waiting():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -74,10 +99,11 @@ def gather(value: T) -> list[T]:
     """Every rank's value in rank order, on every rank."""
     import torch.distributed as dist
 
-    if not (dist.is_available() and dist.is_initialized()):
+    if not are_several():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
+    with waiting():
+        dist.all_gather_object(found, value)
     return found
 
 
@@ -91,7 +117,8 @@ def wait() -> None:
     """Wait until every rank is here."""
     from accelerate import PartialState
 
-    PartialState().wait_for_everyone()
+    with waiting():
+        PartialState().wait_for_everyone()
 
 
 def leave() -> None:
@@ -100,8 +127,15 @@ def leave() -> None:
 
     if _peers is not None:
         _peers.leave()
-    if dist.is_available() and dist.is_initialized():
+    if are_several():
         dist.destroy_process_group()
+
+
+def are_several() -> bool:
+    """Whether other processes were met."""
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
 
 
 def is_first() -> bool:

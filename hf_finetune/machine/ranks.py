@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
+
+from hf_finetune.machine.interruption import waiting
 
 BUCKET_ELEMENTS = 16_000_000  # 64 MB of float32 copied at a time
 
@@ -26,16 +27,11 @@ def is_distributed() -> bool:
     return world_size() > 1
 
 
-def is_sharded() -> bool:
-    """Whether Accelerate was told to shard the weights over the processes (FSDP)."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any process."""
+def any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which of the flags is set on any process."""
     if not is_distributed():
-        return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)) > 0)
+        return list(flags)
+    return (sum_over_ranks(torch.tensor(flags, dtype=torch.float32, device=device)) > 0).tolist()
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
@@ -68,5 +64,6 @@ def max_over_ranks(value: float) -> float:
 def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> torch.Tensor:
     """The tensor reduced over all processes, in place where it can be. NCCL knows only tensors of its GPUs."""
     wire = tensor.cuda() if dist.get_backend() == "nccl" and not tensor.is_cuda else tensor
-    dist.all_reduce(wire, op=operation)
+    with waiting():
+        dist.all_reduce(wire, op=operation)
     return wire.to(tensor.device)

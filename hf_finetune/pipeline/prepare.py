@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import AdapterError, DataError, FinetuneError, RecipeError, RunFolderError
+from hf_finetune.errors import AdapterError, DataError, FinetuneError, RecipeError
 from hf_finetune.pipeline.start_rows import tell_trained_rows
 from hf_finetune.plan.context import RunContext
 from hf_finetune.plan.counted import Counter
@@ -21,6 +21,7 @@ from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
+from hf_finetune.run.shared import leave_mark, refuse_unshared
 from hf_finetune.tasks import settled
 from hf_finetune.tracking.config import PROCESS_BYTES
 from hf_finetune.types import BackboneFacts, Index, Machine, Rejected, label_array
@@ -201,20 +202,25 @@ def claim_folder(recipe: Recipe, existing: Existing, index: Index) -> RunFolder:
     """
     from hf_finetune.machine import processes
 
-    problem = None
+    problem, mark = None, None
     try:
         if processes.is_first():
             make_way(recipe, existing, index)
-            claim(recipe)
+            folder = claim(recipe)
+            mark = leave_mark(folder) if processes.are_several() else None
     except FinetuneError as error:
         problem = error
-    problem = processes.agree(problem)
+    problem, mark = processes.agree((problem, mark))
     if problem is not None:
         raise problem
-    folder = claim(recipe, write=False)
-    if not folder.recipe.is_file():
-        raise RunFolderError(
-            f"output.dir: {folder.path} is not the folder that the first process has made.",
-            "Name a folder on storage that all machines share.",
-        )
+    folder = RunFolder(recipe.output.folder)
+    if mark is not None:
+        refuse_unshared(folder, mark)
+    try:
+        claim(recipe, write=False)
+    except FinetuneError as error:  # another recipe than rank 0's, or other overrides of it
+        problem = error
+    for each in processes.gather(problem):
+        if each is not None:
+            raise each
     return folder

@@ -63,16 +63,15 @@ def save_meanwhile(
 ) -> bool:
     """Write the best so far, which `model` holds, into the run folder, and say so the first time; whether it is there.
 
-    It is not loaded again to be compared; the end of the run does that. A whole model, which may be gigabytes, and
-    shards of a model are left to the end. So is what the disk does not take now: it may have room by then, and other
-    processes would wait for this one for ever.
+    It is not loaded again to be compared; the end of the run does that. A whole model, which may be gigabytes, is
+    left to the end. So is what the disk does not take now: it may have room by then, and other processes would wait
+    for this one for ever.
     """
     from accelerate.utils import extract_model_from_parallel
 
-    from hf_finetune.machine.ranks import is_sharded
     from hf_finetune.result.save import publish_locally, stage
 
-    if context.recipe.adapter.whole or is_sharded():
+    if context.recipe.adapter.whole:
         return False
     if context.machine.is_first:
         target = folder.result(whole=False)

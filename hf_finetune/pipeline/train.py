@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import FinetuneError
+from hf_finetune.machine.launcher import refuse_engines
+from hf_finetune.machine.lost_peer import lost_peers_are_said
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
@@ -78,6 +80,7 @@ def train(
     """
     from hf_finetune.machine import processes
 
+    refuse_engines()
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     recipe.tracking.check_installed()
@@ -85,7 +88,8 @@ def train(
         from hf_finetune.hub.access import check_before_training
 
         check_before_training(recipe.hub, recipe.model.name, whole=recipe.adapter.whole)
-    run = _train(recipe, data, extensions or Extensions(), started)
+    with lost_peers_are_said():
+        run = _train(recipe, data, extensions or Extensions(), started)
     if push and recipe.hub.repo is not None and processes.is_first():
         run.push(recipe.hub)
     return run
@@ -93,8 +97,10 @@ def train(
 
 def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | None) -> Run:
     """Up to the plan, and who may go on with which folder."""
-    recipe, existing = settle_existing(recipe, int(os.environ.get("WORLD_SIZE", 1)))
-    if data is None and existing == "resume" and RunFolder(recipe.output.folder).is_finished():
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    recipe, existing = settle_existing(recipe, count)
+    # Several look together below: one that did not see the finished run would wait for the others.
+    if data is None and count == 1 and existing == "resume" and RunFolder(recipe.output.folder).is_finished():
         folder = claim(recipe, write=False)
         refuse_other_extensions(folder, extensions.described())
         _look_again(recipe, folder)
@@ -109,7 +115,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
     folder = claim_folder(context.written, existing, context.index)
     refuse_other_extensions(folder, extensions.described())
     if folder.is_finished():
-        if data is not None:  # a name such as "a dataset in memory" does not tell one from another
+        if count > 1 or data is not None:  # a name such as "a dataset in memory" does not tell one from another
             refuse_changed_data(folder, context.index)
         return _already_finished(folder)
     if not context.machine.is_first:

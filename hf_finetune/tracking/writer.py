@@ -105,7 +105,7 @@ def _environment() -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key not in _OF_A_RANK and not key.startswith(("ACCELERATE_", "FSDP_", "TORCHELASTIC_"))
+        if key not in _OF_A_RANK and not key.startswith(("ACCELERATE_", "TORCHELASTIC_"))
     }
     paths = [root, *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_finetune.machine.ranks import is_sharded
-
 # Polynomial-decay averaging (Shamir & Zhang 2013, arXiv 1212.1824, section 4): after update t the average moves to the
 # weights by (η + 1)/(t + η), so that half of it comes from the last 13 % of the updates, however many there were.
 ETA = 4.0
@@ -60,10 +58,10 @@ class AveragedWeights(TrainerCallback):
 
 def may_average(model: nn.Module, frozen_norms: Sequence[nn.Module]) -> bool:
     """Whether the average of its weights is a model: not with a norm that trains, whose running statistics are of other
-    weights, nor with shards, which are other parameters by then."""
+    weights."""
     frozen = {id(norm) for norm in frozen_norms}
     statistics = ("running_mean", "running_var")
-    return not is_sharded() and not any(
+    return not any(
         name in statistics and id(module) not in frozen
         for module in model.modules()
         for name, _ in module.named_buffers(recurse=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 
 from hf_finetune.errors import TrainingError
 from hf_finetune.labels import Answers
+from hf_finetune.machine import interruption
+from hf_finetune.machine.ranks import any_rank, is_distributed
 from hf_finetune.training.arguments import training_arguments
 from hf_finetune.training.averaging import AveragedWeights, may_average
 from hf_finetune.training.best import Gains, KeepBest, Reduce, Score, TellBest
@@ -172,8 +174,7 @@ def fit(
         optimizer = trainer.create_optimizer()
         schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
         trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
-    # FSDP shards later, and its shards are other parameters.
-    with closing(bar), nullcontext() if trainer.is_fsdp_enabled else listed_weights(model):
+    with closing(bar), listed_weights(model), interruption.held(is_distributed()):
         return _train(trainer, best, by_clock, folders.resume, started)
 
 
@@ -197,7 +198,10 @@ def _train(
             # Resumed after its best evaluation: the weights are there, their answers are not.
             _answer_again(trainer, best)
             best.step = trainer.state.best_global_step or trainer.state.global_step
-        return _finished(trainer, best, by_clock, started)
+        fitted = _finished(trainer, best, by_clock, started)
+        if any_rank((interruption.has_come(),), trainer.args.device)[0]:  # since the last update
+            raise Interrupted(fitted)
+        return fitted
     finally:
         trainer.drop_graph()
     raise Interrupted(_finished(trainer, best, by_clock, started))

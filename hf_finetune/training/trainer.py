@@ -24,7 +24,8 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer
 
 from hf_finetune.errors import MachineError, TrainingError
-from hf_finetune.machine.ranks import any_rank, sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.machine import interruption
+from hf_finetune.machine.ranks import any_rank, is_distributed, sum_over_ranks, sum_tensors_over_ranks
 from hf_finetune.training.averaging import AveragedWeights
 from hf_finetune.training.best_checkpoint import BestCheckpoint
 from hf_finetune.training.cuda_graph.captured import CapturedPieces
@@ -88,15 +89,17 @@ class UpdateTrainer(Trainer):
         normaliser = sum_over_ranks(self.objective.row_weights(inputs).sum())
         while True:
             loss = self._attempt(model, inputs, normaliser)
-            if not any_rank(loss is None, self.args.device):
+            lacks_memory, ended = any_rank((loss is None, interruption.has_come()), self.args.device)
+            if ended and is_distributed():
+                interruption.end_together()
+            if not lacks_memory:
                 break
             model.zero_grad()
             self._shrink()
         if loss is None:
             raise TrainingError("A process ran out of memory without the others knowing.")
         loss = sum_over_ranks(loss)
-        if not self._is_fsdp:
-            sum_tensors_over_ranks(self._gradients())
+        sum_tensors_over_ranks(self._gradients())
         if self._stop_on_non_finite:
             self._check_finite(model, inputs, loss, normaliser)
         return loss
@@ -122,7 +125,7 @@ class UpdateTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """The Trainer's, by the norm that is known already."""
-        if self._norm is None or self._is_fsdp:
+        if self._norm is None:
             return super()._clip_grad_norm(model)
         trained = [weight for weight in self._parameters if weight.grad is not None]
         torch.nn.utils.clip_grads_with_norm_(trained, self.args.max_grad_norm, self._norm)
@@ -130,7 +133,7 @@ class UpdateTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The Trainer's; where nothing was clipped, the norm that is known already."""
-        known = grad_norm if grad_norm is not None or self._is_fsdp else self._norm
+        known = grad_norm if grad_norm is not None else self._norm
         return super()._get_grad_norm(model, grad_norm=known)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
@@ -164,7 +167,7 @@ class UpdateTrainer(Trainer):
             norm.eval()
         self._parameters = list(model.parameters())
         self._batch_norms = [module for module in model.modules() if keeps_statistics(module)]
-        if self._cuda_graphs and not self._is_fsdp and self._captured is None:
+        if self._cuda_graphs and self._captured is None:
             self._captured = CapturedPieces(functools.partial(self._loss, model), model)
 
     @property
@@ -174,10 +177,6 @@ class UpdateTrainer(Trainer):
 
     def _gradients(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self._parameters if weight.grad is not None]
-
-    @property
-    def _is_fsdp(self) -> bool:
-        return self.is_fsdp_enabled
 
     def _attempt(self, model: nn.Module, inputs: Batch, normaliser: torch.Tensor) -> torch.Tensor | None:
         """This process's part of the mean loss, with its gradients left on the parameters; None: out of memory."""
@@ -190,7 +189,7 @@ class UpdateTrainer(Trainer):
             for piece in cut(inputs, self.micro_batch, self._least_piece):
                 total += self._take(model, piece, normaliser)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or self._is_fsdp:
+            if not is_out_of_memory(error):
                 raise
             for buffer, before in statistics:
                 buffer.copy_(before)
@@ -203,11 +202,9 @@ class UpdateTrainer(Trainer):
         prepared = self.objective.prepare(piece)
         if self._captured is not None and (loss := self._captured.take(prepared, normaliser)) is not None:
             return loss
-        # FSDP averages the gradients over the processes itself; elsewhere they are summed after the last piece.
-        scale = self.args.world_size if self._is_fsdp else 1
-        with contextlib.nullcontext() if self._is_fsdp else self.accelerator.no_sync(model):
+        with self.accelerator.no_sync(model):  # the gradients are summed over the processes after the last piece
             loss = self._loss(model, prepared, normaliser)
-            self.accelerator.backward(loss * scale)
+            self.accelerator.backward(loss)
         return loss.detach()
 
     def _loss(self, model: nn.Module, prepared: ModelBatch, normaliser: torch.Tensor) -> torch.Tensor:

@@ -54,11 +54,10 @@ def launch(tmp_path: Path, code: str, *options: str) -> list[dict[str, object]]:
     return sorted(seen, key=lambda one: one["rank"])
 
 
-def test_seven_configurations_are_shipped() -> None:
+def test_six_configurations_are_shipped() -> None:
     assert [path.stem for path in CONFIGS] == [
         "cpu",
         "cpu_multi",
-        "fsdp",
         "mps",
         "multi_gpu",
         "multi_node",
@@ -72,7 +71,7 @@ def test_accelerate_reads_it(path: Path) -> None:
 
     config = load_config_from_file(str(path))
     assert isinstance(config, ClusterConfig)
-    assert (config.num_processes > 1) == (path.stem in ("cpu_multi", "multi_gpu", "multi_node", "fsdp"))
+    assert (config.num_processes > 1) == (path.stem in ("cpu_multi", "multi_gpu", "multi_node"))
     assert config.use_cpu == path.stem.startswith("cpu")
     assert config.mixed_precision == "no"  # another value would override a recipe's fp32
 

@@ -145,3 +145,21 @@ def test_a_rank_that_dies_or_is_stopped_ends_the_other_in_words(how: signal.Sign
         for each in started:
             each.kill()
             each.communicate()
+
+
+@pytest.mark.e2e
+def test_ranks_that_never_come_are_not_waited_for_without_end() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    program = "from hf_finetune.machine import processes\nprocesses.COME_WITHIN_S = 3.0\n" + PROGRAM
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **alone, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == GONE, done.stderr
+    assert "rank 0: not all 2 processes came within 3.0 s: one of them ended, or MASTER_ADDR" in done.stderr

@@ -119,8 +119,3 @@ def test_statistics_of_other_weights_are_not_averaged(tmp_path: Path) -> None:
     for adapter in (None, Full()):
         each, _ = adapted(recipe, adapter)  # pyright: ignore[reportArgumentType]
         assert may_average(each, frozen_norms(each))
-
-
-def test_shards_are_not_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert not may_average(nn.Linear(1, 1), [])

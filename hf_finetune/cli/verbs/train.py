@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from hf_finetune.cli.plain import say
@@ -28,13 +26,18 @@ _EXISTING = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """[RECIPE | DATA] [section.key=value …] [--extend | --overwrite | --number] [--no-cache]"""
+    """[RECIPE | DATA] [section.key=value …] [--extend | --overwrite | --number] [--no-cache] [--accelerate NAME]"""
     add_recipe_arguments(parser)
     existing = parser.add_mutually_exclusive_group()
     for name, what in _EXISTING.items():
         existing.add_argument(f"--{name}", action="store_true", help=f"where output.dir holds a run: {what}")
     parser.add_argument(
         "--no-cache", action="store_true", help="reuse no decoded images or features, and leave none behind"
+    )
+    parser.add_argument(
+        "--accelerate",
+        metavar="NAME",
+        help="on several processes: multi_gpu, cpu_multi, another of accelerate_configs/, or a configuration's path",
     )
 
 
@@ -75,22 +78,24 @@ def _remove_cache(place: Path) -> None:
         place.rmdir()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(f"ended by signal {number}")
-
-
 def run(options: argparse.Namespace) -> int:
     """Train, and print the summary on rank 0."""
+    if options.accelerate is not None:
+        from hf_finetune.cli.launch import launch
+
+        return launch(options.accelerate, options.arguments)
     from hf_finetune.cli.document import print_document
-    from hf_finetune.machine import processes
+    from hf_finetune.machine import interruption, processes
+    from hf_finetune.machine.launcher import refuse_engines
     from hf_finetune.pipeline.train import train
     from hf_finetune.run.clock import process_start
 
+    refuse_engines()
     for name in _EXISTING:
         if getattr(options, name):
             options.overrides = [*options.overrides, f"output.existing={name}"]
     recipe = recipe_of(options)
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that ends the job gets the best rung so far too
+    interruption.listen()  # a scheduler that ends the job gets the best rung so far too
     try:
         with own_cache(recipe) if options.no_cache else nullcontext():
             finished = train(recipe, started=process_start(), push=False)

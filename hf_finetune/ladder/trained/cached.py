@@ -29,7 +29,6 @@ from hf_finetune.ladder.starting_model import as_passed
 from hf_finetune.ladder.trained.objective import TaskObjective, WithTokenOrder, kept_states
 from hf_finetune.ladder.trained.patches import Parts, Patches, least_share
 from hf_finetune.ladder.trained.rung import TrainedRung
-from hf_finetune.machine.ranks import is_sharded
 from hf_finetune.machine.rounding import ANOTHER_ORDER, difference
 from hf_finetune.plan.plan import PATCHES_KEPT
 from hf_finetune.training.autocast import autocast
@@ -56,9 +55,12 @@ class Cached(TrainedRung):
         if passed is None or passed.entry is None or passed.state is None:
             raise ModelError("no hidden states were watched")
         if any(part.hidden is None for part in passed.all["train"]):
-            raise ModelError("what the frozen blocks give could not be kept: data.cache_dir, data.store_limit")
-        if is_sharded():
-            raise ModelError("FSDP shards a model once, for one rung")
+            others = passed.own["train"].hidden is not None
+            raise ModelError(
+                "what the frozen blocks give could not be kept: data.cache_dir, data.store_limit"
+                if not others
+                else "other processes keep theirs on another disk; data.cache_dir may name storage that all share"
+            )
         facts = context.facts
         self._cut = Cut(backbone, facts.blocks, passed.entry, (facts.preprocess.height, facts.preprocess.width))
         self._inputs, self._state = passed.inputs, passed.state
