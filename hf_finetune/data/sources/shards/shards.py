@@ -212,8 +212,9 @@ def _text(cell: Any) -> str:
 def _cell(sample: Sample, column: str, chosen: _Chosen) -> Any:
     """A label's cell; a class number as such where the classes have names by number."""
     cell = sample.cells.get(column)
-    numbered = chosen.class_names is not None and isinstance(cell, str) and _WHOLE.fullmatch(cell) is not None
-    return int(cell) if numbered else cell
+    if chosen.class_names is not None and isinstance(cell, str) and _WHOLE.fullmatch(cell):
+        return int(cell)
+    return cell
 
 
 def _notes(found: _Found) -> Iterator[Note]:
