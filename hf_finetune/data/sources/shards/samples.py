@@ -94,12 +94,16 @@ def _has_all(sample: Sample, wanted: Wanted) -> bool:
 def first_samples(path: Path, most: int) -> list[Sample]:
     """The first samples of one shard with all their cells. Raises OSError, DataError."""
     samples: dict[str, Sample] = {}
+    stands_apart = False  # all images come first, and all labels behind them
     with path.open("rb") as file:
         for member in read_members(path):
             if isinstance(member, Damage) or (keyed := key_and_ending(member.name)) is None:
                 continue
             if keyed[0] not in samples and len(samples) == most:
-                break
+                stands_apart = stands_apart or 2 * sum(len(each.endings) > 1 for each in samples.values()) < most
+                if not stands_apart:
+                    break
+                continue
             _add(samples.setdefault(keyed[0], Sample(keyed[0])), keyed[1], member, file, None)
     return list(samples.values())
 

@@ -17,6 +17,7 @@ from hf_finetune.data.sources.shards.samples import (
     key_and_ending,
     read_samples,
 )
+from hf_finetune.data.sources.shards.shards import LOOKED_AT_SAMPLES
 from tests.data.pictures import jpeg, read_all
 from tests.data.sources.scanning import WHOLE, index, notes, refusal, sizes
 from tests.data.sources.shards.tars import described, samples, write_tar
@@ -104,11 +105,11 @@ def test_one_of_several_images_is_chosen_by_its_ending(tmp_path: Path) -> None:
 
 
 def test_samples_of_either_ending_and_of_any_order_are_whole(tmp_path: Path) -> None:
-    files = samples(10)
-    files = [(name.replace("3.jpg", "3.PNG"), data) for name, data in files]
+    files = samples(LOOKED_AT_SAMPLES + 10)
+    files = [(name.replace("0003.jpg", "0003.PNG"), data) for name, data in files]
     ordered = sorted(files, key=lambda file: file[0][::-1])  # all images before all labels, as `tar` of a folder may be
     found = index(write_tar(tmp_path / "a.tar", ordered), **WHOLE)
-    assert sizes(found) == {"train": 10} and found.rejected == ()
+    assert sizes(found) == {"train": LOOKED_AT_SAMPLES + 10} and found.rejected == ()
     assert sum(row.name.endswith(".png") for row in found.splits["train"]) == 1
 
 
