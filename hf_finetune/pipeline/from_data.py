@@ -51,8 +51,12 @@ def recipe_of_data(data: Any) -> Recipe:
 
 
 def _run_name(data: str) -> str:
-    """`photos` for photos/, `labels` for data/labels.csv, `beans` for AI-Lab-Makerere/beans."""
+    """`photos` for photos/, `labels` for data/labels.csv, `beans` for AI-Lab-Makerere/beans, `a` for a-{00..12}.tar."""
+    from hf_finetune.data.sources.naming import BRACES, is_pattern
+
     path = Path(data.replace(":", "/")).expanduser()
+    if is_pattern(data):
+        return BRACES.sub("", path.name).rpartition(".")[0].strip("-_. ") or path.absolute().parent.name
     name = path.name if path.name not in ("", "..") else path.resolve().name
     stem, dot, suffix = name.rpartition(".")
     return (stem if dot and stem and re.fullmatch(r"[a-z]{2,7}", suffix) else name) or "photos"

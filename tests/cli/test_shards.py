@@ -39,6 +39,9 @@ def test_a_run_on_shards_is_scored_again_after_they_were_moved(
     shards = shards_of(photos, tmp_path / "shards")
     out = cli("check", recipe, f"data.name={shards}/{{train,test}}-{{000000..000001}}.tar")[1]
     assert "4 tar shards: images from 'jpg', labels from 'cls'" in out
+    starter = "model.name=builtin:starter"
+    for pattern, run in (("train-{000000..000001}.tar", "train"), ("{train,test}-{000000..000001}.tar", "shards")):
+        assert f"\n  dir: runs/{run}\n" in cli("check", f"{shards}/{pattern}", starter)[1]
     code, _, err = cli("train", recipe, f"data.name={shards}", "ladder=[probe]")
     assert code == 0, err
     report = json.loads((tmp_path / "run/run.json").read_text())
@@ -67,6 +70,8 @@ def test_a_run_that_is_killed_while_it_decodes_goes_on(recipe: Path, photos: Pat
     lines = [json.loads(line) for line in journals[0].read_text().splitlines() if line.endswith("}")]
     known = sum(len(line["decoded"]) for line in lines)
     assert known >= 256
+    shown = subprocess.run([*command[:3], "cache", "--dir", str(cache)], capture_output=True, text=True).stdout
+    assert "\nNot finished: 1, " in shown and "; a run on the same images goes on with it.\n" in shown
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{known} of " in done.stderr and "images lie decoded from a run that did not finish" in done.stderr

@@ -36,7 +36,8 @@ class Outcomes:
 
     def add(self, result: Decoded | Failed) -> None:
         """Takes a result in, instead of what was known of its slot."""
-        self.forget(result.slot)
+        if self.done[result.slot]:
+            self.forget(result.slot)
         self.done[result.slot] = True
         if isinstance(result, Failed):
             self._rejected[result.slot] = result.reason

@@ -162,7 +162,9 @@ def write_images(folder: Path, counts: Mapping[Split, int], classes: int = 3) ->
             width, height = (int(value) for value in random.integers(20, 140, 2))
             kind = "PNG" if number % 3 == 0 else "JPEG"
             name = f"{split}-{number}.{kind.lower()}"
-            (folder / name).write_bytes(encode(picture(width, height, 1000 * part + number), kind))
+            written = folder / f"{name}.{os.getpid()}"  # another process may read what is there already
+            written.write_bytes(encode(picture(width, height, 1000 * part + number), kind))
+            written.replace(folder / name)
             made.append(Row(name, number % classes, name))
         rows[split] = tuple(made)
     return rows

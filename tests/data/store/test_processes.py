@@ -137,6 +137,21 @@ def test_a_build_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
+def test_a_process_that_waits_goes_on_where_the_builder_was_killed(tmp_path: Path) -> None:
+    count = 700
+    with builder(tmp_path, 0.01, count) as one, builder(tmp_path, 0.01, count) as other:
+        wait_for(lambda: reads(tmp_path) > 350)
+        building, waiting = (one, other) if psutil.Process(one.pid).children() else (other, one)
+        children = psutil.Process(building.pid).children()
+        building.kill()
+        building.wait()
+        said, _ = waiting.communicate(timeout=90)
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert said.startswith("ready\nTrue True ")
+    assert count <= reads(tmp_path) <= count + 256 + 2 * 32  # a line, and what the workers had in hand
+    assert litter(tmp_path) == []
+
+
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_decoded(tmp_path: Path) -> None:
     with builder(tmp_path, 0.05) as process:
         wait_for(lambda: reads(tmp_path) > 5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,6 +144,23 @@ def test_it_waits_for_a_week_and_goes_first_where_room_is_needed(opened: Opened,
     everything_free = free.f_bavail * free.f_frsize
     make_room(root, 2 * everything_free, set())  # that much cannot be had, so that nothing is deleted in vain
     assert folder.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a disk that others leave alone")
+def test_it_goes_where_room_is_needed(opened: Opened, index: Index) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        folder = end(opened, index, Path(place))
+        (folder / "more").write_bytes(bytes(64_000_000))
+        root = Path(place) / "store"
+        key = folder.name.removesuffix(".part")
+        needed = shutil.disk_usage(root).free + 32_000_000
+        make_room(root, needed, {key})
+        assert folder.exists()
+        with FileLock(root / f"{key}.lock"):
+            make_room(root, needed, set())
+        assert folder.exists()
+        make_room(root, needed, set())
+        assert not folder.exists()
 
 
 def test_it_is_cleared_unless_a_run_is_at_it(opened: Opened, tmp_path: Path, index: Index) -> None:

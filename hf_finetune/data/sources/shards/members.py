@@ -86,7 +86,7 @@ class _Walk:
         try:
             with tarfile.open(fileobj=_Bounded(self._file), mode="r:") as tar:  # pyright: ignore[reportArgumentType]
                 while (found := tar.next()) is not None:
-                    tar.members.clear()  # it keeps every header that it has read
+                    tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - it keeps each header
                     if found.offset < end or found.size < 0:
                         raise tarfile.ReadError("a header that leads backwards")
                     end = found.offset_data + (-(-found.size // BLOCK) * BLOCK if found.isreg() else 0)

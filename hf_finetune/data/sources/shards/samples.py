@@ -59,37 +59,51 @@ def is_image(ending: str) -> bool:
 
 
 def read_samples(path: Path, wanted: Wanted) -> Iterator[Sample | Damage | str]:
-    """The samples of one shard in the order of their first members, then its damages and the names of no sample.
+    """The samples of one shard, then its damages and the names of no sample. Raises OSError, DataError.
 
-    Raises OSError, DataError.
+    A sample that has all that is wanted is given as soon as another begins, so that a shard of a million samples is not
+    held in memory; the others wait for members that stand elsewhere in the shard, and come at its end.
     """
-    samples: dict[str, Sample] = {}
+    waiting: dict[str, Sample] = {}
     others: list[Damage | str] = []
+    last = ""
     with path.open("rb") as file:
         for member in read_members(path):
             if isinstance(member, Damage):
                 others.append(member)
                 continue
-            keyed = key_and_ending(member.name)
-            if keyed is None:
+            if (keyed := key_and_ending(member.name)) is None:
                 others.append(member.name)
                 continue
             key, ending = keyed
-            sample = samples.setdefault(key, Sample(key))
-            _add(sample, ending, member, file, wanted)
-    yield from samples.values()
+            if key != last and last in waiting and _has_all(waiting[last], wanted):
+                yield waiting.pop(last)
+            last = key
+            if key not in waiting:
+                waiting[key] = Sample(key)
+            _add(waiting[key], ending, member, file, wanted)
+    yield from waiting.values()
     yield from others
+
+
+def _has_all(sample: Sample, wanted: Wanted) -> bool:
+    texts = wanted.endings | {JSON_ENDING} if wanted.keys else wanted.endings
+    return bool(sample.images) and texts.issubset(sample.endings)
 
 
 def first_samples(path: Path, most: int) -> list[Sample]:
     """The first samples of one shard with all their cells. Raises OSError, DataError."""
     samples: dict[str, Sample] = {}
+    stands_apart = False  # all images come first, and all labels behind them
     with path.open("rb") as file:
         for member in read_members(path):
             if isinstance(member, Damage) or (keyed := key_and_ending(member.name)) is None:
                 continue
             if keyed[0] not in samples and len(samples) == most:
-                break
+                stands_apart = stands_apart or 2 * sum(len(each.endings) > 1 for each in samples.values()) < most
+                if not stands_apart:
+                    break
+                continue
             _add(samples.setdefault(keyed[0], Sample(keyed[0])), keyed[1], member, file, None)
     return list(samples.values())
 

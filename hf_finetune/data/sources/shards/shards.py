@@ -71,6 +71,17 @@ def read_shards(paths: Sequence[Path], root: Path, config: Data, *, name: str, h
 
     Raises DataError, also for compressed shards.
     """
+    try:
+        return _read(paths, root, config, name, has_splits=has_splits)
+    except OSError as error:
+        raise DataError(
+            f"data.name: tar shards that can be read are expected in {name}, found {error.filename or 'one'}: "
+            f"{error.strerror or error}",
+            "check its permissions and the disk, or get it again",
+        ) from error
+
+
+def _read(paths: Sequence[Path], root: Path, config: Data, name: str, *, has_splits: bool) -> Source:
     paths = [path.absolute() for path in paths]
     names = [name_below(str(root), str(path)) for path in paths]
     split_of_file = splits_of_files(names) if has_splits else dict.fromkeys(names, "train")
@@ -214,8 +225,9 @@ def _text(cell: Any) -> str:
 def _cell(sample: Sample, column: str, chosen: _Chosen) -> Any:
     """A label's cell; a class number as such where the classes have names by number."""
     cell = sample.cells.get(column)
-    numbered = chosen.class_names is not None and isinstance(cell, str) and _WHOLE.fullmatch(cell) is not None
-    return int(cell) if numbered else cell
+    if chosen.class_names is not None and isinstance(cell, str) and _WHOLE.fullmatch(cell):
+        return int(cell)
+    return cell
 
 
 def _notes(found: _Found) -> Iterator[Note]:

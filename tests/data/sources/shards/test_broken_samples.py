@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from hf_finetune.data.sources.shards.samples import MOST_CELL_BYTES, key_and_ending
+from hf_finetune.data.sources.shards.samples import (
+    MOST_CELL_BYTES,
+    MOST_IMAGE_BYTES,
+    Sample,
+    Wanted,
+    key_and_ending,
+    read_samples,
+)
+from hf_finetune.data.sources.shards.shards import LOOKED_AT_SAMPLES
 from tests.data.pictures import jpeg, read_all
 from tests.data.sources.scanning import WHOLE, index, notes, refusal, sizes
 from tests.data.sources.shards.tars import described, samples, write_tar
@@ -94,11 +105,11 @@ def test_one_of_several_images_is_chosen_by_its_ending(tmp_path: Path) -> None:
 
 
 def test_samples_of_either_ending_and_of_any_order_are_whole(tmp_path: Path) -> None:
-    files = samples(10)
-    files = [(name.replace("3.jpg", "3.PNG"), data) for name, data in files]
+    files = samples(LOOKED_AT_SAMPLES + 10)
+    files = [(name.replace("0003.jpg", "0003.PNG"), data) for name, data in files]
     ordered = sorted(files, key=lambda file: file[0][::-1])  # all images before all labels, as `tar` of a folder may be
     found = index(write_tar(tmp_path / "a.tar", ordered), **WHOLE)
-    assert sizes(found) == {"train": 10} and found.rejected == ()
+    assert sizes(found) == {"train": LOOKED_AT_SAMPLES + 10} and found.rejected == ()
     assert sum(row.name.endswith(".png") for row in found.splits["train"]) == 1
 
 
@@ -125,6 +136,44 @@ def test_a_damaged_and_a_cut_shard_cost_their_own_samples(tmp_path: Path) -> Non
     good.write_bytes(good.read_bytes()[:1000])
     with pytest.raises(OSError, match="its shard ends within it, after 0 of"):
         found.reader.read(found.splits["train"][5].locator)
+
+
+def test_an_image_that_is_no_file_or_too_large_is_rejected(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", samples(20))
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(link)
+        for name, data in samples(2)[1::2]:
+            member = tarfile.TarInfo(name.replace("000", "link"))
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        end = tar.offset
+    huge = tarfile.TarInfo("huge.jpg")
+    huge.size = MOST_IMAGE_BYTES + 512
+    label = tarfile.TarInfo("huge.cls")
+    label.size = 1
+    with path.open("rb+") as file:  # a hole in the file, which takes no disk
+        file.seek(end)
+        file.write(huge.tobuf())
+        file.seek(-(-huge.size // 512) * 512, 1)
+        file.write(label.tobuf() + b"1".ljust(512, b"\0") + bytes(1024))
+    found = index(path, max_bad_share=0.5, **WHOLE)
+    assert len(found.splits["train"]) == 20
+    reasons = {row.name: row.reason for row in found.rejected}
+    assert reasons["a.tar/link"] == "its image is a link, no file"
+    assert reasons["a.tar/huge"] == "its image has 1,000,000,512 bytes, more than the 1,000,000,000 that are read"
+
+
+def test_a_shard_of_many_samples_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", [(f"{number:06d}.{end}", b"x") for number in range(5000) for end in ("jpg", "cls")]
+    )
+    tracemalloc.start()
+    names = [each.key for each in read_samples(path, Wanted(frozenset({"cls"}))) if isinstance(each, Sample)]
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(names) == 5000 and held < 1_000_000  # 4 MB if all samples waited
 
 
 def test_what_is_beside_samples_is_counted_and_not_rejected(tmp_path: Path) -> None:

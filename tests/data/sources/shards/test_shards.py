@@ -220,3 +220,12 @@ def test_left_out_splits_and_changed_shards(tmp_path: Path) -> None:
     assert index(tmp_path).revision == before
     write_tar(tmp_path / "train-000001.tar", samples(6, first=110))
     assert index(tmp_path).revision != before
+
+
+def test_a_shard_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples(4))
+    (tmp_path / "train-1.tar").symlink_to(tmp_path / "gone.tar")
+    assert refusal(tmp_path) == (
+        "data.name: tar shards that can be read are expected in ROOT, found ROOT/train-1.tar: No such file or "
+        "directory\n  check its permissions and the disk, or get it again"
+    )
