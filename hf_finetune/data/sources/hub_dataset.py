@@ -178,12 +178,11 @@ def _read_cached(config: Data, local_hint: str) -> Source:
 
 def _inside(source: Source, config: Data) -> Source:
     """Held to the files that the Hub gave of this dataset, and what `datasets` made of them."""
-    import datasets
+    from datasets import config as made
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
     own = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=config.name, repo_type="dataset")
-    made = datasets.config
     places = (made.HF_DATASETS_CACHE, made.DOWNLOADED_DATASETS_PATH, made.EXTRACTED_DATASETS_PATH)
     return held_inside(source, config, [own, *places], from_hub=True)
 
