@@ -24,6 +24,7 @@ PREFIX = "base_model.model."
 KINDS = ("LORA", "LN_TUNING")
 _FACTOR = re.compile(r"(?P<module>.+)\.(?:lora_A\.weight|lora_B\.weight|lora_magnitude_vector(?:\.weight)?)")
 # Of a pattern: a repetition in another one takes exponential time where it fails, a row of them polynomial.
+LARGEST_ALPHA = 1_000_000
 MOST_REPETITIONS, LONGEST_PATTERN = 3, 2_000
 _REPETITION, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 # By pattern, which ours never say.
@@ -72,6 +73,8 @@ def stated_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> PeftCo
         modules = {name for key in shapes if (name := _module_of(key, low_rank=kind is LoraConfig)) is not None}
         if kind is LoraConfig:
             _check_ranks(config, shapes)
+            if not (isinstance(config.lora_alpha, int | float) and 0 < abs(config.lora_alpha) <= LARGEST_ALPHA):
+                raise ValueError(f"lora_alpha: a number up to {LARGEST_ALPHA:,} is expected, found {config.lora_alpha}")
         if isinstance(config.target_modules, str):
             config.target_modules = modules
         elif absent := sorted(set(map(str, config.target_modules or ())) - _ends(modules)):

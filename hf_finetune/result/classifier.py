@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_finetune.data.sources.regular import read_regular
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels
 from hf_finetune.preprocess.pixels import UnreadableImage, open_sized, render, upright_rgb, without_pillow_limit
@@ -62,7 +63,7 @@ class Classifier:
         name = str(image) if isinstance(image, str | Path) else "the image"
         try:
             if isinstance(image, str | Path):
-                image = Path(image).read_bytes()
+                image = read_regular(str(image))
             if isinstance(image, bytes):
                 with without_pillow_limit():
                     rgb, _, clipped = open_sized(image, self.manifest.max_pixels, value_range=preprocess.value_range)

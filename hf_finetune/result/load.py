@@ -116,6 +116,25 @@ def load_result(
     """
     if device == "cpu":
         keep_freed_memory()
+    try:
+        return _loaded(folder, manifest, dtype, device, base, compute, cache_dir)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # Of a result that came from elsewhere: modules that the base does not have, types that no result has.
+        raise AdapterError(
+            f"{folder} cannot be used: {type(error).__name__}: {first_line(error)}.",
+            f"Its files do not belong together, or to {base or manifest.base}: copy or train it again.",
+        ) from error
+
+
+def _loaded(
+    folder: Path,
+    manifest: Manifest,
+    dtype: torch.dtype,
+    device: str,
+    base: str | None,
+    compute: Compute,
+    cache_dir: str | None,
+) -> nn.Module:
     if manifest.whole:
         return _load_whole(folder, dtype).to(device).eval()
     from pydantic import TypeAdapter

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hf_finetune.adapters import KINDS
-from hf_finetune.errors import AdapterError
+from hf_finetune.errors import AdapterError, first_line
 from hf_finetune.files.bounded import read_json
 from hf_finetune.files.stated import as_stated, check_finite, check_within
 from hf_finetune.labels import Labels
@@ -23,6 +25,9 @@ from hf_finetune.types import PixelStep, Preprocess, Split, is_builtin
 FILE = "hf_finetune.json"
 FORMAT = 1
 MOST_LABELS, LONGEST_LABEL = 1_000_000, 1_000
+QUANTIZATIONS = ("none", "int8", "nf4")
+COLDEST = 1 / 16  # temperature; calibration chooses among 1/4 to 4
+MOST_STEPS = 8
 MOST_PIXELS = 2**31  # of an image before it is drawn
 
 
@@ -100,11 +105,29 @@ def read_manifest(folder: Path) -> Manifest:
     except (TypeError, LookupError, ValueError, AttributeError) as error:
         raise AdapterError(f"{path} is incomplete or damaged: {error}.", "Copy the folder again.") from None
     try:
-        _ = manifest.target
+        target = manifest.target
     except (TypeError, LookupError, ValueError, AttributeError):
         kind = manifest.task.get("kind")
         raise AdapterError(f"{path} has a task that this version does not know, {kind}.", "Upgrade.") from None
+    try:
+        check_answers(target, len(manifest.labels))
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as error:
+        raise AdapterError(
+            f"{path} has a task by which nothing can be answered: {first_line(error)}.", "Copy the folder again."
+        ) from None
     return manifest
+
+
+def check_answers(target: Target, outputs: int) -> None:
+    """Answer made-up logits, and raise what that raises, or ValueError where the answer is no number, by what a file
+    says of temperature, thresholds, scales."""
+    logits = np.linspace(-2.0, 2.0, outputs, dtype=np.float32)[None]
+    temperature = getattr(target, "temperature", 1.0)
+    if not COLDEST <= temperature <= 1 / COLDEST:
+        raise ValueError(f"temperature: {COLDEST:g} to {1 / COLDEST:g} is expected, found {temperature}")
+    with np.errstate(all="raise", under="ignore"):
+        (said,) = target.predictions(logits)
+        check_finite(said.as_json(outputs), "an answer")
 
 
 def _as_stated(content: dict[str, Any]) -> Manifest:
@@ -123,6 +146,15 @@ def _as_stated(content: dict[str, Any]) -> Manifest:
     check_preprocess(manifest.preprocess)
     check_within("the number of labels", (len(manifest.labels),), 1, MOST_LABELS)
     check_within("a label's length", tuple(map(len, manifest.labels)), 0, LONGEST_LABEL)
+    check_within("the number of steps", (len(manifest.preprocess.steps or ()),), 0, MOST_STEPS)
+    if not isinstance(manifest.adapter.get("kind"), str):
+        raise ValueError("adapter: a kind is expected")
+    if not (manifest.base and manifest.head and all(manifest.head)):
+        raise ValueError("base and head: names are expected")
+    if manifest.quantization not in QUANTIZATIONS:
+        raise ValueError(f"quantization: one of {', '.join(QUANTIZATIONS)} is expected")
+    if len(set(manifest.labels)) < len(manifest.labels):
+        raise ValueError("labels: different names are expected")
     check_within("max_pixels", (manifest.max_pixels,), 1, MOST_PIXELS)
     return manifest
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_finetune.errors import AdapterError, first_line
+
 FILE = "typical.safetensors"
 SHRINKAGE = 0.1
 SHARE = 0.95  # of images like those of training that are within the threshold
@@ -105,9 +107,16 @@ def write_typical(folder: Path, typical: Typical) -> None:
 
 def read_typical(folder: Path) -> Typical | None:
     """None where the result has none (too few images, a result from before 2026-11-29)."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not (folder / FILE).is_file():
         return None
-    tensors = load_file(folder / FILE)
-    return Typical(tensors["centres"], tensors["factor"], float(tensors["threshold"][0]))
+    try:
+        tensors = load_file(folder / FILE)
+        return Typical(tensors["centres"], tensors["factor"], float(tensors["threshold"][0]))
+    except (SafetensorError, LookupError, ValueError, TypeError) as error:
+        raise AdapterError(
+            f"{folder / FILE} is damaged: {first_line(error)}.",
+            "Copy the folder again; without that file the result answers, and does not say what is unlike its images.",
+        ) from error

@@ -12,7 +12,7 @@ from hf_finetune.errors import RunFolderError
 from hf_finetune.files.at_work import way_on
 from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.run.began import refuse_changed_data
-from hf_finetune.run.folder import RunFolder, different_from, locked, mark
+from hf_finetune.run.folder import RunFolder, different_from, locked, mark, refuse_result
 from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
 
@@ -32,6 +32,7 @@ def settle_existing(recipe: Recipe, processes: int) -> tuple[Recipe, Existing]:
     if existing == "number":
         return _numbered(recipe), "resume"
     folder = RunFolder(recipe.output.folder)
+    refuse_result(folder.path)
     if existing == "resume" or not folder.recipe.is_file():
         return recipe, "resume"
     if existing == "overwrite":

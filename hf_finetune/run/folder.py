@@ -24,6 +24,7 @@ from hf_finetune.machine.disk import failed_writes_are_said
 from hf_finetune.recipe.recipe import Recipe, dump_recipe, load_recipe
 from hf_finetune.types import Decision, Plan
 
+RESULT = "hf_finetune.json"  # in adapter/ or model/
 LEAST_FREE_BYTES = 200_000_000  # checkpoints of a LoRA on a ViT-B are about 15 MB each; below this nothing can end well
 
 
@@ -104,6 +105,7 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
     """
     folder = RunFolder(recipe.output.folder)
     path = folder.path
+    refuse_result(path)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"output.dir: {path} is a file; a folder is expected.", "Choose another output.dir.")
     if folder.recipe.is_file():
@@ -124,6 +126,15 @@ def claim(recipe: Recipe, *, write: bool = True) -> RunFolder:
         mark(folder, recipe)
         _refuse_full_disk(path)
     return folder
+
+
+def refuse_result(path: Path) -> None:
+    """Raise RunFolderError where a result lies, which has a recipe of its own: nothing is to be written into it."""
+    if (path / RESULT).is_file():
+        raise RunFolderError(
+            f"output.dir: {path} is the result of a run (it holds {RESULT}), and no run folder.",
+            "Choose another output.dir; the folder above it is the run's.",
+        )
 
 
 def mark(folder: RunFolder, recipe: Recipe) -> None:
@@ -164,6 +175,8 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
     """What the recipe says otherwise than the one there: `train.epochs (2.0, now 3.0)`. Raises RunFolderError."""
     try:
         there = read_yaml(folder.recipe.read_text(encoding="utf-8"))
+        if not isinstance(there, Mapping):
+            raise ValueError("it is empty, or no recipe")
     except (OSError, ValueError, yaml.YAMLError) as error:  # a ValueError: bytes that are no UTF-8, an impossible date
         raise RunFolderError(f"{folder.recipe} cannot be read: {error}.", "Choose another output.dir.") from None
     with suppress(FinetuneError, TypeError):  # of an earlier version, which had fewer keys

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_finetune.files.whole_file import whole_file
+from hf_finetune.machine.disk import follow_umask
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,7 @@ class KeptRungs:
             self._folder.mkdir(exist_ok=True)
             with whole_file(self._file(kept.rung)) as partial:
                 save_file(tensors, partial, text)
+            follow_umask(self._folder)
         except Exception as error:  # noqa: BLE001 - safetensors raises its own for a full disk, too
             logger.warning("What %s has reached could not be kept: %s", kept.rung, error)
 

@@ -42,6 +42,9 @@ def test_a_pattern_gives_way_to_the_names_of_the_weights(tmp_path: Path) -> None
     [
         (lambda c: {**c, "r": 10**9}, "r: the rank of the weights is expected, [4], found 1000000000"),
         (lambda c: {**c, "r": "4"}, "found '4'"),
+        (lambda c: {**c, "lora_alpha": float("nan")}, "lora_alpha: a number up to 1,000,000 is expected, found nan"),
+        (lambda c: {**c, "lora_alpha": 1e308}, "lora_alpha: a number up to 1,000,000 is expected, found 1e+308"),
+        (lambda c: {**c, "lora_alpha": 0}, "lora_alpha: a number up to 1,000,000 is expected, found 0"),
         (
             lambda c: {**c, "target_modules": ["q_proj", "fc1"]},
             "names fc1, of which there are no weights",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,8 @@ def ended(verb: str, tmp_path: Path) -> tuple[int, list[str], str]:
             text=True,
             check=False,
             timeout=50,
+            # Jobs in the background of a shell inherit an ignored SIGINT.
+            preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
     return done.returncode, out.read_text("utf-8").splitlines(), done.stderr
 

@@ -23,7 +23,8 @@ def test_what_a_run_writes_into_a_file_is_whole_lines(recipe: Path, cli: Cli) ->
     assert code == 0
     assert "\r" not in err
     assert "more settings: `hf-finetune plan`" in err and "warmup_steps" not in err
-    assert "warmup_steps" in cli("plan", recipe)[1]
+    code, out, err = cli("plan", recipe)
+    assert "warmup_steps" in out, (code, err)
 
 
 @pytest.mark.parametrize(

@@ -59,4 +59,4 @@ def test_a_run_becomes_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert max(answer.values()) == pytest.approx(prediction.probability, abs=0.02)
 
     assert main(["export", str(run), str(tmp_path / "whole")]) == 2
-    assert "is a run folder without a result" in capsys.readouterr().err
+    assert "is a finished run whose result is gone" in capsys.readouterr().err

@@ -46,6 +46,19 @@ def damaged(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (damaged(labels=[]), "the number of labels: 1 to 1,000,000 is expected, found 0"),
         (damaged(labels=["x" * 2_000]), "a label's length: 0 to 1,000 is expected, found 2,000"),
         (damaged(labels=[1]), "labels.0: Input should be a valid string, found '1'"),
+        (damaged(labels=["a", "b", "a"]), "labels: different names are expected"),
+        (damaged(adapter={}), "adapter: a kind is expected"),
+        (damaged(base=""), "base and head: names are expected"),
+        (damaged(head=[]), "base and head: names are expected"),
+        (damaged(quantization="gptq"), "quantization: one of none, int8, nf4 is expected"),
+        (
+            damaged(preprocess__steps=[{"step": "resize_shortest", "edge": 9, "resample": 3}] * 2_000),
+            "the number of steps: 0 to 8 is expected, found 2,000",
+        ),
+        (damaged(task__temperature=0.0), "nothing can be answered: temperature: 0.0625 to 16 is expected, found 0.0"),
+        (damaged(task__temperature=-1.0), "nothing can be answered: temperature: 0.0625 to 16 is expected"),
+        (damaged(task__temperature="x"), "nothing can be answered: '<=' not supported"),
+        (damaged(task__set_threshold="x"), "nothing can be answered: "),
         (damaged(head=[["fc"]]), "head.0: Input should be a valid string"),
         (damaged(fingerprint=None), "fingerprint: Input should be a valid string"),
         (damaged(max_pixels=0), "max_pixels: 1 to 2,147,483,648 is expected, found 0"),
@@ -75,7 +88,9 @@ def test_what_no_result_can_state_is_refused_in_words(
     read_manifest(result)
     change(content)
     file.write_text(json.dumps(content))
-    with pytest.raises(AdapterError, match=r"is incomplete or damaged|task that this") as raised:
+    with pytest.raises(
+        AdapterError, match=r"is incomplete or damaged|task that this|nothing can be answered"
+    ) as raised:
         read_manifest(result)
     assert said in raised.value.message
 

@@ -12,6 +12,7 @@ import pytest
 
 from hf_finetune.errors import MachineError, RunFolderError
 from hf_finetune.recipe.recipe import load_recipe
+from hf_finetune.run.existing import settle_existing
 from hf_finetune.run.folder import RunFolder, claim, full_disk_is_said, locked
 
 
@@ -146,3 +147,25 @@ def test_what_is_no_failed_write_is_not_called_one(tmp_path: Path, error: Except
     with pytest.raises(type(error)) as caught, full_disk_is_said(RunFolder(tmp_path)):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite", "extend"])
+def test_a_result_is_no_run_folder(tmp_path: Path, existing: str) -> None:
+    result = tmp_path / "run" / "adapter"
+    result.mkdir(parents=True)
+    for name in ("hf_finetune.json", "recipe.yaml"):
+        (result / name).write_text("{}")
+    recipe = recipe_in(result, epochs=2)
+    output = recipe.output.model_copy(update={"existing": existing})
+    with pytest.raises(RunFolderError, match=r"is the result of a run .*\n.*the folder above it is the run's"):
+        settle_existing(recipe.model_copy(update={"output": output}), 1)
+    with pytest.raises(RunFolderError, match="is the result of a run"):
+        claim(recipe)
+    assert (result / "recipe.yaml").read_text() == "{}"
+
+
+def test_an_emptied_recipe_is_said(tmp_path: Path) -> None:
+    folder = claim(recipe_in(tmp_path / "run", epochs=2))
+    folder.recipe.write_text("")
+    with pytest.raises(RunFolderError, match=r"recipe\.yaml cannot be read: it is empty, or no recipe"):
+        claim(recipe_in(tmp_path / "run", epochs=2))

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from hf_finetune.data.sources.given import Given
+from hf_finetune.data.sources.regular import read_regular
 from hf_finetune.data.store.decode import READ_ERRORS, reason_of
 from hf_finetune.data.store.store import evaluation_geometry
 from hf_finetune.data.store.views import Drawn
@@ -94,7 +94,7 @@ class Stream:
                 return _Read(given, error=given.error, problem=f"{given.name}: {given.error}.")
             try:
                 fetched = fetch_image(given.locator) if is_address(given.locator) else None
-                data = Path(given.locator).read_bytes() if fetched is None else fetched
+                data = read_regular(given.locator) if fetched is None else fetched
                 with decoding:
                     drawn = geometry.draw(data, manifest.max_pixels)
             except UnreadableImage as error:

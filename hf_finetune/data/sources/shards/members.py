@@ -6,6 +6,7 @@ than any name or attribute has, and of one that is damaged, only the place is sa
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -53,6 +54,8 @@ def read_members(path: Path) -> Iterator[Member | Damage]:
 
     Raises OSError, and DataError for a compressed one, whose members cannot be read each by itself.
     """
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "no file (a pipe or a device)", str(path))
     with path.open("rb") as file:
         _refuse_packed(path, file.read(8))
         length = file.seek(0, os.SEEK_END)
