@@ -185,6 +185,10 @@ def test_evaluate_says_why_the_run_reported_another_loss(own: Path, cli: Cli) ->
     (own / "run" / "run.json").write_text(json.dumps({**report, "files": {}}), "utf-8")  # it would tell the change
     words = " ".join(cli("evaluate", own / "run", "--split", "validation")[1].split())
     assert "loss 0.561 for these rows: it scored them in bf16, in which it trained, and here weights" in words
+    told["validation"]["accuracy"] -= 0.4
+    metrics.write_text(json.dumps(told), "utf-8")
+    words = " ".join(cli("evaluate", own / "run", "--split", "validation")[1].split())
+    assert "so much is no rounding: images, labels or libraries are others than then" in words
     summary = render_summary(read_report(own / "run" / "run.json"), own / "run")
     assert "scored in validation in bf16, in which it trained; test in fp32" in " ".join(summary.split())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn.covariance import ShrunkCovariance
 
+from hf_finetune.errors import AdapterError
 from hf_finetune.pipeline.images import Images
 from hf_finetune.pipeline.typical import MOST_TRAIN, rows_to_pass
-from hf_finetune.result.typical import MOST_NUMBERS, SHARE, SHRINKAGE, FeatureSums, read_typical, write_typical
+from hf_finetune.result.typical import MOST_NUMBERS, SHARE, SHRINKAGE, FeatureSums, Typical, read_typical, write_typical
 
 
 def features(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +85,14 @@ def test_the_pass_for_it_is_counted_before_it_is_made() -> None:
     assert [rows_to_pass(images, seconds)[0] for seconds in (5, 60, 100)] == [400, 480, 800]
     none = Images(store, None, {"validation": validation})  # pyright: ignore[reportArgumentType]
     assert rows_to_pass(none, 60) == (0, 0)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[8:], lambda _: b""])
+def test_a_damaged_file_is_told(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    write_typical(tmp_path, Typical(np.zeros((2, 3), np.float32), np.eye(3, dtype=np.float32), 1.0))
+    assert read_typical(tmp_path) is not None
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(AdapterError, match=r"typical\.safetensors is damaged: ") as raised:
+        read_typical(tmp_path)
+    assert "without that file the result answers" in raised.value.hint

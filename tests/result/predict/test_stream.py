@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import threading
 import time
 import weakref
@@ -201,3 +202,15 @@ def test_a_lack_of_memory_halves_the_batch(
     found = answers(Stream(classifier, 8), photos[:8])
     assert all(each.prediction is not None for each in found)
     assert sizes == [8, 4, 2, 2, 2, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices have no paths there")
+def test_what_is_no_file_is_neither_waited_for_nor_read_for_ever(classifier: Classifier, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    names = ("pipe.png", "endless.png")
+    said = answers(Stream(classifier, 2), [Given(name, str(tmp_path / name)) for name in names])
+    assert [each.error for each in said] == ["no file, but a named pipe", "no file, but a device"]
+    for name in names:
+        with pytest.raises(DataError, match="cannot be read: no file, but a"):
+            classifier.predict(tmp_path / name)

@@ -49,14 +49,19 @@ class Damage:
     reason: str
 
 
+def open_shard(path: Path) -> BinaryIO:
+    """The file, to be read. Raises OSError, also for a pipe, which would be waited for, or a device."""
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "no file (a pipe or a device)", str(path))
+    return path.open("rb")
+
+
 def read_members(path: Path) -> Iterator[Member | Damage]:
     """Every file of a tar in order, folders left out; a damaged place stands among them.
 
     Raises OSError, and DataError for a compressed one, whose members cannot be read each by itself.
     """
-    if not path.is_file():
-        raise OSError(errno.EINVAL, "no file (a pipe or a device)", str(path))
-    with path.open("rb") as file:
+    with open_shard(path) as file:
         _refuse_packed(path, file.read(8))
         length = file.seek(0, os.SEEK_END)
         start, damages = 0, 0

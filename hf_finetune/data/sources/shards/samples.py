@@ -15,7 +15,7 @@ from sys import intern
 from typing import Any, BinaryIO
 
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES
-from hf_finetune.data.sources.shards.members import Damage, Member, read_members
+from hf_finetune.data.sources.shards.members import Damage, Member, open_shard, read_members
 from hf_finetune.data.sources.source import listing, plain
 
 MOST_CELL_BYTES = 1_000_000  # of a text or a JSON member
@@ -67,7 +67,7 @@ def read_samples(path: Path, wanted: Wanted) -> Iterator[Sample | Damage | str]:
     waiting: dict[str, Sample] = {}
     others: list[Damage | str] = []
     last = ""
-    with path.open("rb") as file:
+    with open_shard(path) as file:
         for member in read_members(path):
             if isinstance(member, Damage):
                 others.append(member)
@@ -95,7 +95,7 @@ def first_samples(path: Path, most: int) -> list[Sample]:
     """The first samples of one shard with all their cells. Raises OSError, DataError."""
     samples: dict[str, Sample] = {}
     stands_apart = False  # all images come first, and all labels behind them
-    with path.open("rb") as file:
+    with open_shard(path) as file:
         for member in read_members(path):
             if isinstance(member, Damage) or (keyed := key_and_ending(member.name)) is None:
                 continue

@@ -18,7 +18,7 @@ from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.cells import group_id, name_below, raw_labels
 from hf_finetune.data.sources.readers import ShardReader, shard_locator
 from hf_finetune.data.sources.shards.class_names import class_names_beside
-from hf_finetune.data.sources.shards.members import Damage
+from hf_finetune.data.sources.shards.members import Damage, open_shard
 from hf_finetune.data.sources.shards.samples import (
     Sample,
     Wanted,
@@ -181,7 +181,7 @@ def _without_labels(samples: Sequence[Sample], name: str) -> DataError:
 
 def _add_shard(found: _Found, path: Path, name: str, number: int, split: str, chosen: _Chosen) -> None:
     """The rows of one shard, and what of it cannot be used."""
-    with path.open("rb") as file:
+    with open_shard(path) as file:
         for each in read_samples(path, chosen.wanted):
             if isinstance(each, Damage):
                 found.damaged.append(f"{name} at byte {each.offset:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -200,3 +201,10 @@ def test_keys_are_cut_at_the_first_dot_of_the_last_part() -> None:
     assert key_and_ending("a.b/c.d.E") == ("a.b/c", "d.e")
     assert key_and_ending("./0001.jpg") == ("./0001", "jpg")
     assert key_and_ending("x") is key_and_ending(".x.jpg") is key_and_ending("a/__key__.txt") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no paths there")
+def test_a_pipe_among_shards_is_not_waited_for(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples(4))
+    os.mkfifo(tmp_path / "train-1.tar")
+    assert "no file (a pipe or a device)" in refusal(tmp_path)
