@@ -51,7 +51,7 @@ class Damage:
 
 def open_shard(path: Path) -> BinaryIO:
     """The file, to be read. Raises OSError, also for a pipe, which would be waited for, or a device."""
-    if not path.is_file():
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no file (a pipe or a device)", str(path))
     return path.open("rb")
 
