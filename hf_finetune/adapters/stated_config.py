@@ -23,8 +23,8 @@ CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 KINDS = ("LORA", "LN_TUNING")
 _FACTOR = re.compile(r"(?P<module>.+)\.(?:lora_A\.weight|lora_B\.weight|lora_magnitude_vector(?:\.weight)?)")
-# Of a pattern: a repetition in another one takes exponential time where it fails, a row of them polynomial.
 LARGEST_ALPHA = 1_000_000
+# Of a pattern: a repetition in another one takes exponential time where it fails, a row of them polynomial.
 MOST_REPETITIONS, LONGEST_PATTERN = 3, 2_000
 _REPETITION, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 # By pattern, which ours never say.
@@ -72,9 +72,7 @@ def stated_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> PeftCo
             config: Any = kind.from_pretrained(str(folder))
         modules = {name for key in shapes if (name := _module_of(key, low_rank=kind is LoraConfig)) is not None}
         if kind is LoraConfig:
-            _check_ranks(config, shapes)
-            if not (isinstance(config.lora_alpha, int | float) and 0 < abs(config.lora_alpha) <= LARGEST_ALPHA):
-                raise ValueError(f"lora_alpha: a number up to {LARGEST_ALPHA:,} is expected, found {config.lora_alpha}")
+            _check_numbers(config, shapes)
         if isinstance(config.target_modules, str):
             config.target_modules = modules
         elif absent := sorted(set(map(str, config.target_modules or ())) - _ends(modules)):
@@ -97,7 +95,9 @@ def _ends(modules: set[str]) -> set[str]:
     return {".".join(parts[start:]) for name in modules for parts in [name.split(".")] for start in range(len(parts))}
 
 
-def _check_ranks(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_numbers(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
     ranks = {shape[0] for key, shape in shapes.items() if key.endswith("lora_A.weight") and shape}
     if ranks != {config.r}:
         raise ValueError(f"r: the rank of the weights is expected, {sorted(ranks)}, found {config.r!r}")
+    if not (isinstance(config.lora_alpha, int | float) and 0 < abs(config.lora_alpha) <= LARGEST_ALPHA):
+        raise ValueError(f"lora_alpha: a number up to {LARGEST_ALPHA:,} is expected, found {config.lora_alpha}")
