@@ -85,11 +85,8 @@ def try_again(
     caller holds its lock. Raises OSError where the disk cannot take them."""
     if entry.folder is None or not entry.passing:
         return entry
-    job = Job(index.reader, geometry, max_pixels, entry.folder / PIXELS)
-    outcomes = Outcomes.of(entry)
-    _fill(job, index.splits[split], sorted(entry.passing), pool, Counter(None, 0), outcomes.add)
-    again = replace(outcomes.entry(), folder=entry.folder, written_s=entry.written_s, changed_s=entry.changed_s)
-    return entry if again.passing == entry.passing else amend(root, key, geometry, again)
+    again, left = _decoded_again(index, split, geometry, max_pixels, entry, sorted(entry.passing), pool)
+    return entry if left == len(entry.passing) else amend(root, key, geometry, again)
 
 
 def look_again(
@@ -106,18 +103,43 @@ def look_again(
     """The entry with these of its rows decoded anew, and those that have become others. The caller holds its lock.
     Raises OSError where the disk cannot take them."""
     began = time.time()
-    job = Job(index.reader, geometry, max_pixels, (entry.folder or Path()) / PIXELS)
-    outcomes = Outcomes.of(entry)
-    _fill(job, index.splits[split], slots, pool, Counter(None, 0), outcomes.add)
-    again = outcomes.entry()
+    again, left = _decoded_again(index, split, geometry, max_pixels, entry, slots, pool)
     changed = [
         slot
         for slot in slots
         if again.crcs[slot] != entry.crcs[slot] or (slot in again.rejected) != (slot in entry.rejected)
     ]
-    changed_s = time.time() if changed else entry.changed_s
-    again = replace(again, folder=entry.folder, written_s=began, changed_s=changed_s)
+    if changed:
+        again = replace(again, changed_s=time.time())
+    if not left:  # else the next run looks at all of them again
+        again = replace(again, written_s=began)
     return amend(root, key, geometry, again), changed
+
+
+def _decoded_again(
+    index: Index,
+    split: Split,
+    geometry: Geometry,
+    max_pixels: int,
+    entry: Entry,
+    slots: Sequence[int],
+    pool: Callable[[], WorkerPool],
+) -> tuple[Entry, int]:
+    """The entry with these of its rows decoded anew, not written down yet, and how many could not be opened for the
+    moment: of these the entry says what it said."""
+    job = Job(index.reader, geometry, max_pixels, (entry.folder or Path()) / PIXELS)
+    outcomes, left = Outcomes.of(entry), 0
+
+    def add(result: Decoded | Failed) -> None:
+        nonlocal left
+        if isinstance(result, Failed) and result.passing:
+            left += 1
+        else:
+            outcomes.add(result)
+
+    _fill(job, index.splits[split], slots, pool, Counter(None, 0), add)
+    again = replace(outcomes.entry(), folder=entry.folder, written_s=entry.written_s, changed_s=entry.changed_s)
+    return again, left
 
 
 def _fill(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,35 @@ def test_files_that_were_touched_alone_stay_what_they_are(
     assert np.array_equal(everything(again), before)
     assert again.changed_s == 0
     assert "other content" not in caplog.text
+
+
+def test_a_touched_image_that_cannot_be_opened_for_the_moment_stays_as_it_was(
+    tmp_path: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, cache = pictures(tmp_path / "set"), tmp_path / "cache"
+    first = opened(index(folder), cache)
+    before, name = everything(rows_of(first)).copy(), rows_of(first).names[3]
+    change(folder / name, 999)
+    busy = replace(index(folder), reader=Busy(str(folder / name)))
+    again = opened(busy, cache)
+    assert rows_of(again).names == rows_of(first).names
+    assert np.array_equal(everything(rows_of(again)), before)
+    assert rows_of(again).changed_s == 0
+    assert "other content" not in caplog.text
+    found = everything(rows_of(opened(index(folder), cache)))  # the next run looks again
+    assert [place for place in range(len(found)) if not np.array_equal(found[place], before[place])] == [3]
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Reads files, but for one that a system has too many open files to open."""
+
+    path: str
+
+    def read(self, locator: str | int) -> bytes:
+        if locator == self.path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return Path(str(locator)).read_bytes()
 
 
 def test_a_store_that_always_says_now_says_nothing(tmp_path: Path) -> None:
