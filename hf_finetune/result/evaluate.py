@@ -88,24 +88,9 @@ def evaluated(
     mirrored: bool = False,
 ) -> Evaluated:
     """As `evaluate`, with rows and answers."""
-    from hf_finetune.data.index.scan import scan_split
-
     folder = find_result(path)
     manifest = read_manifest(folder)
-    told = told_keys(overrides)
-    moved = "name" in told
-    recipe = load_recipe(folder / "recipe.yaml", overrides if data is None else ())
-    if not (folder.parent / "run.json").is_file() and "cache_dir" not in told:
-        # Of a result that came from elsewhere: where to write is not for its author to say.
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_dir": None})})
-    if data is None:
-        chosen = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved=moved)
-        options = recipe.data
-    else:
-        kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
-        options = load_recipe({"data": {**kept, "name": data}}, overrides).data
-        index = scan_split(options, split, manifest.labels, manifest.target.reading)
-        chosen = OwnRows(index, _trained_on(folder, index, split, manifest), same=False)
+    recipe, options, chosen = _chosen(folder, manifest, split, data, overrides)
     classifier = load(folder, base=base, cache_dir=options.cache_dir)
     adjusted = []
     if logit_adjustment:
@@ -135,13 +120,29 @@ def evaluated(
     }
     if choice is not None:
         score["engine"] = choice.figures
-    if chosen.same and not adjusted and (before := _in_training(folder, recipe, manifest, split, rows=len(rows))):
-        first = manifest.target.chosen_by[0]
-        fitted = split != "train" and split in manifest.fitted_on
-        if not fitted and abs(before[first] - score[first]) > FAR * max(1.0, abs(before[first])):
-            before["why"] = "so much is no rounding: images, labels or libraries are others than then"
+    if chosen.same and not adjusted and (before := _in_training(folder, recipe, manifest, split, score)):
         score["in_training"] = before
     return Evaluated(score, split, chosen.index.source, classifier, target, answers, rows)
+
+
+def _chosen(
+    folder: Path, manifest: Manifest, split: Split, data: str | None, overrides: Sequence[str]
+) -> tuple[Recipe, Data, OwnRows]:
+    """The result's recipe, how images are read, and the rows to score: the run's own, or those of `data`."""
+    from hf_finetune.data.index.scan import scan_split
+
+    told = told_keys(overrides)
+    recipe = load_recipe(folder / "recipe.yaml", overrides if data is None else ())
+    if not (folder.parent / "run.json").is_file() and "cache_dir" not in told:
+        # Of a result that came from elsewhere: where to write is not for its author to say.
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_dir": None})})
+    if data is None:
+        own = own_rows(folder, recipe.data, manifest, split, recipe.train.seed, moved="name" in told)
+        return recipe, recipe.data, own
+    kept = {name: getattr(recipe.data, name) for name in KEPT_OPTIONS}
+    options = load_recipe({"data": {**kept, "name": data}}, overrides).data
+    index = scan_split(options, split, manifest.labels, manifest.target.reading)
+    return recipe, options, OwnRows(index, _trained_on(folder, index, split, manifest), same=False)
 
 
 def told_keys(overrides: Sequence[str]) -> set[str]:
@@ -216,15 +217,19 @@ def _trained_on(folder: Path, index: Index, split: Split, manifest: Manifest) ->
     return (f"{count(len(seen), 'image')} of these {words}: {listing(sorted(seen), 3)}",) if seen else ()
 
 
-def _in_training(folder: Path, recipe: Recipe, manifest: Manifest, split: Split, *, rows: int) -> dict[str, Any] | None:
-    """What the run itself reported for these rows, and in which precision it scored them; None where it did not."""
+def _in_training(
+    folder: Path, recipe: Recipe, manifest: Manifest, split: Split, score: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What the run itself reported for these rows, in which precision it scored them, and why `score` differs; None
+    where it did not."""
+    first = manifest.target.chosen_by[0]
     try:
         metrics: Mapping[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         told = metrics.get(split) or {}
-        found = {key: told[key] for key in ("rows", "loss", manifest.target.chosen_by[0])}
+        found = {key: told[key] for key in ("rows", "loss", first)}
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    if found["rows"] != rows:
+    if found["rows"] != score["rows"]:
         return None
     exact = split == "test" and recipe.budget.time is None
     precision = "fp32" if exact else _trained_in(folder, manifest)
@@ -233,6 +238,8 @@ def _in_training(folder: Path, recipe: Recipe, manifest: Manifest, split: Split,
         why = "a quantized layer's answer to an image depends a little on what else is in its batch"
     if precision != "fp32":
         why = f"it scored them in {precision}, in which it trained, and here weights are float32"
+    if abs(found[first] - score[first]) > FAR * max(1.0, abs(found[first])):
+        why = "so much is no rounding: images, labels or libraries are others than then"
     if split != "train" and split in manifest.fitted_on:
         why = "the head was fitted on them too in the end, and its figure is of heads that had not seen the image"
     return {**found, "precision": precision, "why": why}
