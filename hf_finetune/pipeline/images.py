@@ -177,7 +177,7 @@ def cache_folder(recipe: Recipe) -> Path | None:
 
 def cache_of(context: RunContext) -> Path:
     """Where the store and the features are kept."""
-    from hf_finetune.data.store.cache import cache_root
+    from hf_finetune.files.cache import cache_root
 
     return cache_root(cache_folder(context.recipe))
 

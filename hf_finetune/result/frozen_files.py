@@ -22,9 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.data.store.cache import cache_root, locked
 from hf_finetune.data.store.expiry import META, make_room, sweep
 from hf_finetune.errors import MachineError
+from hf_finetune.files.cache import cache_root, locked
 from hf_finetune.units import format_bytes
 
 if TYPE_CHECKING:

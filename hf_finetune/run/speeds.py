@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.data.store.cache import cache_root
+from hf_finetune.files.cache import cache_root
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.types import Machine
 

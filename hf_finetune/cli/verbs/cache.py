@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print place, number and size of what is kept; or what was deleted."""
     from hf_finetune.cli.document import print_document
-    from hf_finetune.data.store.cache import cache_root
     from hf_finetune.data.store.expiry import clear, entries, unfinished
+    from hf_finetune.files.cache import cache_root
     from hf_finetune.units import format_bytes
 
     root = cache_root(Path(options.dir).expanduser() if options.dir else None)

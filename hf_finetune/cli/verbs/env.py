@@ -22,8 +22,8 @@ def run(options: argparse.Namespace) -> int:
     from importlib.metadata import PackageNotFoundError, version
 
     from hf_finetune.cli.document import print_document
-    from hf_finetune.data.store.cache import cache_root
     from hf_finetune.data.store.expiry import entries
+    from hf_finetune.files.cache import cache_root
     from hf_finetune.machine.detect import detect
     from hf_finetune.pipeline.finish import PACKAGES
     from hf_finetune.units import format_bytes

@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
 
 from hf_finetune.data.store.expiry import META, sweep
 from hf_finetune.data.store.views import RowShape, row_bytes
@@ -63,21 +62,6 @@ class Entry:
     passing: frozenset[int] = frozenset()
     written_s: float = 0.0
     changed_s: float = 0.0
-
-
-def cache_root(cache_dir: Path | None) -> Path:
-    """`cache_dir`, else HF_FINETUNE_CACHE, else the platform's cache folder; with `store` below it."""
-    if cache_dir is not None:
-        return cache_dir / "store"
-    if named := os.environ.get("HF_FINETUNE_CACHE"):
-        return Path(named).expanduser() / "store"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif platform.system() == "Darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "hf_finetune" / "store"
 
 
 def view_key(index: Index, split: Split, geometry: RowShape, max_pixels: int) -> str:
@@ -180,22 +164,6 @@ def _check_rows(entry: Entry, geometry: RowShape, slots: Iterable[int]) -> None:
                 file.seek(int(slot) * size)
                 if zlib.crc32(file.read(size)) != entry.crcs[slot]:
                     raise ValueError(f"row {slot} is damaged")
-
-
-@contextmanager
-def locked(root: Path, key: str) -> Iterator[None]:
-    """Holds the right to build `key`; others, in this process or another, wait. Raises OSError where it cannot."""
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f"{key}.lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        logger.info("waiting for another process that is building the same image store")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Building:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_finetune.data.store.build import Counter, build, check, look_again, try_again
-from hf_finetune.data.store.cache import Entry, cache_root, load_entry, locked, view_key
+from hf_finetune.data.store.cache import Entry, load_entry, view_key
 from hf_finetune.data.store.expiry import held_bytes, make_room
 from hf_finetune.data.store.on_the_fly import OnTheFlyRows, Redraw
 from hf_finetune.data.store.pool import WorkerPool
@@ -24,6 +24,7 @@ from hf_finetune.data.store.touched import touched_slots
 from hf_finetune.data.store.unfinished import unfinished_folder
 from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
 from hf_finetune.errors import MachineError
+from hf_finetune.files.cache import cache_root, locked
 from hf_finetune.report.value_range import range_text
 from hf_finetune.types import Index, Note, PixelRows, Rejected, Row, Split
 from hf_finetune.units import format_bytes

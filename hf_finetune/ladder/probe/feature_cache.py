@@ -23,10 +23,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hf_finetune.data.store.cache import PIXELS, Entry, building, load_entry, locked, view_key
+from hf_finetune.data.store.cache import PIXELS, Entry, building, load_entry, view_key
 from hf_finetune.data.store.expiry import META
 from hf_finetune.data.store.open_views import left_of
 from hf_finetune.data.store.stored_rows import StoredRows
+from hf_finetune.files.cache import locked
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.types import Index, Machine, PixelRows, Plan, Split

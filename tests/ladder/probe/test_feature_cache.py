@@ -15,7 +15,8 @@ import torch
 
 from hf_finetune.backbones.engines.eager import Eager
 from hf_finetune.backbones.surgery.cut import Watch
-from hf_finetune.data.store.cache import PIXELS, locked
+from hf_finetune.data.store.cache import PIXELS
+from hf_finetune.files.cache import locked
 from hf_finetune.ladder.probe.extractor import FeatureExtractor
 from hf_finetune.ladder.probe.feature_cache import FeatureCache, SplitFeatures
 from hf_finetune.preprocess.normalise import Normaliser
