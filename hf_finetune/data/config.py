@@ -140,6 +140,11 @@ class Data(Section):
         default=None,
         description="[black, white] of 16-bit, 32-bit and float grey images; null: from the training rows' values",
     )
+    download_limit: Bytes | None = Field(
+        default=None,
+        description="disk for the files of a Hub dataset; where they do not fit, each is fetched, decoded and removed "
+        "again; null: half of what is free",
+    )
     store_limit: Bytes | None = Field(default=None, description="disk for decoded images; null: half of what is free")
     cache_dir: str | None = Field(
         default=None, description="where decoded images and features are kept; null: the user's cache folder"

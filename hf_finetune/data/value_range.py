@@ -15,6 +15,7 @@ import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import count
+from hf_finetune.data.sources.streamed.reader import StreamedReader, placed
 from hf_finetune.data.store.open_views import Options, open_views
 from hf_finetune.data.store.views import Values, seen_of
 from hf_finetune.errors import DataError
@@ -72,7 +73,13 @@ def high_bit_rows(index: Index, max_pixels: int) -> tuple[list[Row], bool]:
 
     And whether a row that was looked at is colour of 16 bits.
     """
-    rows = sorted(index.splits["train"], key=lambda row: blake2b(row.name.encode(), digest_size=8).digest())
+    rows: Sequence[Row] = index.splits["train"]
+    if isinstance(index.reader, StreamedReader):  # its listing knows, so that no file is fetched to look for some
+        held = index.reader.high_bit[:1]
+        rows = [row for row in rows if placed(int(row.locator))[0] in held]
+        if not rows:
+            return [], index.reader.deep_colour
+    rows = sorted(rows, key=lambda row: blake2b(row.name.encode(), digest_size=8).digest())
     files = [row for row in rows if isinstance(row.locator, str) and Path(row.locator).suffix.lower() not in _EIGHT_BIT]
     embedded = [row for row in rows if not isinstance(row.locator, str)]
     found: list[Row] = []

@@ -34,7 +34,18 @@ def cache_root(cache_dir: Path | None) -> Path:
 def locked(root: Path, key: str) -> Iterator[None]:
     """Holds the right to build `key`; others, in this process or another, wait. Raises OSError where it cannot."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f"{key}.lock")
+    with holding(lock_of(root, key)):
+        yield
+
+
+def lock_of(root: Path, key: str) -> FileLock:
+    """The right to build `key`, not taken yet. A thread that has it may take it again."""
+    return FileLock(root / f"{key}.lock")
+
+
+@contextmanager
+def holding(lock: FileLock) -> Iterator[None]:
+    """Holds a right meanwhile. Who has to wait for another process is told."""
     try:
         lock.acquire(timeout=1)
     except Timeout:

@@ -55,8 +55,12 @@ def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
     `pool`: workers that may be at work already; they stay open. What is noteworthy about the images is logged. Training
     rows as `full` wants them wait until it asks where a time budget may never let it.
     """
+    from hf_finetune.data.sources.streamed.reader import StreamedReader
+
     rungs = context.plan.rungs.value
-    late = "probe" in rungs and ("full" not in rungs or context.recipe.budget.time is not None)
+    # Files that come and go are fetched for all views at once.
+    may_wait = context.recipe.budget.time is not None and not isinstance(context.index.reader, StreamedReader)
+    late = "probe" in rungs and ("full" not in rungs or may_wait)
     store = _open_store(context, None if late else context.plan.train_side.value, pool)
     for note in store.notes:
         logger.info("%s", note)
@@ -74,6 +78,7 @@ def open_images(context: RunContext, pool: WorkerPool | None = None) -> Images:
 
 
 def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | None) -> Store:
+    from hf_finetune.data.sources.streamed.reader import StreamedReader
     from hf_finetune.data.store.store import open_store
 
     data = context.recipe.data
@@ -91,6 +96,7 @@ def _open_store(context: RunContext, train_side: int | None, pool: WorkerPool | 
             progress=bar.to,
             processor=(context.recipe.model.name, context.facts.commit),
             used=context.on_disk,
+            train_as_seen="probe" in context.plan.rungs.value and isinstance(context.index.reader, StreamedReader),
         )
 
 

@@ -15,11 +15,12 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.naming import missing_path_hint, was_in_memory
 from hf_finetune.data.sources.readers import ShardReader
 from hf_finetune.data.sources.source import count, listing
+from hf_finetune.data.sources.streamed.reader import StreamedReader
 from hf_finetune.errors import DataError
 from hf_finetune.labels import Labels, Reading
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.split_record import SplitRecord, kept_corrections, read_record
-from hf_finetune.types import Index, Split, is_builtin
+from hf_finetune.types import Index, Reader, Split, is_builtin
 
 OTHER = "Other images are scored with --data."
 
@@ -78,7 +79,7 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     index, new, out = scan_named(data, split, ours, others, only=was_cut, reading=reading)
     index = _relabelled(index, split, record)
     rows = index.splits[split]
-    numbered = any(isinstance(row.locator, int) for row in rows) and not isinstance(index.reader, ShardReader)
+    numbered = any(isinstance(row.locator, int) for row in rows) and not _in_shards(index.reader)
     if index.revision != record.revision and numbered:
         commit = "" if record.place is not None else ", or name their commit (data.revision=COMMIT)"
         raise DataError(
@@ -110,6 +111,11 @@ def _recorded(record: SplitRecord, data: Data, split: Split, reading: Reading) -
     if out:
         notes.append(f"{count(len(out), 'image')} not scored, since in another split of the run: {_some(out)}")
     return OwnRows(index, tuple(notes), same=found == ours)
+
+
+def _in_shards(reader: Reader) -> bool:
+    """Whether its rows have names of their own although they are no files."""
+    return isinstance(reader, ShardReader) or (isinstance(reader, StreamedReader) and reader.column is None)
 
 
 def _relabelled(index: Index, split: Split, record: SplitRecord) -> Index:

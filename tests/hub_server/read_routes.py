@@ -152,7 +152,9 @@ def resolve(request: Request) -> Answer:
     path = unquote(request.parts["path"])
     entry = commit.tree.get(path)
     if entry is None:
-        raise RefusalError(404, "EntryNotFound", f"Entry not found: {path}")
+        refusal = RefusalError(404, "EntryNotFound", f"Entry not found: {path}")
+        refusal.answer.headers["X-Repo-Commit"] = commit.id  # the client remembers what the branch means
+        raise refusal
     first, last, status = _range(request.headers.get("range"), entry)
     headers = {
         "X-Repo-Commit": commit.id,

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
-from hf_finetune.data.sources.source import TAIL_BYTES, SourceRow, count, listing, tail_digest
+from hf_finetune.data.sources.source import TAIL_BYTES, WHOLE_BYTES, SourceRow, count, listing, tail_digest
 from hf_finetune.types import Note, Reader
 
 SHOWN = 5
@@ -29,7 +29,8 @@ def equal_rows(rows: Sequence[SourceRow], reader: Reader) -> list[list[int]]:
     )
     groups: list[list[int]] = []
     for group in tails:
-        if rows[group[0]].size <= TAIL_BYTES or len({rows[number].locator for number in group}) == 1:
+        compared = rows[group[0]].size <= TAIL_BYTES or len(rows[group[0]].tail) == WHOLE_BYTES
+        if compared or len({rows[number].locator for number in group}) == 1:
             groups.append(group)
         else:
             groups += _collisions(

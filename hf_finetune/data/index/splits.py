@@ -77,7 +77,8 @@ def assign(source: Source, config: Data) -> tuple[dict[Split, str], list[Note]]:
         )
     sizes = {name: len(rows) for name, rows in source.splits.items() if name not in given.values()} | dict(left_out)
     unused = [
-        f"{name} ({count(size, 'row')})" + (", by data.ignore_splits" if name in (*ignored, *left_out) else "")
+        f"{name} ({'not counted' if size is None else count(size, 'row')})"
+        + (", by data.ignore_splits" if name in (*ignored, *left_out) else "")
         for name, size in sizes.items()
     ]
     in_order: dict[Split, str] = {split: given[split] for split in SPLITS if split in given}

@@ -21,6 +21,7 @@ from hf_finetune.data.sources.hub_errors import explain, not_cached
 from hf_finetune.data.sources.inside import held_inside
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES, is_shard
 from hf_finetune.data.sources.source import Source
+from hf_finetune.data.sources.streamed.from_hub import read_listed, read_streamed
 from hf_finetune.errors import DataError
 from hf_finetune.network.patience import Patience, patiently
 
@@ -39,7 +40,11 @@ def read_hub(config: Data, local_hint: str) -> Source:
     if constants.is_offline_mode():
         return _read_cached(config, local_hint)
     info = _resolve(config, local_hint)
-    if (shards := _shards_of(info, config)) is not None:
+    shards = _shards_of(info, config)
+    if (streamed := read_streamed(info, shards, config, local_hint)) is not None:
+        _remember(config.model_copy(update={"revision": config.revision or "main"}))
+        return streamed
+    if shards is not None:
         folder = _fetch(shards, info, config, local_hint)
         # Once all is there, so that nobody takes some of the shards for the dataset while offline.
         _remember(config.model_copy(update={"revision": config.revision or "main"}))
@@ -72,7 +77,7 @@ def _resolve(config: Data, local_hint: str) -> Any:
     from huggingface_hub.errors import HFValidationError
 
     def ask() -> Any:
-        return HfApi().dataset_info(config.name, revision=config.revision, timeout=30.0)
+        return HfApi().dataset_info(config.name, revision=config.revision, timeout=30.0, files_metadata=True)
 
     try:
         return patiently(ask, f"Asking about {config.name}", PATIENCE)
@@ -166,6 +171,9 @@ def _read_cached(config: Data, local_hint: str) -> Source:
             return _inside(read_datasets(data, config, config.name, commit=commit, licence=licence, **stamp), config)
     except (DatasetsError, ValueError, OSError) as error:
         prepared_error = error
+    commit = _remembered(config.model_copy(update={"revision": config.revision or "main"}))
+    if commit is not None and (streamed := read_listed(config, commit)) is not None:
+        return streamed
     try:
         folder = Path(
             snapshot_download(config.name, repo_type="dataset", revision=config.revision, local_files_only=True)

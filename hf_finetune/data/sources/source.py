@@ -67,7 +67,7 @@ class Source:
     `stamp` identifies content that the rows do not show (a commit, a table file's size and time). `classes_given` says
     that somebody has sorted the rows into classes (folders), so that their number and look say nothing. `layout` is
     what was understood, for people. `left_out` counts the rows of splits that were not even read, since
-    `data.ignore_splits` names them. `touched_ns`: as a row's, of files that hold many.
+    `data.ignore_splits` names them (None: not counted either). `touched_ns`: as a row's, of files that hold many.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Source:
     classes_given: bool = False
     layout: str = ""
     label_columns: tuple[str, ...] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int | None] = field(default_factory=dict)
     touched_ns: int = 0
 
 
@@ -123,8 +123,14 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 TAIL_BYTES = 4096
+WHOLE_BYTES = 24  # of a digest of all of an image
 
 
 def tail_digest(data: bytes | memoryview) -> bytes:
     """Digest of the last 4,096 bytes, where compressed images of equal size differ most surely."""
     return blake2b(data[-TAIL_BYTES:], digest_size=16).digest()
+
+
+def whole_digest(data: bytes | memoryview) -> bytes:
+    """Digest of all bytes, longer than that of their tail, so that the two are told apart."""
+    return blake2b(data, digest_size=WHOLE_BYTES).digest()

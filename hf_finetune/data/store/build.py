@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
+from hf_finetune.data.sources.streamed.reader import StreamedReader
 from hf_finetune.data.store.cache import PIXELS, Entry, amend
 from hf_finetune.data.store.decode import CannotWrite, Decoded, Failed, Job, Result, Task, decode
 from hf_finetune.data.store.outcomes import Outcomes
@@ -54,6 +55,42 @@ def build(
         counter.add(len(rows) - len(left))
         _fill(Job(index.reader, geometry, max_pixels, entry.pixels), rows, left, pool, counter, entry.add)
         return entry.publish()
+
+
+def build_together(
+    index: Index,
+    views: Sequence[tuple[Split, Geometry, str]],
+    max_pixels: int,
+    root: Path,
+    pool: Callable[[], WorkerPool],
+    counter: Counter,
+) -> None:
+    """New entries of several views (split, geometry, key) at once, for a reader whose files come and go: each file is
+    there once. The caller holds their locks.
+
+    Raises OSError where the disk cannot take them, DataError where a file cannot be had.
+    """
+    reader = index.reader
+    assert isinstance(reader, StreamedReader)
+    with ExitStack() as stack:
+        entries: list[Unfinished] = []
+        jobs: list[Job] = []
+        tasks: list[tuple[int, Task]] = []
+        for number, (split, geometry, key) in enumerate(views):
+            rows = index.splits[split]
+            entry = stack.enter_context(Unfinished(root, key, len(rows), geometry))
+            left = entry.outcomes.left()
+            counter.add(len(rows) - len(left))
+            tasks += [(number, Task(slot, rows[slot].locator)) for slot in left]
+            entries.append(entry)
+            jobs.append(Job(reader, geometry, max_pixels, entry.pixels))
+        for positions in reader.in_turn([task.locator for _, task in tasks]):
+            for number, (job, entry) in enumerate(zip(jobs, entries, strict=True)):
+                own = [task for owner, task in (tasks[position] for position in positions) if owner == number]
+                _decode(job, own, pool, counter, entry.add)
+                entry.keep()  # before the file goes
+        for entry in entries:
+            entry.publish()
 
 
 def check(
@@ -152,6 +189,20 @@ def _fill(
 ) -> None:
     """Decodes the rows of these slots and hands on what became of each. Raises OSError."""
     tasks = [Task(slot, rows[slot].locator) for slot in slots]
+    if not isinstance(job.reader, StreamedReader):
+        _decode(job, tasks, pool, counter, add)
+        return
+    for positions in job.reader.in_turn([task.locator for task in tasks]):
+        _decode(job, [tasks[position] for position in positions], pool, counter, add)
+
+
+def _decode(
+    job: Job,
+    tasks: Sequence[Task],
+    pool: Callable[[], WorkerPool],
+    counter: Counter,
+    add: Callable[[Decoded | Failed], None],
+) -> None:
     # Closed at once on Ctrl-C or a full disk, so that no worker still writes when the folder is removed.
     with closing(_results(job, tasks, pool)) as results:
         for result in results:

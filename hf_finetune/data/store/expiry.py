@@ -77,7 +77,7 @@ def entries(root: Path) -> list[tuple[Path, float, int]]:
     for meta in root.glob(f"*/{META}"):
         if not meta.parent.name.endswith(UNFINISHED):
             with suppress(OSError):
-                size = sum(file.stat().st_size for file in meta.parent.iterdir())
+                size = sum(file.stat().st_size for file in meta.parent.rglob("*") if file.is_file())
                 found.append((meta.parent, meta.stat().st_mtime, size))
     return found
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from hf_finetune.data.store.build import Counter, build, check, look_again, try_again
+from hf_finetune.data.sources.streamed.reader import StreamedReader
+from hf_finetune.data.store.build import Counter, build, build_together, check, look_again, try_again
 from hf_finetune.data.store.cache import Entry, load_entry, view_key
 from hf_finetune.data.store.expiry import held_bytes, make_room
 from hf_finetune.data.store.on_the_fly import OnTheFlyRows, Redraw
@@ -22,7 +25,7 @@ from hf_finetune.data.store.pool import WorkerPool
 from hf_finetune.data.store.stored_rows import StoredRows, kept_slots
 from hf_finetune.data.store.touched import touched_slots
 from hf_finetune.data.store.unfinished import unfinished_folder
-from hf_finetune.data.store.views import Check, Exact, Geometry, row_bytes
+from hf_finetune.data.store.views import Check, Exact, Geometry, Values, row_bytes
 from hf_finetune.errors import MachineError
 from hf_finetune.files.cache import cache_root, locked
 from hf_finetune.report.value_range import range_text
@@ -79,12 +82,24 @@ def open_views(
     counter = Counter(progress, sum(missing))
     opener = _Opener(index, options, root, set(keys), counter, pool)
     try:
+        if isinstance(index.reader, StreamedReader):
+            opener.build_streamed(index.reader, wanted, keys, found)
         return [
             opener.open(split, geometry, key, entry)
             for (split, geometry), key, entry in zip(wanted, keys, found, strict=True)
         ]
     finally:
         opener.close()
+
+
+class _Refused(NamedTuple):
+    """Why decoded images may not be kept, and what of it is for the owner alone."""
+
+    why: str
+    where: str = ""
+
+    def note(self) -> Note:
+        return Note(f"images are decoded anew each time, since {self.why}", self.where)
 
 
 class _Opener:
@@ -95,7 +110,8 @@ class _Opener:
     ) -> None:
         self.index, self.options, self.root, self.keys, self.counter = index, options, root, keys, counter
         self._given, self._own = pool, None
-        self._no_disk: Note | None = None
+        self._no_disk: _Refused | None = None
+        self._built: set[str] = set()
 
     def close(self) -> None:
         if self._own is not None:
@@ -115,8 +131,8 @@ class _Opener:
             self.options.used[key] = len(rows) * row_bytes(geometry)
             entry = self._tried_again(split, geometry, key, entry)
             entry = self._held_to_images(split, geometry, key, entry)
-            return self._view(split, geometry, entry, built=False, notes=notes)
-        refusal = self._no_disk or self._refusal(key, len(rows) * row_bytes(geometry))
+            return self._view(split, geometry, entry, built=key in self._built, notes=notes)
+        refusal = self._no_disk or self._refusal([key], len(rows) * row_bytes(geometry))
         if not refusal:
             try:
                 entry, built = self._build(split, geometry, key)
@@ -124,7 +140,47 @@ class _Opener:
                 return self._view(split, geometry, entry, built=built, notes=notes)
             except OSError as error:
                 refusal = self._no_disk = self._explain(error)
-        return self._on_the_fly(split, geometry, (*notes, _of(split, refusal)))
+        return self._on_the_fly(split, geometry, (*notes, _of(split, refusal.note())))
+
+    def build_streamed(
+        self,
+        reader: StreamedReader,
+        wanted: Sequence[tuple[Split, Geometry]],
+        keys: Sequence[str],
+        found: list[Entry | None],
+    ) -> None:
+        """Fills in the entries that were not `found`, all at once, so that each file is fetched once.
+
+        Raises MachineError where the disk cannot take them: files that are gone cannot be decoded on the fly.
+        """
+        views = {key: (*view, key) for view, key, entry in zip(wanted, keys, found, strict=True) if entry is None}
+        if not views:
+            return
+        needed = sum(len(self.index.splits[split]) * row_bytes(geometry) for split, geometry, _ in views.values())
+        refused = self._refusal(list(views), needed)
+        if refused is None:
+            try:
+                with ExitStack() as stack:
+                    for key in sorted(views):  # in one order, so that no two processes wait for each other
+                        stack.enter_context(locked(self.root, key))
+                    missing = [view for view in views.values() if self._load(*view) is None]
+                    build_together(self.index, missing, self.options.max_pixels, self.root, self._pool, self.counter)
+                    self._built |= {key for _, _, key in missing}
+            except OSError as error:
+                refused = self._explain(error)
+        if refused is not None:
+            raise MachineError(
+                f"data.store_limit: room for all decoded images is expected, since the files of {self.index.source} "
+                f"are removed once they are read: {refused.why}" + (f" ({refused.where})" if refused.where else ""),
+                "free some space, set data.cache_dir to a larger disk, or keep less: data.shots, data.ignore_splits",
+            )
+        if reader.fetcher is not None and not any(isinstance(geometry, Values) for _, geometry, _ in views.values()):
+            reader.fetcher.let_go()
+        for place, (view, key) in enumerate(zip(wanted, keys, strict=True)):
+            found[place] = found[place] or self._load(*view, key)
+
+    def _load(self, split: Split, geometry: Geometry, key: str) -> Entry | None:
+        return load_entry(self.root, key, len(self.index.splits[split]), geometry)
 
     def _build(self, split: Split, geometry: Geometry, key: str) -> tuple[Entry, bool]:
         rows = self.index.splits[split]
@@ -217,16 +273,17 @@ class _Opener:
                 self._no_disk = self._explain(error)
         return check(self.index, split, geometry, self.options.max_pixels, self._pool, self.counter)
 
-    def _refusal(self, key: str, needed: int) -> Note | None:
-        """Why `needed` more bytes may not be taken; None: they may."""
+    def _refusal(self, keys: Sequence[str], needed: int) -> _Refused | None:
+        """Why `needed` bytes may not be taken by the entries `keys`; None: they may."""
         if not needed:
             return None
         limit = self.options.limit_bytes
-        if limit is not None and needed > (left := left_of(limit, self.options.used, key)):
+        if limit is not None and needed > (left := left_of(limit, self.options.used, *keys)):
             return _too_large(needed, f"data.store_limit leaves {format_bytes(left)}")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            held = held_bytes(unfinished_folder(self.root, key))  # of a build that is gone on with
+            # Of builds that are gone on with.
+            held = sum(held_bytes(unfinished_folder(self.root, key)) for key in keys)
             make_room(self.root, (needed if limit is not None else 2 * needed) - held, self.keys)
             free = shutil.disk_usage(self.root).free + held
         except OSError as error:
@@ -235,7 +292,7 @@ class _Opener:
             return _too_large(needed, f"half of the {format_bytes(free)} free is the limit")
         return None
 
-    def _explain(self, error: OSError) -> Note:
+    def _explain(self, error: OSError) -> _Refused:
         cannot = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
         if cannot and self.options.cache_dir is not None:
             raise MachineError(
@@ -243,25 +300,25 @@ class _Opener:
                 f"{error.strerror or error}",
                 "name another folder, or leave data.cache_dir out",
             ) from error
-        text = "images are decoded anew each time, since the store cannot be written to"
-        return Note(text, f"{self.root} ({error.strerror or error}); free some space there or set data.cache_dir")
+        where = f"{self.root} ({error.strerror or error}); free some space there or set data.cache_dir"
+        return _Refused("the store cannot be written to", where)
 
 
 STOCK_NOTE = Note("prepared one by one by the stock processor, whose rule cannot be written in steps (slower, once)")
 
 
-def left_of(limit: int, used: Mapping[str, int], key: str) -> int:
-    """Bytes that the entry `key` may take beside the run's others."""
-    return max(0, limit - sum(size for other, size in used.items() if other != key))
+def left_of(limit: int, used: Mapping[str, int], *keys: str) -> int:
+    """Bytes that the entries `keys` may take beside the run's others."""
+    return max(0, limit - sum(size for other, size in used.items() if other not in keys))
 
 
 def _of(split: Split, note: Note) -> Note:
     return replace(note, text=f"{split}: {note.text}")
 
 
-def _too_large(needed: int, why: str) -> Note:
-    return Note(
-        f"images are decoded anew each time, since the store would take {format_bytes(needed)} and {why}; "
+def _too_large(needed: int, why: str) -> _Refused:
+    return _Refused(
+        f"the store would take {format_bytes(needed)} and {why}; "
         "set data.store_limit higher or data.cache_dir to a larger disk"
     )
 

@@ -45,14 +45,16 @@ def open_store(
     processor: tuple[str, str | None] | None = None,
     pool: WorkerPool | None = None,
     used: dict[str, int] | None = None,
+    train_as_seen: bool = False,
 ) -> Store:
     """All splits, reused or built. `progress(done, total)` counts the rows that had to be decoded.
 
     `train_side`: of the squashed training rows; None for training rows as the checkpoint sees them, for runs that may
-    never need the others. `processor`: name and revision of the stock processor, needed where `preprocess.steps` is
-    None. `pool`: workers that were started early; they stay open. `used`: see `Options`. Raises DataError for too many
-    unreadable rows, and for a class or a split that lost all of its rows; MachineError for workers that do not run and
-    for a `cache_dir` that cannot be written.
+    never need the others; with `train_as_seen` those are decoded along with the squashed ones, for later. `processor`:
+    name and revision of the stock processor, needed where `preprocess.steps` is None. `pool`: workers that were started
+    early; they stay open. `used`: see `Options`. Raises DataError for too many unreadable rows, and for a class or a
+    split that lost all of its rows; MachineError for workers that do not run and for a `cache_dir` that cannot be
+    written.
     """
     started = time.perf_counter()
     options = Options(workers, cache_dir, limit_bytes, max_pixels, {} if used is None else used)
@@ -62,7 +64,8 @@ def open_store(
         for split in SPLITS
         if split in index.splits
     ]
-    views = open_views(index, wanted, options, pool=pool, progress=progress)
+    along: list[tuple[Split, Geometry]] = [("train", evaluation)] if train_as_seen and train_side is not None else []
+    views = open_views(index, [*wanted, *along], options, pool=pool, progress=progress)[: len(wanted)]
     rejected = tuple(row for view in views for row in view.rejected)
     rows: dict[Split, PixelRows] = {split: view.rows for (split, _), view in zip(wanted, views, strict=True)}
     check_rejected(index, rejected, rows, max_bad_share)

@@ -87,6 +87,10 @@ class Unfinished:
         if len(self._unwritten) >= LINE_ROWS or time.monotonic() - self._written_at > LINE_S:
             self._write()
 
+    def keep(self) -> None:
+        """Writes down all that is known by now. Raises OSError."""
+        self._write()
+
     def publish(self) -> Entry:
         """Puts the entry into place whole, once something became of every slot. Raises OSError."""
         found = replace(self.outcomes.entry(), written_s=self._began)

@@ -196,5 +196,5 @@ def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
         environment = hub.env() | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
         answer = ask(hub, {"name": "org/table"}, environment=environment)[0]
         server.shutdown()
-    assert asked == ["/api/datasets/org/table"] * 3
+    assert asked == ["/api/datasets/org/table?blobs=true"] * 3
     assert answer.startswith("data.name: the Hub could not be reached for org/table: HfHubHTTPError: Server error '503")

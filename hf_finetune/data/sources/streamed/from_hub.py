@@ -1,0 +1,248 @@
+"""Datasets of the Hub that do not fit on the disk: which files they are, and that each is fetched, read and removed.
+
+Owns the decision and the fetching. What the files hold is `listing.py`'s, which of them are there the fetcher's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hf_finetune.data.config import Data
+from hf_finetune.data.sources.card_facts import card_classes
+from hf_finetune.data.sources.hub_errors import explain
+from hf_finetune.data.sources.naming import is_shard
+from hf_finetune.data.sources.parquet import read_parquet
+from hf_finetune.data.sources.readers import ParquetReader
+from hf_finetune.data.sources.shards.shards import read_shards
+from hf_finetune.data.sources.source import Source, count
+from hf_finetune.data.sources.split_names import is_meant, splits_of_files
+from hf_finetune.data.sources.streamed.fetcher import Fetcher, RemoteFile, free_bytes
+from hf_finetune.data.sources.streamed.listing import JOURNAL, Listed, joined, list_files
+from hf_finetune.errors import DataError, first_line
+from hf_finetune.files.bounded import read_json
+from hf_finetune.files.cache import cache_root, holding, lock_of
+from hf_finetune.files.whole_file import write_whole
+from hf_finetune.network.patience import Patience, may_pass, patiently
+from hf_finetune.types import Note
+from hf_finetune.units import format_bytes
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = Patience(tries=3)
+FORMAT = 1
+META, FILES = "meta.json", "files"
+_BESIDE = (".txt", ".json", ".md")  # what may name the classes
+_SEEN = ("name", "config", "image_column", "label_column", "split_column", "group_column")  # what decides on rows
+
+
+def read_streamed(info: Any, shards: Sequence[str] | None, config: Data, local_hint: str) -> Source | None:
+    """The dataset file by file, where its files do not fit the room for them; None where they do, or are there already.
+
+    `info`: the Hub's, with sizes. `shards`: its tar shards, where it is read as such; else `datasets` reads it, which
+    takes the room twice. Raises DataError.
+    """
+    sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
+    times = 2 if shards is None else 1
+    limit = config.download_limit
+    room = free_bytes(_hub_cache()) // 2 if limit is None else limit
+    if times * sum(sizes.values()) <= room:
+        return None
+    files = _files(info, shards, sizes, config, local_hint)
+    if files == []:
+        return None
+    needed = times * sum(sizes.values() if files is None else (file.size for file in files))
+    if files is None:
+        if limit is None or needed <= room:
+            return None
+        raise DataError(
+            f"data.download_limit: {config.name} takes {format_bytes(needed)} as `datasets` prepares it, found a limit "
+            f"of {format_bytes(room)}, and its files cannot be fetched one by one (Parquet files and plain tar shards "
+            "can)",
+            "raise data.download_limit, or leave it out",
+        )
+    if needed <= room:
+        return None
+    beside = [name for name in sizes if PurePosixPath(name).suffix.lower() in _BESIDE and sizes[name] < 100_000_000]
+    licence = getattr(info.card_data, "license", None)
+    meta = {
+        "format": FORMAT,
+        "commit": info.sha,
+        "licence": ", ".join(licence) if isinstance(licence, list) else licence,
+        "files": [[file.name, file.split, file.size] for file in files],
+    }
+    text = (
+        f"its {count(len(files), 'file')} of {format_bytes(sum(file.size for file in files))} do not fit in "
+        f"{format_bytes(room)} ({'data.download_limit' if limit is not None else 'half of what is free'}"
+        f"{'' if shards is not None else '; datasets would need twice their size'}): each is fetched, read and "
+        "removed, once for its labels and once to be decoded"
+    )
+    logger.info("%s: %s", config.name, text)
+    source = _read(config, meta, beside, local_hint)
+    return replace(source, notes=(*source.notes, Note(text)))
+
+
+def read_listed(config: Data, commit: str) -> Source | None:
+    """The dataset as an earlier run listed it whole, without asking the Hub; None where none did."""
+    folder = _folder(config, commit)
+    try:
+        meta = read_json(folder / META)
+        if meta["format"] != FORMAT or not (folder / JOURNAL).is_file():
+            return None
+        return _read(config, meta, None, "")
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, local_hint: str) -> Source:
+    """Lists what is not listed yet. `beside`: the small files that may name classes; None: nothing can be fetched."""
+    commit = meta["commit"]
+    folder = _folder(config, commit)
+    every = [RemoteFile(*each) for each in meta["files"]]
+    left_out = sorted({file.split for file in every if is_meant(file.split, config.ignore_splits)})
+    files = [file for file in every if file.split not in left_out]
+    if not files:
+        raise DataError(f"data.ignore_splits: a split to read is expected in {config.name}, found none", "leave some")
+    lock = lock_of(folder.parent, folder.name)
+    fetch = partial(_fetch, config, commit, folder / FILES, local_hint) if beside is not None else _offline(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        limit = config.download_limit if config.download_limit is not None else free_bytes(folder) // 4
+        fetcher = Fetcher(folder / FILES, files, limit, fetch, lambda: holding(lock))
+        with holding(lock):
+            if (folder / META).exists():
+                os.utime(folder / META)  # its last use
+            else:
+                write_whole(folder / META, json.dumps(meta))
+            reads = _Reads(config, folder / FILES, fetch, beside or ())
+            listed = list_files(files, fetcher, reads, folder / JOURNAL)
+    except OSError as error:
+        raise DataError(
+            f"data.cache_dir: what the files of {config.name} hold is expected to be kept in {folder}: "
+            f"{error.strerror or error}",
+            "free some space there, or name another folder (data.cache_dir)",
+        ) from error
+    source = joined(config.name, files, listed, fetcher)
+    tar = listed[0].column is None
+    return replace(
+        source,
+        commit=commit,
+        licence=meta["licence"],
+        # As where all files are there, so that a run goes on either way.
+        stamp=f"{config.name} {commit}" if tar else f"{config.name} {commit} {config.config}",
+        left_out=dict.fromkeys(left_out, None),
+    )
+
+
+class _Reads:
+    """Reads one file after another as a dataset of its own."""
+
+    def __init__(self, config: Data, root: Path, fetch: Any, beside: Sequence[str]) -> None:
+        # A file is one part of its split, whatever splits the recipe leaves out.
+        self._config = config.model_copy(update={"ignore_splits": (), "revision": None})
+        self._root, self._fetch, self._beside = root, fetch, list(beside)
+
+    def __call__(self, file: RemoteFile, path: Path) -> Listed:
+        while self._beside:
+            self._fetch(self._beside.pop())
+        if is_shard(file.name):
+            source = read_shards([path], self._root, self._config, name=file.name, has_splits=False)
+            return Listed(source, None, source.has_splits)
+        classes = card_classes(self._root, self._config.config or "default")
+        files = {file.split: [path]}
+        source = read_parquet(files, self._root, self._config, name=file.name, has_splits=False, class_lists=classes)
+        reader = source.reader
+        return Listed(source, reader.column if isinstance(reader, ParquetReader) else None, source.has_splits)
+
+
+def _files(
+    info: Any, shards: Sequence[str] | None, sizes: Mapping[str, int], config: Data, local_hint: str
+) -> list[RemoteFile] | None:
+    """The data files in order, by splits; [] where they lie in the Hub's cache, None where they cannot be read each by
+    itself. Raises DataError."""
+    if shards is not None:
+        tars = sorted(name for name in shards if is_shard(name))
+        if _all_cached(tars, info.sha, config):
+            return []
+        return _safe([RemoteFile(name, split, sizes[name]) for name, split in splits_of_files(tars).items()])
+    import datasets
+    import httpx2
+    from datasets.exceptions import DatasetsError
+
+    try:
+        builder = datasets.load_dataset_builder(config.name, config.config, revision=info.sha)
+    except (DatasetsError, ValueError, RuntimeError, OSError, httpx2.HTTPError) as error:
+        raise explain(error, config, local_hint) from error
+    if Path(builder.cache_dir).exists():
+        return []
+    start = f"hf://datasets/{config.name}@{info.sha}/"
+    found: list[RemoteFile] = []
+    for split, addresses in (builder.config.data_files or {}).items():
+        for address in map(str, addresses):
+            name = address.removeprefix(start)
+            if not address.startswith(start) or name not in sizes or not name.endswith(".parquet"):
+                return None
+            found.append(RemoteFile(name, str(split), sizes[name]))
+    return _safe(found) or None
+
+
+def _safe(files: list[RemoteFile]) -> list[RemoteFile]:
+    """The same; raises DataError for a name that leads out of the folder that it is put into."""
+    for file in files:
+        parts = PurePosixPath(file.name).parts
+        if ".." in parts or PurePosixPath(file.name).is_absolute() or "\\" in file.name or ":" in file.name:
+            raise DataError(f"data.name: plain names of files are expected, found {file.name!r}", "do not use it")
+    return files
+
+
+def _all_cached(names: Sequence[str], commit: str, config: Data) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return all(
+        isinstance(try_to_load_from_cache(config.name, name, revision=commit, repo_type="dataset"), str)
+        for name in names
+    )
+
+
+def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str) -> None:
+    """Puts one file into the folder, whole. Raises DataError."""
+    import httpx2
+    from huggingface_hub import hf_hub_download
+
+    call = partial(hf_hub_download, config.name, name, repo_type="dataset", revision=commit, local_dir=folder)
+    try:
+        patiently(call, f"Fetching {name} of {config.name}", PATIENCE)
+    except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
+        explained = explain(error, config, local_hint)
+        if may_pass(error):
+            hint = "try again later, or check the network: what was read and decoded is kept"
+            explained = DataError(f"data.name: {name} of {config.name} could not be fetched: {first_line(error)}", hint)
+        raise explained from error
+
+
+def _offline(config: Data) -> Any:
+    def refuse(name: str) -> None:
+        raise DataError(
+            f"data.name: {name} of {config.name} is wanted again, and HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
+        )
+
+    return refuse
+
+
+def _folder(config: Data, commit: str) -> Path:
+    told = {"format": FORMAT, "commit": commit, **config.model_dump(mode="json", include=set(_SEEN))}
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_root(Path(config.cache_dir).expanduser() if config.cache_dir else None) / key
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

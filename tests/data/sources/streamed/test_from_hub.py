@@ -1,0 +1,151 @@
+"""Datasets of the Hub that do not fit on the disk: each file fetched from the Hub on loopback, decoded and removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.data.sources.shards.tars import described, samples, write_tar
+from tests.data.sources.streamed.process import ask, started
+from tests.hub_server import repos
+from tests.hub_server.fixture import Hub
+
+pytestmark = pytest.mark.e2e
+
+TRAIN = [f"data/train-{number:06d}.tar" for number in range(4)]
+WDS = ["data/test-000000.tar", *TRAIN]  # of 20,480 bytes each
+LIMIT = "45kB"  # two of them
+
+
+@pytest.fixture
+def wds(hub: Hub) -> Path:
+    repo = hub.folder / "datasets/org/wds"
+    for number, name in enumerate(WDS):
+        write_tar(repo / name, samples(6, first=50 * number))
+    (repo / "classnames.txt").write_text("cat\ndog\n")
+    (repo / "README.md").write_text("---\nlicense: mit\n---\n")
+    return repo
+
+
+@pytest.fixture
+def table(hub: Hub) -> Path:
+    repo = repos.parquet_dataset(hub.folder, "org/table", {"train": 10, "test": 2}, ("square", "circle"))
+    whole = pq.read_table(repo / "data/train-00000-of-00001.parquet")
+    (repo / "data/train-00000-of-00001.parquet").unlink()
+    for number in range(4):
+        part = whole.slice(5 * number, 5)
+        pq.write_table(part, repo / f"data/train-0000{number}-of-00004.parquet")
+    return repo
+
+
+@pytest.fixture
+def several(hub: Hub) -> Path:
+    """A label column of lists, two of 0 and 1, and a group."""
+    repo = hub.folder / "datasets/org/several"
+    for number in range(3):
+        members = described(
+            8,
+            tags=lambda n: ["a", "b"][n % 2 :],
+            red=lambda n: n % 2,
+            old=lambda n: n // 4,
+            house=lambda n: f"{n // 2}",
+        )
+        write_tar(repo / f"train-{number:03d}.tar", [(f"{number}{name}", data) for name, data in members])
+    return repo
+
+
+def compared(hub: Hub, tmp_path: Path, **fields: Any) -> dict[str, Any]:
+    """What is found by streaming, once it was found to be the dataset that is found with all files at hand."""
+    limit = fields.pop("download_limit")
+    (whole,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "whole")}, home=tmp_path / "home")
+    (found,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache"), "download_limit": limit})
+    assert isinstance(found, dict), found
+    assert (whole["streamed"], found["streamed"]) == (False, True)
+    assert found["index"] == whole["index"] and found["pixels"] == whole["pixels"]
+    return found
+
+
+@pytest.mark.usefixtures("wds")
+def test_shards_are_decoded_one_by_one_into_the_store_that_all_of_them_make(hub: Hub, tmp_path: Path) -> None:
+    fields = {"name": "org/wds", "download_limit": LIMIT, "side": 24}
+    found = compared(hub, tmp_path, **fields)
+    assert found["files"] == [*WDS, *WDS]  # once for labels, once for all views together
+    assert found["most"] == [2, 40_960] and found["left"] == []
+    assert "its 5 files of 102 kB do not fit in 45 kB (data.download_limit): each is fetched" in found["notes"][-1]
+    before = len(hub.requests)
+    (again,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache")}, offline=True)
+    assert (again["index"], again["pixels"], again["files"]) == (found["index"], found["pixels"], [])
+    assert len(hub.requests) == before
+
+
+@pytest.mark.usefixtures("table")
+def test_parquet_is_numbered_as_datasets_does(hub: Hub, tmp_path: Path) -> None:
+    found = compared(hub, tmp_path, name="org/table", download_limit="30kB", ignore_splits=["test"])
+    files = [f"data/train-0000{number}-of-00004.parquet" for number in range(4)]
+    assert found["files"] == [*files, *files] and found["most"][1] <= 30_000
+    assert {name for name, _ in found["index"]["rows"]["train"]} <= {f"train row {number}" for number in range(20)}
+    assert "splits not used" in found["notes"]
+
+
+@pytest.mark.usefixtures("several")
+def test_lists_several_columns_and_groups_are_written_down(hub: Hub, tmp_path: Path) -> None:
+    for columns in (["tags"], ["red", "old"]):
+        fields: dict[str, Any] = {"name": "org/several", "label_column": columns, "group_column": "house"}
+        found = compared(hub, tmp_path, **fields, download_limit="60kB")
+        (again,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache")}, offline=True)
+        assert isinstance(again, dict), again
+        assert again["index"] == found["index"] and sum(map(len, again["index"]["rows"].values())) == 24
+
+
+@pytest.mark.usefixtures("wds")
+def test_a_killed_listing_and_a_killed_build_go_on_with_the_file_that_they_had_in_hand(
+    hub: Hub, tmp_path: Path
+) -> None:
+    fields = {"name": "org/wds", "download_limit": LIMIT, "side": 24, "cache_dir": str(tmp_path / "cache")}
+    (whole,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "other")})
+    ask(hub, fields, killed_at=3)  # in the listing
+    ask(hub, fields, killed_at=3 + 3)  # in the build
+    (found,) = ask(hub, fields)
+    assert (found["index"], found["pixels"]) == (whole["index"], whole["pixels"])
+    assert found["files"] == WDS[2:] and found["left"] == []
+
+
+@pytest.mark.usefixtures("wds")
+def test_a_lost_connection_is_said_and_gone_on_from(hub: Hub, tmp_path: Path) -> None:
+    fields = {"name": "org/wds", "download_limit": LIMIT, "cache_dir": str(tmp_path / "cache")}
+    hub.server.faults.add("500", r"GET .*train-000002\.tar", times=100, skip=0)
+    (said,) = ask(hub, fields)
+    assert isinstance(said, str) and "Server error '500" in said
+    assert said.endswith("try again later, or check the network: what was read and decoded is kept")
+    hub.server.faults.clear()
+    (found,) = ask(hub, fields)
+    assert found["files"] == [*TRAIN[2:], *WDS] and found["built"]  # two files of five were listed
+
+
+@pytest.mark.usefixtures("wds")
+def test_two_at_once_take_turns(hub: Hub, tmp_path: Path) -> None:
+    fields = {"name": "org/wds", "download_limit": LIMIT, "cache_dir": str(tmp_path / "cache")}
+    pair = [started(hub, fields), started(hub, fields)]
+    outputs = [process.communicate(timeout=120) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
+    downloads = [path for method, path, _ in hub.requests if method == "GET" and path.endswith(".tar")]
+    assert sorted(path.rpartition("/")[2] for path in downloads) == sorted([Path(name).name for name in WDS] * 2)
+
+
+@pytest.mark.usefixtures("wds")
+def test_limits_that_cannot_be_kept_are_said(hub: Hub, tmp_path: Path) -> None:
+    repos.zipped_dataset(hub.folder, "org/zipped", {"all": (40, 30)}, ("a", "b"), 6)
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    file, store, zipped = ask(
+        hub,
+        {"name": "org/wds", "download_limit": "20kB", **cache},
+        {"name": "org/wds", "download_limit": LIMIT, "store_limit": "30kB", **cache},
+        {"name": "org/zipped", "download_limit": "2kB", **cache},
+    )
+    assert file.startswith("data.download_limit: room for the largest file at least is expected, found 20 kB: data/te")
+    assert "data.store_limit: room for all decoded images is expected, since the files of org/wds are removed" in store
+    assert "the store would take 92.2 kB and data.store_limit leaves 30 kB" in store
+    assert "data.download_limit: org/zipped takes" in zipped and "cannot be fetched one by one" in zipped
