@@ -115,14 +115,18 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
     try:
         folder.mkdir(parents=True, exist_ok=True)
         limit = config.download_limit if config.download_limit is not None else free_bytes(folder) // 4
-        fetcher = Fetcher(folder / FILES, files, limit, fetch, lambda: holding(lock))
+        # Listing shows how each file comes; later another bar is there.
+        listing, fetcher = (
+            Fetcher(folder / FILES, files, limit, each, lambda: holding(lock))
+            for each in (fetch, partial(fetch, shown=False))
+        )
         with holding(lock):
             if (folder / META).exists():
                 os.utime(folder / META)  # its last use
             else:
                 write_whole(folder / META, json.dumps(meta))
             reads = _Reads(config, folder / FILES, fetch, beside or ())
-            listed = list_files(files, fetcher, reads, folder / JOURNAL)
+            listed = list_files(files, listing, reads, folder / JOURNAL)
     except OSError as error:
         raise DataError(
             f"data.cache_dir: what the files of {config.name} hold is expected to be kept in {folder}: "
@@ -211,12 +215,15 @@ def _all_cached(names: Sequence[str], commit: str, config: Data) -> bool:
     )
 
 
-def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str) -> None:
-    """Puts one file into the folder, whole. Raises DataError."""
+def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str, *, shown: bool = True) -> None:
+    """Puts one file into the folder, whole, and shows how it comes. Raises DataError."""
     import httpx2
     from huggingface_hub import hf_hub_download
+    from tqdm import tqdm
 
-    call = partial(hf_hub_download, config.name, name, repo_type="dataset", revision=commit, local_dir=folder)
+    quiet = {} if shown else {"tqdm_class": partial(tqdm, disable=True)}
+    place: dict[str, Any] = {"repo_type": "dataset", "revision": commit, "local_dir": folder}
+    call = partial(hf_hub_download, config.name, name, **place, **quiet)
     try:
         patiently(call, f"Fetching {name} of {config.name}", PATIENCE)
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
@@ -228,7 +235,7 @@ def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str) 
 
 
 def _offline(config: Data) -> Any:
-    def refuse(name: str) -> None:
+    def refuse(name: str, **_: Any) -> None:
         raise DataError(
             f"data.name: {name} of {config.name} is wanted again, and HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
         )
