@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+
+import numpy as np
 
 from hf_finetune.data.sources.source import TAIL_BYTES, WHOLE_BYTES, SourceRow, count, listing, tail_digest
 from hf_finetune.types import Note, Reader
@@ -20,15 +22,8 @@ _CONTRADICTION = "found under contradictory labels"
 
 def equal_rows(rows: Sequence[SourceRow], reader: Reader) -> list[list[int]]:
     """Positions of byte-equal rows, each group in order. Rows that cannot be read, or are empty, are in none."""
-    sizes = _collisions((row.size, number) for number, row in enumerate(rows) if row.size > 0)
-    tails = _collisions(
-        ((rows[number].size, tail), number)
-        for group in sizes
-        for number in group
-        if (tail := _tail(rows[number], reader)) is not None
-    )
     groups: list[list[int]] = []
-    for group in tails:
+    for group in _of_one_tail(rows, reader):
         compared = rows[group[0]].size <= TAIL_BYTES or len(rows[group[0]].tail) == WHOLE_BYTES
         if compared or len({rows[number].locator for number in group}) == 1:
             groups.append(group)
@@ -37,6 +32,24 @@ def equal_rows(rows: Sequence[SourceRow], reader: Reader) -> list[list[int]]:
                 (digest, number) for number in group if (digest := _whole(rows[number], reader)) is not None
             )
     return sorted(groups)
+
+
+def _of_one_size(rows: Sequence[SourceRow]) -> Iterator[list[int]]:
+    """Positions of the rows of each size that two or more have, in order; of none that are empty."""
+    sizes = np.fromiter((row.size for row in rows), np.int64, len(rows))
+    order = np.argsort(sizes, kind="stable")
+    bounds = np.flatnonzero(np.diff(sizes[order])) + 1
+    for sized in np.split(order, bounds):
+        if len(sized) > 1 and sizes[sized[0]] > 0:
+            yield sized.tolist()
+
+
+def _of_one_tail(rows: Sequence[SourceRow], reader: Reader) -> Iterator[list[int]]:
+    """The same of those that end alike, too. A size at a time, since a table of every row would be the most that the
+    index takes at once."""
+    for sized in _of_one_size(rows):
+        tails = ((_tail(rows[number], reader), number) for number in sized)
+        yield from _collisions((tail, number) for tail, number in tails if tail is not None)
 
 
 def describe(groups: Iterable[Sequence[tuple[str, str, str]]]) -> list[Note]:

@@ -34,7 +34,9 @@ def cut_missing(
         fold = _fold(encoded, together, config.fold, own_seed)
     others = [number for number in range(len(rows["train"])) if number not in fold]
     train = [rows["train"][number] for number in others]
-    place = {number: position for position, number in enumerate(others)}  # train comes first in what is together
+    joined = {number for unit in together.units for number in unit}
+    # Train comes first in what is together.
+    place = {number: position for position, number in enumerate(others) if number in joined}
     units = [[place[number] for number in unit if number in place] for unit in together.units]
     shares = {split: share for split, share in shares.items() if split not in rows and share > 0}
     strata = encoded.strata(train)

@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
+from itertools import groupby
 from typing import Literal
+
+import numpy as np
 
 from hf_finetune.data.config import Data
 from hf_finetune.data.index.targets import Encoded, Labelled
@@ -234,12 +237,20 @@ def drawn(seed: int, text: str) -> bytes:
 
 def _units(rows: Sequence[Labelled], together: Sequence[Sequence[int]], seed: int) -> list[tuple[int, ...]]:
     """Rows, or rows that belong together, in an order drawn from the seed and the row names."""
-    keys = [drawn(seed, row.name) for row, _ in rows]
+    keys = np.fromiter((int.from_bytes(drawn(seed, row.name)) for row, _ in rows), np.uint64, len(rows))
     grouped = {number for unit in together for number in unit}
     units = [tuple(unit) for unit in together]
     units += [(number,) for number in range(len(rows)) if number not in grouped]
-    order = [(min((keys[number], str(rows[number][0].locator)) for number in unit), unit) for unit in units]
-    return [unit for _, unit in sorted(order)]
+
+    def place(unit: tuple[int, ...]) -> tuple[int, str]:
+        return min((int(keys[number]), str(rows[number][0].locator)) for number in unit)
+
+    firsts = np.fromiter((min(keys[number] for number in unit) for unit in units), np.uint64, len(units))
+    ordered: list[tuple[int, ...]] = []
+    for _, alike in groupby(np.argsort(firsts, kind="stable").tolist(), key=lambda number: int(firsts[number])):
+        same = [units[number] for number in alike]  # more than one where rows share a name
+        ordered += same if len(same) == 1 else sorted(same, key=lambda unit: (place(unit), unit))
+    return ordered
 
 
 def _spare(units: Sequence[tuple[int, ...]], class_of: Sequence[int], left: Counter[int]) -> Counter[int]:
