@@ -74,11 +74,8 @@ def high_bit_rows(index: Index, max_pixels: int) -> tuple[list[Row], bool]:
     And whether a row that was looked at is colour of 16 bits.
     """
     rows: Sequence[Row] = index.splits["train"]
-    if isinstance(index.reader, StreamedReader):  # its listing knows, so that no file is fetched to look for some
-        held = index.reader.high_bit[:1]
-        rows = [row for row in rows if placed(int(row.locator))[0] in held]
-        if not rows:
-            return [], index.reader.deep_colour
+    if isinstance(index.reader, StreamedReader):
+        return _listed(rows, index.reader, max_pixels), index.reader.deep_colour
     rows = sorted(rows, key=lambda row: blake2b(row.name.encode(), digest_size=8).digest())
     files = [row for row in rows if isinstance(row.locator, str) and Path(row.locator).suffix.lower() not in _EIGHT_BIT]
     embedded = [row for row in rows if not isinstance(row.locator, str)]
@@ -94,6 +91,12 @@ def high_bit_rows(index: Index, max_pixels: int) -> tuple[list[Row], bool]:
             if len(found) >= _SAMPLED or (len(found) >= _LEAST and held > _SAMPLED_PIXELS):
                 break
     return found, deep_colour
+
+
+def _listed(rows: Sequence[Row], reader: StreamedReader, max_pixels: int) -> list[Row]:
+    """Of files that come and go: those that the listing found in the first file that has any, which is one to fetch."""
+    found = [row for row in rows if 0 < reader.high_bit.get(int(row.locator), 0) <= max_pixels]
+    return [row for row in found if placed(int(row.locator))[0] == placed(int(found[0].locator))[0]]
 
 
 def _header(index: Index, row: Row) -> Header:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
+from hf_finetune.data.sources.streamed.reader import StreamedReader
 from hf_finetune.data.store.decode import READ_ERRORS
 from hf_finetune.data.store.views import Squash
 from hf_finetune.doctor.copies import FINE_SIDE
@@ -103,6 +104,23 @@ class Everything:
             return pixels
         geometry = Squash(FINE_SIDE, Image.Resampling.BICUBIC, self.preprocess.value_range)
         return np.stack([geometry.draw(self.file(row), self.max_pixels).pixels for row in rows.tolist()])
+
+    @cached_property
+    def streamed(self) -> bool:
+        """Whether the files were removed once they were decoded, and would have to be fetched again."""
+        return isinstance(self.index.reader, StreamedReader)
+
+    @property
+    def has_sharp(self) -> bool:
+        """Whether pictures that are large enough to compare can be had without fetching files."""
+        return not self.streamed or min(self.preprocess.height, self.preprocess.width) >= FINE_SIDE
+
+    def content(self, row: int) -> Hashable:
+        """Equal for rows of equal files: their bytes, or what the index knows. Raises DataError as `file` does."""
+        if not self.streamed:
+            return self.file(row)
+        unit = self.source_rows[row].unit
+        return (unit, 0) if unit >= 0 else (-1, row)
 
     def file(self, row: int) -> bytes:
         """A row's encoded image. Raises DataError where it cannot be read any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,6 +23,10 @@ from hf_finetune.types import Note, Rejected, Split
 
 # Pixels of the shorter edge below which copies are not looked for: handwritten digits of 8 × 8 are all alike.
 _LEAST_EDGE = 32
+NO_SHARP = Note(
+    "near duplicates are not looked for: the decoded images are too small to tell, and the files were removed once "
+    "they were decoded"
+)
 _UNLIKE, _MOST_UNLIKE = 2.0, 0.01  # robust standard deviations, and the share of rows that is told at most
 # Score from which a suspected label is dropped where that is asked for: of 5 % flips in TrashNet's training labels (12
 # seeds) .95 dropped 79 rows, 56 of them flips, and accuracy on test rose as much as without exactly the flips (.010 on
@@ -64,6 +68,7 @@ def examine(everything: Everything, unreadable: Iterable[Rejected], wishes: Wish
     told = {each.path for each in found if each.kind in ("placeholder", "exact duplicate")}
     found += [each for each in _unlike(everything, beside.distance) if each.path not in told]
     notes = [
+        *([] if everything.has_sharp else [NO_SHARP]),
         *overview.imbalance(everything),
         *(note for column in everything.index.columns for note in overview.alike_names(column.names)),
         *overview.groups(everything, beside.nearest),
@@ -112,7 +117,8 @@ def _copies(everything: Everything, looks: Looks, wishes: Wishes) -> list[Findin
         near += [(rows[0], row) for row in rows[1:] if not any({rows[0], row} <= set(group) for group in exact)]
     scores.update({row: 1.0 for pair in near for row in pair})
     mirrored: set[int] = set()
-    for pair in copies.near_pairs(looks.grey, everything.sharp, left_out):
+    pairs = copies.near_pairs(looks.grey, everything.sharp, left_out) if everything.has_sharp else []
+    for pair in pairs:
         near.append((pair.first, pair.second))
         for row in (pair.first, pair.second):
             scores[row] = max(scores.get(row, 0.0), pair.score)
@@ -130,10 +136,10 @@ def _copies(everything: Everything, looks: Looks, wishes: Wishes) -> list[Findin
 
 def _byte_equal(everything: Everything, rows: Sequence[int]) -> list[list[int]]:
     """Of rows with equal pixels those whose files are equal, two or more together."""
-    by_bytes: defaultdict[bytes, list[int]] = defaultdict(list)
+    by_content: defaultdict[Hashable, list[int]] = defaultdict(list)
     for row in rows:
-        by_bytes[everything.file(row)].append(row)
-    return [group for group in by_bytes.values() if len(group) > 1]
+        by_content[everything.content(row)].append(row)
+    return [group for group in by_content.values() if len(group) > 1]
 
 
 def _group(

@@ -33,11 +33,13 @@ from hf_finetune.preprocess.value_range import is_high_bit
 from hf_finetune.types import Note, Reader
 
 JOURNAL = "files.jsonl"
+MOST_HIGH_BIT = 256  # of a file: more are not looked at for the scale of their values
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What one file holds: a `Source` of it alone, and of its images whether any is high-bit grey or deep colour.
+    """What one file holds: a `Source` of it alone, the locators and pixels of its first high-bit grey images, and
+    whether any is colour of 16 bits.
 
     `column`: of the images, in a Parquet file. The split of the rows is the file's, but where a column says it.
     """
@@ -45,7 +47,7 @@ class Listed:
     source: Source
     column: str | None
     by_column: bool
-    high_bit: bool = False
+    high_bit: tuple[tuple[int, int], ...] = ()
     deep_colour: bool = False
 
     @property
@@ -96,7 +98,7 @@ def joined(name: str, files: Sequence[RemoteFile], listed: Sequence[Listed], fet
     reader = StreamedReader(
         tuple(str(fetcher.path(number)) for number in range(len(files))),
         listed[0].column,
-        tuple(number for number, each in enumerate(listed) if each.high_bit),
+        {place(number, own): pixels for number, each in enumerate(listed) for own, pixels in each.high_bit},
         any(each.deep_colour for each in listed),
         fetcher,
     )
@@ -116,7 +118,8 @@ def joined(name: str, files: Sequence[RemoteFile], listed: Sequence[Listed], fet
 def _looked_at(listed: Listed) -> Listed:
     """With a digest of the whole of each image, so that no file is fetched again to compare two, and what kinds of
     images there are."""
-    reader, high_bit, deep_colour = listed.source.reader, False, False
+    reader, deep_colour = listed.source.reader, False
+    high_bit: list[tuple[int, int]] = []
     splits: dict[str, list[SourceRow]] = {}
     with quiet_pillow():
         for split, rows in listed.source.splits.items():
@@ -124,11 +127,12 @@ def _looked_at(listed: Listed) -> Listed:
             for row in rows:
                 data = _bytes(reader, row)
                 header = read_header(data)
-                high_bit |= is_high_bit(header.mode)
+                if is_high_bit(header.mode) and len(high_bit) < MOST_HIGH_BIT:
+                    high_bit.append((int(row.locator), header.pixels))
                 deep_colour |= header.deep_colour
                 splits[split].append(replace(row, tail=whole_digest(data)) if data else row)
     source = replace(listed.source, splits=splits)
-    return replace(listed, source=source, high_bit=high_bit, deep_colour=deep_colour)
+    return replace(listed, source=source, high_bit=tuple(high_bit), deep_colour=deep_colour)
 
 
 def _bytes(reader: Reader, row: SourceRow) -> bytes:
@@ -227,7 +231,8 @@ def _from(told: Mapping[str, Any]) -> Listed:
         label_columns=tuple(told["label_columns"]),
         layout=told["layout"],
     )
-    return Listed(source, *told["kinds"])
+    column, by_column, high_bit, deep_colour = told["kinds"]
+    return Listed(source, column, by_column, tuple((own, pixels) for own, pixels in high_bit), deep_colour)
 
 
 def _label_out(label: RawLabel) -> Any:

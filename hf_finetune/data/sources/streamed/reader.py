@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 class StreamedReader:
     """Reads rows of Parquet files (by the `column` of their images) or of tar shards (None); the locator is `place`'s.
 
-    `high_bit`: files with high-bit grey images, and `deep_colour`: whether any image is colour of 16 bits, so that
-    nothing has to be fetched to know. In another process only those files can be read that lie there.
+    `high_bit`: pixels of high-bit grey images by locator, some of each file, and `deep_colour`: whether any image is
+    colour of 16 bits, so that nothing has to be fetched to know. In another process only those files can be read that
+    lie there.
     """
 
     paths: tuple[str, ...]
     column: str | None
-    high_bit: tuple[int, ...] = ()
+    high_bit: Mapping[int, int] = field(default_factory=dict)
     deep_colour: bool = False
     fetcher: Fetcher | None = field(default=None, repr=False, compare=False)
     _opened: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "fetcher": None, "_opened": {}}
+        return {**vars(self), "high_bit": {}, "fetcher": None, "_opened": {}}
 
     def read(self, locator: str | int) -> bytes:
         """The row's bytes, its file fetched where it is not there. Raises OSError; DataError where it cannot be had."""

@@ -22,6 +22,7 @@ from hf_finetune.data.sources.streamed import from_hub
 from hf_finetune.data.sources.streamed.fetcher import Fetcher
 from hf_finetune.data.sources.streamed.reader import StreamedReader
 from hf_finetune.data.store.store import open_store
+from hf_finetune.data.value_range import settle_value_range
 from hf_finetune.errors import FinetuneError
 from hf_finetune.network.patience import Patience
 from tests.data.store.samples import PREPROCESS as preprocess
@@ -44,9 +45,12 @@ for fields in json.loads(sys.argv[1]):
     try:
         config = Data(**fields)
         index = scan(config, seed=0)
-        store = open_store(index, preprocess, train_side=side, workers=1, cache_dir=Path(config.cache_dir),
-            limit_bytes=config.store_limit, max_bad_share=config.max_bad_share, max_pixels=config.max_pixels,
-            train_as_seen=True)
+        listed = len(places)
+        scale, _ = settle_value_range(index, config, 1)
+        looked = places[listed:]
+        store = open_store(index, replace(preprocess, value_range=scale), train_side=side, workers=1,
+            cache_dir=Path(config.cache_dir), limit_bytes=config.store_limit, max_bad_share=config.max_bad_share,
+            max_pixels=config.max_pixels, train_as_seen=True)
     except FinetuneError as error:
         answers.append(str(error))
         continue
@@ -58,7 +62,7 @@ for fields in json.loads(sys.argv[1]):
         "rows": {split: [[row.name, row.label] for row in rows] for split, rows in index.splits.items()},
         "rejected": [[row.name, row.split, row.reason] for row in (*index.rejected, *store.rejected)]},
         "pixels": pixels, "notes": [note.text for note in index.notes], "files": places.copy(), "most": most.copy(),
-        "built": store.built,
+        "built": store.built, "value_range": scale, "looked": looked,
         "left": sorted(path.name for path in Path(config.cache_dir).rglob("*") if path.suffix in (".tar", ".parquet"))})
     places.clear()
     most[:] = 0, 0

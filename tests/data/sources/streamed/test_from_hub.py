@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.data.sources.shards.tars import described, samples, write_tar
 from tests.data.sources.streamed.process import ask, started
@@ -57,6 +60,26 @@ def several(hub: Hub) -> Path:
     return repo
 
 
+@pytest.fixture
+def grey(hub: Hub) -> Path:
+    """Twelve-bit grey images in the second of three files."""
+    repo = hub.folder / "datasets/org/grey"
+    for number in range(3):
+        members = [(f"{number}{name}", data) for name, data in samples(8, first=20 * number)]
+        if number == 1:
+            members = [(name.replace("jpg", "png"), _png(n)) if "jpg" in name else (name, data)
+                       for n, (name, data) in enumerate(members)]  # fmt: skip
+        write_tar(repo / f"train-{number:03d}.tar", members)
+    return repo
+
+
+def _png(number: int) -> bytes:
+    values = np.linspace(0, 4095, 40 * 30).reshape(30, 40).astype(np.uint16) ^ number
+    held = io.BytesIO()
+    Image.fromarray(values).save(held, "PNG")
+    return held.getvalue()
+
+
 def compared(hub: Hub, tmp_path: Path, **fields: Any) -> dict[str, Any]:
     """What is found by streaming, once it was found to be the dataset that is found with all files at hand."""
     limit = fields.pop("download_limit")
@@ -64,7 +87,8 @@ def compared(hub: Hub, tmp_path: Path, **fields: Any) -> dict[str, Any]:
     (found,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache"), "download_limit": limit})
     assert isinstance(found, dict), found
     assert (whole["streamed"], found["streamed"]) == (False, True)
-    assert found["index"] == whole["index"] and found["pixels"] == whole["pixels"]
+    for what in ("index", "value_range", "pixels"):
+        assert found[what] == whole[what]
     return found
 
 
@@ -98,6 +122,15 @@ def test_lists_several_columns_and_groups_are_written_down(hub: Hub, tmp_path: P
         (again,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache")}, offline=True)
         assert isinstance(again, dict), again
         assert again["index"] == found["index"] and sum(map(len, again["index"]["rows"].values())) == 24
+
+
+@pytest.mark.usefixtures("grey")
+def test_the_listing_knows_which_files_hold_high_bit_images(hub: Hub, tmp_path: Path) -> None:
+    found = compared(hub, tmp_path, name="org/grey", download_limit="60kB")
+    assert (found["value_range"], set(found["looked"])) == ([0.0, 4095.0], {"train-001.tar"})
+    (again,) = ask(hub, {"name": "org/grey", "cache_dir": str(tmp_path / "cache")}, offline=True)
+    assert isinstance(again, dict), again
+    assert (again["value_range"], again["files"], again["pixels"]) == ([0.0, 4095.0], [], found["pixels"])
 
 
 @pytest.mark.usefixtures("wds")
