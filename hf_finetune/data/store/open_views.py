@@ -172,7 +172,7 @@ class _Opener:
             raise MachineError(
                 f"data.store_limit: room for all decoded images is expected, since the files of {self.index.source} "
                 f"are removed once they are read: {refused.why}" + (f" ({refused.where})" if refused.where else ""),
-                "free some space, set data.cache_dir to a larger disk, or keep less: data.shots, data.ignore_splits",
+                "or free some space, or keep less: data.shots, data.ignore_splits, a smaller model.image_size",
             )
         if reader.fetcher is not None and not any(isinstance(geometry, Values) for _, geometry, _ in views.values()):
             reader.fetcher.let_go()

@@ -5,6 +5,7 @@ Owns the decision and the fetching. What the files hold is `listing.py`'s, which
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -30,7 +31,7 @@ from hf_finetune.errors import DataError, first_line
 from hf_finetune.files.bounded import read_json
 from hf_finetune.files.cache import cache_root, holding, lock_of
 from hf_finetune.files.whole_file import write_whole
-from hf_finetune.network.patience import Patience, may_pass, patiently
+from hf_finetune.network.patience import Patience, causes, may_pass, patiently
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
@@ -222,16 +223,28 @@ def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str, 
     from tqdm import tqdm
 
     quiet = {} if shown else {"tqdm_class": partial(tqdm, disable=True)}
+    # Xet's client may keep 10 GB of what it fetched beside the files (xet-runtime 1.5.2, where not built otherwise).
+    os.environ.setdefault("HF_XET_CHUNK_CACHE_SIZE_BYTES", "0")
     place: dict[str, Any] = {"repo_type": "dataset", "revision": commit, "local_dir": folder}
     call = partial(hf_hub_download, config.name, name, **place, **quiet)
     try:
         patiently(call, f"Fetching {name} of {config.name}", PATIENCE)
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
-        explained = explain(error, config, local_hint)
-        if may_pass(error):
-            hint = "try again later, or check the network: what was read and decoded is kept"
-            explained = DataError(f"data.name: {name} of {config.name} could not be fetched: {first_line(error)}", hint)
-        raise explained from error
+        raise _explain(error, name, config, local_hint) from error
+
+
+def _explain(error: BaseException, name: str, config: Data, local_hint: str) -> DataError:
+    kept = "what was read and decoded is kept"
+    what = f"data.name: {name} of {config.name} could not be fetched"
+    if may_pass(error):
+        return DataError(f"{what}: {first_line(error)}", f"try again later, or check the network: {kept}")
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes(error)):
+        where = cache_root(Path(config.cache_dir).expanduser() if config.cache_dir else None)
+        return DataError(
+            f"{what}: no space is left in {where}",
+            f"free some, lower data.download_limit, or set data.cache_dir to a larger disk; {kept}",
+        )
+    return explain(error, config, local_hint)
 
 
 def _offline(config: Data) -> Any:
