@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.faults.faults import FAULTS, NEVER, drawn, strike
 from tests.faults.library import build
 from tests.faults.world import make_world
+from tests.hub_server.server import running
 
 
 def main() -> int:
@@ -22,8 +23,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a JSON line a fault")
     options = parser.parse_args()
     became: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        world = make_world(Path(folder) / "work", build(Path(folder)))
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "work" / "hub") as hub:
+        world = make_world(Path(folder) / "work", build(Path(folder)), hub.url)
         world.learn()
         for seed in range(*options.seeds):
             kind = drawn(seed).__name__

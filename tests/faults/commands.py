@@ -49,14 +49,18 @@ class Done:
 class Commands:
     """Runs commands in `folder`, with the cache `cache` and, where there is a compiler, the failing disk."""
 
-    def __init__(self, folder: Path, library: Path | None) -> None:
+    def __init__(self, folder: Path, library: Path | None, hub: str) -> None:
         self.folder, self.has_disk = folder, library is not None
         self._environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "1",
+            "HF_ENDPOINT": hub,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(folder / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_FINETUNE_CACHE": str(folder / "cache"),
             **({"LD_PRELOAD": str(library)} if library else {}),
         }

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.faults import FAULTS, NEVER, Verdict, drawn, strike
 from tests.faults.library import build
 from tests.faults.world import World, make_world
+from tests.hub_server.server import running
 
 pytestmark = [
     pytest.mark.e2e,
@@ -24,12 +25,14 @@ LONG = range(1000, 1300)
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("faults")
-    made = make_world(folder / "work", build(folder))
-    try:
-        made.learn()
-        yield made
-    finally:
-        made.commands.close()
+    (folder / "work" / "hub").mkdir(parents=True)
+    with running(folder / "work" / "hub") as hub:
+        made = make_world(folder / "work", build(folder), hub.url)
+        try:
+            made.learn()
+            yield made
+        finally:
+            made.commands.close()
 
 
 def struck(seed: int, world: World) -> Verdict:

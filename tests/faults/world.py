@@ -14,17 +14,25 @@ import numpy as np
 from PIL import Image
 
 from hf_finetune.data.sources.digits import read_values
+from tests.data.sources.shards.tars import write_tar
 from tests.faults.commands import Commands, Done
 
 RECIPE = """
 model: {{name: "builtin:starter"}}
-data: {{name: digits, validation_share: 0.3, test_share: 0.2}}
+data: {{name: {data}, download_limit: 130kB, validation_share: 0.3, test_share: 0.2}}
 ladder: {ladder}
 train: {{epochs: 4, effective_batch_size: 16, evaluations: 4, decode_workers: 1, learning_rate: 0.01}}
 output: {{dir: run, report: {report}}}
 """
-# The cached rung wins in the one; in the other the best checkpoint is older than the newest.
-RECIPES = {"ladder": ("[probe, cached, full]", "true"), "full": ("[full]", "false")}
+# The cached rung wins in the first; in the second the best checkpoint is older than the newest; the third's images are
+# shards of a Hub, of which two may lie on the disk at a time.
+RECIPES = {
+    "ladder": ("digits", "[probe, cached, full]", "true"),
+    "full": ("digits", "[full]", "false"),
+    "streamed": ("org/digits", "[probe, full]", "false"),
+}
+LOCAL = ("ladder", "full")
+SHARDS = 6
 MINE = "mine.txt"
 
 
@@ -113,8 +121,8 @@ def figures_of(done: Done) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in ("accuracy", "loss", "macro_f1")}
 
 
-def make_world(folder: Path, library: Path | None) -> World:
-    """Drawings with so much noise that training gains over the probe."""
+def make_world(folder: Path, library: Path | None, hub: str) -> World:
+    """Drawings with so much noise that training gains over the probe. `hub`: the address of a Hub of `folder/hub`."""
     rng = np.random.default_rng(0)
     values, targets = read_values()
     for number, (pixels, target) in enumerate(zip(values[:160], targets[:160], strict=True)):
@@ -122,6 +130,18 @@ def make_world(folder: Path, library: Path | None) -> World:
         place.mkdir(parents=True, exist_ok=True)
         noisy = np.clip(pixels / 16 + rng.normal(0, 0.45, pixels.shape), 0, 1)
         Image.fromarray(np.rint(noisy * 255).astype(np.uint8).reshape(8, 8), "L").save(place / f"{number}.png")
-    for name, (ladder, report) in RECIPES.items():
-        (folder / f"{name}.yaml").write_text(RECIPE.format(ladder=ladder, report=report), "utf-8")
-    return World(folder, Commands(folder, library))
+    _write_shards(folder / "digits", folder / "hub" / "datasets" / "org" / "digits")
+    for name, (data, ladder, report) in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(RECIPE.format(data=data, ladder=ladder, report=report), "utf-8")
+    return World(folder, Commands(folder, library, hub))
+
+
+def _write_shards(images: Path, repo: Path) -> None:
+    every = sorted(images.rglob("*.png"))
+    for number in range(SHARDS):
+        members = [
+            member
+            for path in every[number::SHARDS]
+            for member in ((path.name, path.read_bytes()), (f"{path.stem}.cls", path.parent.name.encode()))
+        ]
+        write_tar(repo / f"train-{number:03d}.tar", members)
