@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +32,7 @@ from hf_finetune.files.bounded import read_json
 from hf_finetune.files.cache import cache_root, holding, lock_of
 from hf_finetune.files.whole_file import write_whole
 from hf_finetune.network.patience import Patience, causes, may_pass, patiently
+from hf_finetune.report.progress import Progress
 from hf_finetune.types import Note
 from hf_finetune.units import format_bytes
 
@@ -116,18 +117,19 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
     try:
         folder.mkdir(parents=True, exist_ok=True)
         limit = config.download_limit if config.download_limit is not None else free_bytes(folder) // 4
-        # Listing shows how each file comes; later another bar is there.
+        came = _Came(sum(file.size for file in files))
+        # Listing shows how the files come; later another bar is there.
         listing, fetcher = (
             Fetcher(folder / FILES, files, limit, each, lambda: holding(lock))
-            for each in (fetch, partial(fetch, shown=False))
+            for each in (partial(fetch, came=came.more), fetch)
         )
-        with holding(lock):
+        with holding(lock), came.bar:
             if (folder / META).exists():
                 os.utime(folder / META)  # its last use
             else:
                 write_whole(folder / META, json.dumps(meta))
             reads = _Reads(config, folder / FILES, fetch, beside or ())
-            listed = list_files(files, listing, reads, folder / JOURNAL)
+            listed = list_files(files, listing, reads, folder / JOURNAL, came.whole)
     except OSError as error:
         raise DataError(
             f"data.cache_dir: what the files of {config.name} hold is expected to be kept in {folder}: "
@@ -216,17 +218,51 @@ def _all_cached(names: Sequence[str], commit: str, config: Data) -> bool:
     )
 
 
-def _fetch(config: Data, commit: str, folder: Path, local_hint: str, name: str, *, shown: bool = True) -> None:
-    """Puts one file into the folder, whole, and shows how it comes. Raises DataError."""
-    import httpx2
-    from huggingface_hub import hf_hub_download
+class _Came:
+    """How much of `total` bytes is there, on a bar."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = Progress("fetching", "megabyte", round(total / 1e6))
+        self._bytes = 0
+
+    def more(self, count: int) -> None:
+        """`count` further bytes of a file on its way; the Hub's client says how many it goes on from, too."""
+        self._bytes += count
+        self.bar.to(round(self._bytes / 1e6))
+
+    def whole(self, count: int) -> None:
+        """The bytes of whole files, whatever was counted on their way."""
+        self._bytes = count
+        self.bar.to(round(count / 1e6))
+
+
+def _counting(came: Callable[[int], None]) -> type:
+    """A bar of the Hub's client that shows nothing itself."""
     from tqdm import tqdm
 
-    quiet = {} if shown else {"tqdm_class": partial(tqdm, disable=True)}
+    class Counting(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            came(int(n or 0))
+
+    return Counting
+
+
+def _fetch(
+    config: Data, commit: str, folder: Path, local_hint: str, name: str, *, came: Callable[[int], None] | None = None
+) -> None:
+    """Puts one file into the folder, whole; `came` is called with the number of its bytes as they come. Raises
+    DataError."""
+    import httpx2
+    from huggingface_hub import hf_hub_download
+
+    bar = _counting(came or (lambda _: None))
     # Xet's client may keep 10 GB of what it fetched beside the files (xet-runtime 1.5.2, where not built otherwise).
     os.environ.setdefault("HF_XET_CHUNK_CACHE_SIZE_BYTES", "0")
     place: dict[str, Any] = {"repo_type": "dataset", "revision": commit, "local_dir": folder}
-    call = partial(hf_hub_download, config.name, name, **place, **quiet)
+    call = partial(hf_hub_download, config.name, name, **place, tqdm_class=bar)
     try:
         patiently(call, f"Fetching {name} of {config.name}", PATIENCE)
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:

@@ -59,14 +59,21 @@ class Listed:
 Read = Callable[[RemoteFile, Path], Listed]
 
 
-def list_files(files: Sequence[RemoteFile], fetcher: Fetcher, read: Read, journal: Path) -> list[Listed]:
-    """What each of the files holds, as the journal says or by fetching them one by one. Raises DataError, OSError."""
+def list_files(
+    files: Sequence[RemoteFile], fetcher: Fetcher, read: Read, journal: Path, there: Callable[[int], None]
+) -> list[Listed]:
+    """What each of the files holds, as the journal says or by fetching them one by one. `there` is called with the
+    bytes of the files that are listed or at hand. Raises DataError, OSError."""
     found = dict(_kept(journal, files))
     left = [number for number in range(len(files)) if number not in found]
+    listed = sum(files[number].size for number in found)
     if left:
+        there(listed)
         with journal.open("a", encoding="utf-8") as kept:
             kept.write("\n")  # ends a line that was torn
             for number in fetcher.in_turn(left):
+                listed += files[number].size
+                there(listed)
                 found[number] = _looked_at(read(files[number], fetcher.path(number)))
                 kept.write(_line(files[number], found[number]))
                 kept.flush()
