@@ -40,7 +40,7 @@ from hf_finetune.cli.verbs import (
     report,
     train,
 )
-from hf_finetune.errors import FinetuneError
+from hf_finetune.errors import FinetuneError, NothingBegunError
 from hf_finetune.machine.interruption import exit_code
 
 VERBS = {
@@ -166,7 +166,8 @@ def _run(options: argparse.Namespace) -> int:
         command = (
             "the same command, without --overwrite," if getattr(options, "overwrite", False) else "the same command"
         )
-        goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
+        begun = options.verb in ("train", "push") and not isinstance(interruption, NothingBegunError)
+        goes_on = f"; {command} goes on with the run" if begun else ""
         if options.json:
             document("Interrupted", done, goes_on.removeprefix("; "))
         if options.debug:

@@ -59,6 +59,7 @@ from hf_finetune.run.folder import (
     locked,
 )
 from hf_finetune.run.kept_rungs import forget_rungs
+from hf_finetune.run.replaced import put_back_on_failure
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         return _already_finished(folder)
     if not context.machine.is_first:
         return _run(context, folder, clock, _began(context, None))
-    with locked(folder):
+    with locked(folder), put_back_on_failure(folder):
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
         began = _began(context, began_with(folder))
