@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.labels import LabelColumn
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.types import SPLITS, Index, Split
@@ -19,7 +20,7 @@ def render_data(index: Index, *, width: int | None = None) -> str:
     rows += [_column_text(index, column) for column in index.columns]
     rows += [(split, _split_text(index, split)) for split in SPLITS]
     if index.rejected:
-        reasons = [f"{row.name}: {row.reason}" for row in index.rejected[:_SHOWN]]
+        reasons = [one_line(f"{row.name}: {row.reason}") for row in index.rejected[:_SHOWN]]
         more = f" and {len(index.rejected) - _SHOWN:,} more" if len(index.rejected) > _SHOWN else ""
         rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
     rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
