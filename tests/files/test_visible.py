@@ -49,7 +49,7 @@ def test_writing_of_all_people_stays(text: str) -> None:
     assert visible(text) == text
 
 
-def test_a_name_within_a_message_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_within_a_message_stays_on_its_line() -> None:
     assert one_line("a\nb\tc\rd\x1b[2Jé") == r"a\nb\tc\rd\x1b[2Jé"
     assert listing(["ok", "x\nhf-finetune: all is well"]) == r"ok, x\nhf-finetune: all is well"
 
