@@ -64,6 +64,7 @@ LONGEST_FULL = 3.0
 # A budget that is named because it would do is so much longer than the one that just would: the next run's updates may
 # be slower than this one's. Assumption.
 NAMED_MARGIN = 1.15
+SHORTEST_LEFT_S = 0.05  # that is told as a number
 UNMEASURED = 2.0  # times the least that an update takes, where none was measured. Assumption.
 
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
@@ -291,7 +292,8 @@ class TimeSharing:
         if needed_s is not None:
             self.would_do[rung] = as_budget(needed_s)
             does = f" (budget.time={self.would_do[rung]} would do)"
-        logger.info("%s: %s are left, too few; not run%s", rung, format_seconds(max(0.0, left)), does)
+        little = "no time is left" if left < SHORTEST_LEFT_S else f"{format_seconds(left)} are left, too few"
+        logger.info("%s: %s; not run%s", rung, little, does)
 
 
 def as_budget(seconds: float) -> str:

@@ -218,6 +218,13 @@ def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == [said]
 
 
+def test_where_nothing_is_left_no_number_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    spent = sharing(1.0, plan())
+    with caplog.at_level("INFO", logger="hf_finetune.ladder.pacing"):
+        assert spent.full(lambda _: 0.4, 0) is None
+    assert caplog.records[-1].getMessage().startswith("full: no time is left; not run")
+
+
 @pytest.mark.parametrize("rows", [60, 400, 3200])
 @pytest.mark.parametrize("image_s", [0.002, 0.02, 0.2])
 @pytest.mark.parametrize("spent_s", [5.0, 40.0])
