@@ -40,6 +40,11 @@ def test_an_engine_is_refused_by_its_name(variable: str, engine: str, monkeypatc
         refuse_engines()
     for remedy in ("multi_gpu.yaml", "nf4 or int8", "train.checkpointing=true", "model.stream"):
         assert remedy in caught.value.hint
+    assert caught.value.hint.startswith(f"If no launcher is meant to set it: `unset {variable}`. Launch with")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MachineError) as caught:
+        refuse_engines()
+    assert caught.value.hint.startswith("Launch with")
 
 
 @pytest.mark.e2e
