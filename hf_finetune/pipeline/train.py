@@ -19,7 +19,7 @@ from hf_finetune.machine.lost_peer import lost_peers_are_said
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
-from hf_finetune.pipeline.finished import Run, read_run
+from hf_finetune.pipeline.finished import Run, read_run, say_touched
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.keep_features import keep_features
 from hf_finetune.pipeline.model import describe, say_head
@@ -143,7 +143,7 @@ def _began(context: RunContext, before: Began | None) -> Began:
 
 
 def _look_again(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise RunFolderError where a finished run's data are others by now."""
+    """Raise RunFolderError where a finished run's data are others by now, and say where they may be."""
     from hf_finetune.data.index.scan import scan
 
     try:
@@ -152,6 +152,7 @@ def _look_again(recipe: Recipe, folder: RunFolder) -> None:
         logger.info("Its data cannot be looked at now: %s", error.message)
         return
     refuse_changed_data(folder, index)
+    say_touched(folder, index)
 
 
 def _already_finished(folder: RunFolder) -> Run:
