@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from hf_finetune.files.visible import one_line
@@ -14,8 +15,9 @@ from hf_finetune.units import format_quantity
 _SHOWN = 5  # classes, and reasons why rows cannot be used
 
 
-def render_data(index: Index, *, width: int | None = None) -> str:
-    """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
+def render_data(index: Index, *, width: int | None = None, beside: Sequence[tuple[str, str]] = ()) -> str:
+    """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120. `beside`:
+    further rows."""
     rows = [("data", f"{index.source} ({index.layout})" if index.layout else index.source)]
     rows += [_column_text(index, column) for column in index.columns]
     rows += [(split, _split_text(index, split)) for split in SPLITS]
@@ -24,6 +26,7 @@ def render_data(index: Index, *, width: int | None = None) -> str:
         more = f" and {len(index.rejected) - _SHOWN:,} more" if len(index.rejected) > _SHOWN else ""
         rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
     rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
+    rows += beside
     return f"{plain_table(rows, width or terminal_width())}\n"
 
 
