@@ -299,8 +299,7 @@ class TimeSharing:
         does = ""
         if needed_s is not None:
             self.would_do[rung] = as_budget(needed_s)
-            guess = "" if measured else ", a guess: no update was timed"
-            does = f" (about budget.time={self.would_do[rung]} would do{guess})"
+            does = f" ({'about' if measured else 'a guess:'} budget.time={self.would_do[rung]} would do)"
         little = "no time is left" if left < SHORTEST_LEFT_S else f"{format_seconds(left)} are left, too few"
         logger.info("%s: %s; not run%s", rung, little, does)
 

@@ -224,8 +224,7 @@ def test_where_nothing_is_left_no_number_is_told(caplog: pytest.LogCaptureFixtur
     with caplog.at_level("INFO", logger="hf_finetune.ladder.pacing"):
         assert spent.full(lambda _: 0.4, 0) is None
     said = caplog.records[-1].getMessage()
-    assert said.startswith("full: no time is left; not run (about budget.time=")
-    assert said.endswith(" would do, a guess: no update was timed)")
+    assert said.startswith("full: no time is left; not run (a guess: budget.time=")
 
 
 @pytest.mark.parametrize("rows", [60, 400, 3200])
