@@ -82,7 +82,8 @@ class _SecondsPlan(_Decision):
 
 
 class _Plan(Stated):
-    __pydantic_extra__: dict[str, _Decision]
+    # How pydantic is told of which type further keys are.
+    __pydantic_extra__: dict[str, _Decision]  # pyright: ignore[reportIncompatibleVariableOverride]
     precision: _Precision = _Precision()
     used: _Used = _Used(micro_batch=None)
     memory: _MemoryPlan = _MemoryPlan()
@@ -164,7 +165,7 @@ class _Rung(Stated):
 
 
 class _Seconds(Stated):
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, float]  # pyright: ignore[reportIncompatibleVariableOverride]
     total: float
 
 

@@ -175,11 +175,14 @@ class NumberFigures(Stated):
     covered: float = 0.0
 
 
-class NumberScore(Score, NumberFigures):
+class NumberScore(Score):
     """Of numbers."""
 
     r2: float
     mae: float
+    rmse: float = 0.0
+    spearman: float = 0.0
+    covered: float = 0.0
     per_target: dict[str, NumberFigures] | None = None
 
 
