@@ -69,3 +69,7 @@ class AdapterError(FinetuneError):
 
 class HubError(FinetuneError):
     """The Hub refuses, cannot be reached, or gave back other bytes than were sent; what is on this machine is safe."""
+
+
+class NothingBegunError(KeyboardInterrupt):
+    """An interruption before a run had anything to go on with. Its text says all that there is to say."""

@@ -40,7 +40,7 @@ from hf_finetune.cli.verbs import (
     report,
     train,
 )
-from hf_finetune.errors import FinetuneError
+from hf_finetune.errors import FinetuneError, NothingBegunError
 from hf_finetune.machine.interruption import exit_code
 
 VERBS = {
@@ -151,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the verb, and say of an error what it means for a person and, with `--json`, for a program."""
     document = partial(print_error, line=options.verb == "predict")
-    options.json = options.json and os.environ.get("RANK", "0") == "0"  # the others end by the same error, or another
+    first = os.environ.get("RANK", "0") == "0"  # the others end by the same error, or another
+    options.json = options.json and first
     try:
         return VERBS[options.verb].run(options)
     except FinetuneError as error:
@@ -166,12 +167,14 @@ def _run(options: argparse.Namespace) -> int:
         command = (
             "the same command, without --overwrite," if getattr(options, "overwrite", False) else "the same command"
         )
-        goes_on = f"; {command} goes on with the run" if options.verb in ("train", "push") else ""
+        begun = options.verb in ("train", "push") and not isinstance(interruption, NothingBegunError)
+        goes_on = f"; {command} goes on with the run" if begun else ""
         if options.json:
             document("Interrupted", done, goes_on.removeprefix("; "))
         if options.debug:
             raise
-        say(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
+        if first:  # all of them end by one interruption
+            say(f"\nhf-finetune: {done}{goes_on}.", file=sys.stderr)
         return exit_code()
     except PermissionError as error:  # before Python 3.14 even asking whether a path exists raises it
         message = f"{error.filename or error} may not be read or written by this user."

@@ -77,6 +77,7 @@ def _config(name: str) -> Path:
 
 def _end_of(options: argparse.Namespace, launch_command: object) -> int:
     """0, or the exit code of the process that ended first by an error."""
+    import torch.distributed.launcher.api  # noqa: F401 - sets its loggers' levels as it is imported
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 

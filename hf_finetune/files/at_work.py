@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LOCK = "run.lock"
+REPLACED = "replaced"  # in a run folder: the run that another began to replace, until that has a model
 
 
 def is_at_work(folder: Path) -> bool:
@@ -26,4 +27,6 @@ def way_on(folder: Path, recipe: Path) -> str:
     """What a person may do who has come before the run in `folder` is finished."""
     if is_at_work(folder):
         return "A process is at work in it: wait for its end."
-    return f"Go on with `hf-finetune train {recipe}`."
+    earlier = folder / REPLACED
+    kept = f" The run that it is to replace is whole in {earlier}." if earlier.is_dir() else ""
+    return f"Go on with `hf-finetune train {recipe}`.{kept}"

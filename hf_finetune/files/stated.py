@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar, cast
@@ -14,14 +15,22 @@ def as_stated(kind: type[T], content: Mapping[str, Any]) -> T:
     """A dataclass from what a file says of its fields. Raises ValueError naming the first that is of another type."""
     if strange := sorted(content.keys() - {each.name for each in fields(cast("Any", kind))}):
         raise ValueError(f"{', '.join(strange)}: not known")
+    return valid(kind, dict(content))
+
+
+def valid(kind: type[T], content: Any, where: str = "") -> T:
+    """What pydantic makes of it. Raises ValueError naming the first value that is of another type; `where`: the key
+    that `content` stands at."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(dict(content))
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}, found {str(first['input'])[:40]!r}") from None
+        place = ".".join(filter(None, (where, *map(str, first["loc"]))))
+        found = "" if first["type"] == "missing" else f", found {str(first['input'])[:40]!r}"
+        expected = re.sub(r" or instance of \w+", "", first["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{place}: {expected}{found}") from None
 
 
 def check_finite(value: Any, where: str) -> None:

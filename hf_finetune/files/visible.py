@@ -16,3 +16,9 @@ _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 def visible(text: str) -> str:
     """The same with each of those as Python writes it: `\\x1b`, `\\u202e`."""
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """A name that somebody else gave, of a file, a class or a column, within a message: line feed and tab too are
+    written out, so that no part of a name reads like a line of ours."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -287,7 +287,7 @@ class Climber:
 
     def _would_do(self, rungs: tuple[str, ...]) -> str:
         named = [self._time.would_do[rung] for rung in rungs if rung in self._time.would_do]
-        return f" to {named[0]}" if named else ""
+        return f" to about {named[0]}" if named else ""
 
 
 def _ended_note(fit: Fit) -> str:

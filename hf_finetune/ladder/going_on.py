@@ -6,6 +6,7 @@ long as this try has time. Owns that rule, and what of a rung is kept for the ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from hf_finetune.units import format_seconds
 if TYPE_CHECKING:
     from hf_finetune.plan.context import RunContext
 
+logger = logging.getLogger(__name__)
 TRAINED = ("cached", "full")  # in the order in which they are taken
 
 
@@ -46,6 +48,7 @@ class GoingOn:
         kept = self._found.get(rung)
         if kept is None:
             return None
+        logger.info("Going on from what %s had reached in %s.", rung, format_seconds(kept.seconds))
         restore_state(self._model, kept.weights)
         answers = self._answers(kept)
         fit = Fit(

@@ -64,6 +64,7 @@ LONGEST_FULL = 3.0
 # A budget that is named because it would do is so much longer than the one that just would: the next run's updates may
 # be slower than this one's. Assumption.
 NAMED_MARGIN = 1.15
+SHORTEST_LEFT_S = 0.05  # that is told as a number
 UNMEASURED = 2.0  # times the least that an update takes, where none was measured. Assumption.
 
 UpdateSeconds = Callable[[float], float]  # share of patches -> seconds of an update
@@ -150,7 +151,8 @@ class TimeSharing:
             cached = LEAST_AVERAGED if any_time else LEAST_UPDATES
             self._least_updates = {"cached": cached, "full": LEAST_UPDATES}
         self._full_waits_s = 0.0  # what the budget must hold beside full's own updates, where cached comes first
-        self.would_do: dict[str, str] = {}  # rung that was not run -> the budget that it would have run with
+        self._cached_unmeasured = False
+        self.would_do: dict[str, str] = {}  # rung that was not run -> about the budget that it would have run with
 
     @property
     def limited(self) -> bool:
@@ -212,6 +214,7 @@ class TimeSharing:
         turn = self._limited("cached", update_s, left, limits)
         each = update_s(share) if left > 0 else UNMEASURED * self._least_update_s(share)
         self._full_waits_s = spent_s + whole * each
+        self._cached_unmeasured = left <= 0
         if turn is not None:
             least = LEAST_EPOCHS_AFTER_CACHED * self._epoch_updates
             self._least_updates["full"] = max(self._least_updates["full"], least)
@@ -262,7 +265,8 @@ class TimeSharing:
         evaluations on the way, of which the best is kept; the last one is paid for already."""
         share, steps, left, started = self._share, 0, seconds, time.monotonic()
         whole = each = UNMEASURED * self._least_update_s(share)
-        if seconds > limits.least_s:
+        measured = seconds > limits.least_s
+        if measured:
             whole = each = update_s(share)
             few = rung == "full" and seconds / each < FEW_EPOCHS * self._epoch_updates
             if few and self._short_share < share < 1 and self._recipe.train.patches_kept == "auto":
@@ -277,7 +281,8 @@ class TimeSharing:
                 needed_s = max(needed_s, self._full_waits_s + self._wanted_of_full * whole)
             # So few images that all passes of the cached rung are too few updates: no budget would do where full fits.
             never = rung == "cached" and least > self._cached_epochs * self._epoch_updates
-            self._refuse(rung, left, None if never or each <= 0 else needed_s)
+            measured = measured and not (rung == "full" and self._cached_unmeasured)
+            self._refuse(rung, left, None if never or each <= 0 else needed_s, measured=measured)
             return None
         evaluations = limits.evaluations(min(steps, limits.steps), seconds)
         wanted = min(limits.steps, max(1, int((seconds - (evaluations - 1) * limits.evaluation_s) / each)))
@@ -285,13 +290,18 @@ class TimeSharing:
         pace = Pace(min(round(1.5 * steps), limits.steps), seconds, evaluations, self._patience)
         return Turn(pace, share, wanted * each + evaluations * limits.evaluation_s, each, limits.evaluation_s)
 
-    def _refuse(self, rung: str, left: float, needed_s: float | None) -> None:
-        """Say that the rung is not run, and which budget would do (None: none is known)."""
+    def _refuse(self, rung: str, left: float, needed_s: float | None, *, measured: bool) -> None:
+        """Say that the rung is not run, and about which budget would do (None: none is known).
+
+        It is an estimate: the next try measures its updates anew, which take as long as the machine lets them then.
+        Where this one had no time to measure any, even that is a guess, and the next try may name another.
+        """
         does = ""
         if needed_s is not None:
             self.would_do[rung] = as_budget(needed_s)
-            does = f" (budget.time={self.would_do[rung]} would do)"
-        logger.info("%s: %s are left, too few; not run%s", rung, format_seconds(max(0.0, left)), does)
+            does = f" ({'about' if measured else 'a guess:'} budget.time={self.would_do[rung]} would do)"
+        little = "no time is left" if left < SHORTEST_LEFT_S else f"{format_seconds(left)} are left, too few"
+        logger.info("%s: %s; not run%s", rung, little, does)
 
 
 def as_budget(seconds: float) -> str:

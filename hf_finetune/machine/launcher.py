@@ -23,9 +23,11 @@ def refuse_engines() -> None:
     """Raise MachineError where the weights are to be cut up over the processes: each has a whole model here."""
     for variable, engine in _ENGINES.items():
         if os.environ.get(variable, "").strip().lower() in _TRUE:
+            # Each of several processes has WORLD_SIZE from a launcher, which sets the variable by its configuration.
+            by_hand = "" if "WORLD_SIZE" in os.environ else f"If no launcher is meant to set it: `unset {variable}`. "
             raise MachineError(
                 f"{engine} was asked for ({variable}); each process trains a whole copy of the model here (DDP).",
-                "Launch with accelerate_configs/multi_gpu.yaml. What makes a large backbone fit on one GPU: "
+                f"{by_hand}Launch with accelerate_configs/multi_gpu.yaml. What makes a large backbone fit on one GPU: "
                 "adapter.kind lora with quantization.kind nf4 or int8, train.checkpointing=true, model.stream=host or "
                 "disk (frozen blocks are kept elsewhere); `hf-finetune plan` says what each saves.",
             )

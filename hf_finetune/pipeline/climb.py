@@ -60,6 +60,8 @@ def climb(
     resume = processes.agree(newest_whole(folder.checkpoints) if context.machine.is_first else None)
     if resume is not None:
         logger.info("Going on from %s.", resume)
+    if folder.result(whole=False).exists():  # of an earlier try; `save_meanwhile` speaks of the first model alone
+        logger.info("Usable meanwhile: hf-finetune predict %s IMAGE", folder.path)
     seconds = context.recipe.budget.time
     # Rank 0 loads the result to verify it and scores the test with that; the others load theirs afterwards.
     load_s = clock.seconds["model"] * min(2, context.machine.world_size)

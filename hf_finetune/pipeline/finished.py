@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from hf_finetune.recipe.hub import Hub
 from hf_finetune.recipe.recipe import load_recipe
 from hf_finetune.report.run_json import as_run_report, read_report
 from hf_finetune.report.wording import words_of
+from hf_finetune.run.began import began_with
 from hf_finetune.run.folder import RunFolder
 
+logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from hf_finetune.hub.upload import Uploaded
     from hf_finetune.result.classifier import Classifier
+    from hf_finetune.types import Index
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,3 +74,23 @@ class Run:
 def read_run(folder: RunFolder) -> Run:
     """The finished run in `folder`. Raises RunFolderError where its run.json is damaged."""
     return Run(folder, read_report(folder.report))
+
+
+def say_touched(folder: RunFolder, index: Index) -> None:
+    """Say how many files of its data were touched since the finished run began, though size and time are the same.
+
+    Whether their pixels are others an unfinished run finds out by decoding them again and comparing, which takes the
+    store and the backbone's preprocessing: seconds, and minutes where a copy has touched all files. Here it is said.
+    """
+    from hf_finetune.data.store.touched import touched_since
+
+    before = began_with(folder)
+    touched = touched_since(index, before.at_s) if before is not None and before.at_s else 0
+    if touched == 0:
+        return
+    which = "files were" if touched is None else "1 file was" if touched == 1 else f"{touched:,} files were"
+    logger.warning(
+        "Since the run began, %s touched whose size and time are as before. If their images are others now, train on "
+        "them with --overwrite.",
+        which,
+    )

@@ -21,6 +21,7 @@ from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.result.manifest import FILE, read_manifest
 from hf_finetune.run.existing import make_way
 from hf_finetune.run.folder import RunFolder, claim
+from hf_finetune.run.replaced import put_back_on_failure
 from hf_finetune.run.shared import leave_mark, refuse_unshared
 from hf_finetune.tasks import settled
 from hf_finetune.tracking.config import PROCESS_BYTES
@@ -205,8 +206,9 @@ def claim_folder(recipe: Recipe, existing: Existing, index: Index) -> RunFolder:
     problem, mark = None, None
     try:
         if processes.is_first():
-            make_way(recipe, existing, index)
-            folder = claim(recipe)
+            with put_back_on_failure(RunFolder(recipe.output.folder)):
+                make_way(recipe, existing, index)
+                folder = claim(recipe)
             mark = leave_mark(folder) if processes.are_several() else None
     except FinetuneError as error:
         problem = error

@@ -13,6 +13,7 @@ from hf_finetune.pipeline.finish import Scored
 from hf_finetune.pipeline.saving import Saved
 from hf_finetune.report.fields import RunReport
 from hf_finetune.run.folder import RunFolder
+from hf_finetune.run.replaced import forget_replaced
 from hf_finetune.types import PixelRows, Split
 
 if TYPE_CHECKING:
@@ -56,3 +57,4 @@ def publish(saved: Saved, ended: Ended, folder: RunFolder) -> None:
     publish_locally(saved.staged, saved.target)
     write_predictions(folder.predictions, split, rows.names, columns, lines)
     write_report(report, folder.path)
+    forget_replaced(folder)

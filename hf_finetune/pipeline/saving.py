@@ -21,6 +21,7 @@ from hf_finetune.result.held_rows import Held, write_held
 from hf_finetune.result.manifest import Manifest
 from hf_finetune.result.typical import Typical, write_typical
 from hf_finetune.run.folder import RunFolder, full_disk_is_said
+from hf_finetune.run.replaced import forget_replaced
 from hf_finetune.types import LabelledRows, PixelRows, Split
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def save_meanwhile(
             with full_disk_is_said(folder):
                 stage(bare, staged, manifest, dump_recipe(context.recipe))
                 publish_locally(staged, target)
+            forget_replaced(folder)
         except MachineError as error:
             logger.warning("%s The result is saved at the end of the run.", error.message)
             return False
@@ -182,4 +184,5 @@ def keep_interrupted(saved: Saved, best: Candidate, *, first: bool) -> NoReturn:
 
     if first:
         publish_locally(saved.staged, saved.target)
+        forget_replaced(RunFolder(saved.target.parent))
     raise InterruptedRun(f"interrupted; the best rung so far ({best.rung}) is saved in {saved.target}")

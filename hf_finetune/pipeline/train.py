@@ -19,7 +19,7 @@ from hf_finetune.machine.lost_peer import lost_peers_are_said
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
-from hf_finetune.pipeline.finished import Run, read_run
+from hf_finetune.pipeline.finished import Run, read_run, say_touched
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.keep_features import keep_features
 from hf_finetune.pipeline.model import describe, say_head
@@ -59,6 +59,7 @@ from hf_finetune.run.folder import (
     locked,
 )
 from hf_finetune.run.kept_rungs import forget_rungs
+from hf_finetune.run.replaced import put_back_on_failure
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         return _already_finished(folder)
     if not context.machine.is_first:
         return _run(context, folder, clock, _began(context, None))
-    with locked(folder):
+    with locked(folder), put_back_on_failure(folder):
         refuse_changed_data(folder, context.index)
         refuse_changed_start(folder, context.start_digest)
         began = _began(context, began_with(folder))
@@ -142,7 +143,7 @@ def _began(context: RunContext, before: Began | None) -> Began:
 
 
 def _look_again(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise RunFolderError where a finished run's data are others by now."""
+    """Raise RunFolderError where a finished run's data are others by now, and say where they may be."""
     from hf_finetune.data.index.scan import scan
 
     try:
@@ -151,6 +152,7 @@ def _look_again(recipe: Recipe, folder: RunFolder) -> None:
         logger.info("Its data cannot be looked at now: %s", error.message)
         return
     refuse_changed_data(folder, index)
+    say_touched(folder, index)
 
 
 def _already_finished(folder: RunFolder) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.report.tables import plain_table, terminal_width, wrapped
 
 _SHOWN = 10  # folds
@@ -32,7 +33,7 @@ def render_folds(found: Mapping[str, Any], *, width: int | None = None) -> str:
     )
     notes = [f"note: {note}" for note in found["notes"]]
     if lost := found["left_out"]:
-        shown = "; ".join(f"{row['name']}: {row['reason']}" for row in lost[:5])
+        shown = "; ".join(one_line(f"{row['name']}: {row['reason']}") for row in lost[:5])
         notes.append(f"left out: {len(lost):,} row{'s' * (len(lost) > 1)} that cannot be used: {shown}")
     return "\n".join([plain_table(rows, width), "", *(wrapped(text, width, "  ") for text in (said, *notes))])
 

@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_finetune.errors import RunFolderError
+from hf_finetune.files.bounded import read_json
 from hf_finetune.files.whole_file import whole_file
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import discreet
@@ -20,6 +21,7 @@ from hf_finetune.types import Candidate, Note
 
 FILE = "run.json"
 FORMAT = 1
+LARGEST = 500_000_000  # bytes; 20,000 classes take 20 MB
 # Measured numbers; what the recipe and the plan say is kept digit for digit.
 _MEASURED = ("rungs", "validation", "test", "seconds")
 _DIGITS = 6
@@ -59,18 +61,21 @@ def content_of(report: RunReport) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The content of a run.json. Raises RunFolderError where it is damaged or of another format."""
+    """The content of a run.json, checked. Raises RunFolderError, naming the key, where it is none or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, most_bytes=LARGEST)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}.", _COPY) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunFolderError(
             f"{path}: a report of format {FORMAT} is expected.", f"{_COPY} One of a later version wants an upgrade."
         )
-    needed = [each for each in fields(RunReport) if each.default is MISSING and each.default_factory is MISSING]
-    if absent := [each.name for each in needed if each.name not in content]:
-        raise RunFolderError(f"{path} is damaged: it lacks {', '.join(absent)}.", _COPY)
+    from hf_finetune.report.stated.report import check_report
+
+    try:
+        check_report(content)
+    except ValueError as error:
+        raise RunFolderError(f"{path} is not as a run writes it: {error}.", _COPY) from None
     return content
 
 

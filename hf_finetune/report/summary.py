@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.report.fields import RunReport
 from hf_finetune.report.references import base_name, dataset_name, method
 from hf_finetune.report.run_json import as_run_report
@@ -135,7 +136,7 @@ def render_metrics(score: Mapping[str, Any], split: str, words: Words, *, width:
         rows.append(("speed", f"{speed}, decoded before"))
     rows += [("note", note) for note in score.get("notes", ())]
     if lost := score.get("left_out", ()):
-        shown = "; ".join(f"{row['name']}: {row['reason']}" for row in lost[:5])
+        shown = "; ".join(one_line(f"{row['name']}: {row['reason']}") for row in lost[:5])
         rows.append(("left out", f"{len(lost):,} row{'s' * (len(lost) > 1)} that cannot be scored: {shown}"))
     if told := _told_in_training(score, words.first):
         rows.append(("in training", told))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.labels import LabelColumn
 from hf_finetune.report.tables import plain_table, terminal_width
 from hf_finetune.types import SPLITS, Index, Split
@@ -13,16 +15,18 @@ from hf_finetune.units import format_quantity
 _SHOWN = 5  # classes, and reasons why rows cannot be used
 
 
-def render_data(index: Index, *, width: int | None = None) -> str:
-    """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120."""
+def render_data(index: Index, *, width: int | None = None, beside: Sequence[tuple[str, str]] = ()) -> str:
+    """A table of name and value, `width` columns wide; None asks the terminal and keeps within 60 to 120. `beside`:
+    further rows."""
     rows = [("data", f"{index.source} ({index.layout})" if index.layout else index.source)]
     rows += [_column_text(index, column) for column in index.columns]
     rows += [(split, _split_text(index, split)) for split in SPLITS]
     if index.rejected:
-        reasons = [f"{row.name}: {row.reason}" for row in index.rejected[:_SHOWN]]
+        reasons = [one_line(f"{row.name}: {row.reason}") for row in index.rejected[:_SHOWN]]
         more = f" and {len(index.rejected) - _SHOWN:,} more" if len(index.rejected) > _SHOWN else ""
         rows.append(("left out", f"{_rows(len(index.rejected))} ({'; '.join(reasons)}{more})"))
     rows += [("note" if number == 0 else "", str(note)) for number, note in enumerate(index.notes)]
+    rows += beside
     return f"{plain_table(rows, width or terminal_width())}\n"
 
 

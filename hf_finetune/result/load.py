@@ -12,6 +12,7 @@ from hf_finetune.files.at_work import way_on
 from hf_finetune.files.bounded import read_json
 from hf_finetune.labels import Labels
 from hf_finetune.machine.process import keep_freed_memory
+from hf_finetune.report.run_json import LARGEST
 from hf_finetune.result.download import fetch_result, looks_like_repo
 from hf_finetune.result.files import sha256_of
 from hf_finetune.result.manifest import FILE, Manifest
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _TOLD = ("recipe.yaml", "metrics.json", "predicted.png")  # no answer depends on them
 _WAYS_BACK = "Copy the run folder again, or train it again with --overwrite."
-LARGEST_REPORT = 500_000_000  # 20,000 classes take 20 MB
 
 
 def find_result(path: str | Path, revision: str | None = None) -> Path:
@@ -69,7 +69,7 @@ def refuse_damaged(result: Path) -> None:
     if not record.is_file():
         return
     try:
-        files = read_json(record, most_bytes=LARGEST_REPORT)["files"]
+        files = read_json(record, most_bytes=LARGEST)["files"]
         damaged = [name for name, digest in files.items() if name not in _TOLD and _sha256(result / name) != digest]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         logger.warning("%s cannot be read, so that its result is not checked: %s", record, error)

@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 
 from hf_finetune.errors import RunFolderError
-from hf_finetune.files.at_work import way_on
+from hf_finetune.files.at_work import is_at_work, way_on
 from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.run.began import refuse_changed_data
 from hf_finetune.run.folder import RunFolder, different_from, locked, mark, refuse_result
+from hf_finetune.run.replaced import BEFORE, is_set_aside, put_back, set_aside
 from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
 
-BEFORE = "before"  # in an extended run: the run that it goes on from
 # Sections that may differ in an extended run. What trains, on which rows and from which base stays.
 _MAY_DIFFER = ("budget", "ladder", "train", "augment", "adapter.from", "data.cache_dir", "data.store_limit")
 
@@ -33,6 +33,9 @@ def settle_existing(recipe: Recipe, processes: int) -> tuple[Recipe, Existing]:
         return _numbered(recipe), "resume"
     folder = RunFolder(recipe.output.folder)
     refuse_result(folder.path)
+    if is_set_aside(folder) and not is_at_work(folder.path) and _is_given_up(recipe, existing, folder):
+        with locked(folder):  # a start that was killed before it had a model
+            put_back(folder)
     if existing == "resume" or not folder.recipe.is_file():
         return recipe, "resume"
     if existing == "overwrite":
@@ -40,8 +43,13 @@ def settle_existing(recipe: Recipe, processes: int) -> tuple[Recipe, Existing]:
     return _extended(recipe, folder, processes)
 
 
+def _is_given_up(recipe: Recipe, existing: Existing, folder: RunFolder) -> bool:
+    """Whether nobody goes on with the run that began to replace another there."""
+    return existing == "extend" or (existing == "resume" and bool(different_from(recipe, folder)))
+
+
 def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
-    """Take away what is in the way of the run that begins now; nothing but a run's own files. Raises RunFolderError."""
+    """Make room for the run that begins now; nothing but a run's own files is moved. Raises RunFolderError."""
     folder = RunFolder(recipe.output.folder)
     if existing == "resume" or not folder.recipe.is_file():
         return
@@ -55,11 +63,7 @@ def make_way(recipe: Recipe, existing: Existing, index: Index) -> None:
             if (folder.path / TRACKING).is_dir():
                 (folder.path / TRACKING).replace(folder.path / BEFORE / TRACKING)
         else:
-            for file in _others(folder):
-                file.unlink(missing_ok=True)
-            results = [f"{name}{end}" for name in ("adapter", "model") for end in ("", ".staged", ".replaced")]
-            for name in (*results, BEFORE, TRACKING):
-                shutil.rmtree(folder.path / name, ignore_errors=True)
+            set_aside(folder)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         mark(folder, recipe)
 

@@ -134,13 +134,8 @@ def fit(
     where not even one image fits, Interrupted on Ctrl-C once there is something to keep.
     """
     started = time.monotonic()
-    model, pace = trainable.model, by_clock.pace if by_clock else None
-    averaged = None
-    if pace is not None and train.schedule == "auto" and may_average(model, trainable.frozen_norms):
-        averaged = AveragedWeights(model)
-    dataset = DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes)
-    best = KeepBest(judge.reduce, judge.score, train.best_by, judge.gains, by_clock.take if by_clock else None)
-    bar, on_disk = ProgressBar(train.best_by, pace), BestCheckpoint(folders.is_sound, folders.resume)
+    pace = by_clock.pace if by_clock else None
+    watch = _Watch.of(trainable, train, plan, rows, judge, folders, by_clock)
     trainer = UpdateTrainer(
         objective=objective,
         micro_batch=plan.micro_batch.value,
@@ -148,40 +143,96 @@ def fit(
         frozen_norms=trainable.frozen_norms,
         name_rows=rows.names,
         cuda_graphs=may_capture(train, plan),
-        averaged=averaged,
-        best_checkpoint=on_disk,
-        model=model,
+        averaged=watch.averaged,
+        best_checkpoint=watch.on_disk,
+        model=trainable.model,
         args=training_arguments(train, plan, folders.checkpoints, pace, autocast=trainable.autocast),
-        train_dataset=dataset,
+        train_dataset=watch.dataset,
         eval_dataset=rows.validation,
         data_collator=as_batch,
-        compute_metrics=best.compute_metrics,
-        preprocess_logits_for_metrics=best.reduce,
-        callbacks=[
-            *([averaged] if averaged else []),
-            *_callbacks(train, folders, dataset, best, pace),
-            bar,
-            on_disk,
-            *callbacks,
-        ],
+        compute_metrics=watch.best.compute_metrics,
+        preprocess_logits_for_metrics=watch.best.reduce,
+        callbacks=[*watch.callbacks(train, folders, pace), *callbacks],
         optimizer_cls_and_kwargs=optimizer_of(train, learning_rate, plan.device.value, plan.precision.value),
     )
-    trainer.remove_callback(PrinterCallback)
     if by_clock is not None:
-        told = by_clock.told
-        trainer.add_callback(TellBest(best, lambda state: told(_fit_of(trainer, best, started), state)))
-    if pace is not None:
-        optimizer = trainer.create_optimizer()
-        schedule = "cosine" if train.schedule == "auto" and averaged is None else train.schedule
-        trainer.lr_scheduler = pace.scheduler(optimizer, schedule, train.warmup_share)
-    with closing(bar), listed_weights(model), interruption.held(is_distributed()):
-        return _train(trainer, best, by_clock, folders.resume, started)
+        _follow_clock(trainer, train, by_clock, watch, started)
+    with closing(watch.bar), listed_weights(trainable.model), interruption.held(is_distributed()):
+        return _train(trainer, watch.best, by_clock, folders.resume, started)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What looks on while a fit trains. `averaged`: the average of its weights, where that is what is evaluated."""
+
+    dataset: DrawnUpdates
+    best: KeepBest
+    bar: ProgressBar
+    on_disk: BestCheckpoint
+    averaged: AveragedWeights | None
+
+    @classmethod
+    def of(
+        cls,
+        trainable: Trainable,
+        train: Train,
+        plan: Plan,
+        rows: FitRows,
+        judge: Judge,
+        folders: FitFolders,
+        by_clock: ByClock | None,
+    ) -> _Watch:
+        """Of a fit that is to begin."""
+        pace, take = (None, None) if by_clock is None else (by_clock.pace, by_clock.take)
+        return cls(
+            DrawnUpdates(rows.train, plan.effective_batch.value, train.seed, rows.classes),
+            KeepBest(judge.reduce, judge.score, train.best_by, judge.gains, take),
+            ProgressBar(train.best_by, pace),
+            BestCheckpoint(folders.is_sound, folders.resume),
+            _averaged(trainable, train, pace),
+        )
+
+    def callbacks(self, train: Train, folders: FitFolders, pace: Pace | None) -> list[TrainerCallback]:
+        """In the order in which the Trainer calls them."""
+        callbacks: list[TrainerCallback] = [
+            *([self.averaged] if self.averaged else []),
+            EpochToDataset(self.dataset.set_epoch),
+            MetricsFile(folders.metrics),
+            SealCheckpoints(folders.seal),
+            self.best,
+        ]
+        if folders.log is not None:
+            callbacks.append(ToTrackers(folders.log))
+        if pace is not None:
+            callbacks.append(KeepPace(pace, lambda: self.best.waited))
+        elif train.early_stopping:
+            callbacks.append(EarlyStoppingCallback(early_stopping_patience=train.early_stopping))
+        return [*callbacks, self.bar, self.on_disk]
+
+
+def _averaged(trainable: Trainable, train: Train, pace: Pace | None) -> AveragedWeights | None:
+    if pace is None or train.schedule != "auto" or not may_average(trainable.model, trainable.frozen_norms):
+        return None
+    return AveragedWeights(trainable.model)
+
+
+def _follow_clock(trainer: UpdateTrainer, train: Train, by_clock: ByClock, watch: _Watch, started: float) -> None:
+    """Tell of each best state as it comes, and let the learning rate follow the pace."""
+
+    def told(state: Mapping[str, torch.Tensor]) -> None:
+        by_clock.told(_fit_of(trainer, watch.best, started), state)
+
+    trainer.add_callback(TellBest(watch.best, told))
+    optimizer = trainer.create_optimizer()
+    schedule = "cosine" if train.schedule == "auto" and watch.averaged is None else train.schedule
+    trainer.lr_scheduler = by_clock.pace.scheduler(optimizer, schedule, train.warmup_share)
 
 
 def _train(
     trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, resume: Path | None, started: float
 ) -> Fit:
     """Run the trainer to its end, or to Ctrl-C; the model then holds the best weights. Raises Interrupted."""
+    trainer.remove_callback(PrinterCallback)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except KeyboardInterrupt:
@@ -212,24 +263,6 @@ def _answer_again(trainer: UpdateTrainer, best: KeepBest) -> None:
     trainer.remove_callback(ToTrackers)
     best.step = None
     trainer.evaluate()
-
-
-def _callbacks(
-    train: Train, folders: FitFolders, dataset: DrawnUpdates, best: KeepBest, pace: Pace | None
-) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [
-        EpochToDataset(dataset.set_epoch),
-        MetricsFile(folders.metrics),
-        SealCheckpoints(folders.seal),
-        best,
-    ]
-    if folders.log is not None:
-        callbacks.append(ToTrackers(folders.log))
-    if pace is not None:
-        callbacks.append(KeepPace(pace, lambda: best.waited))
-    elif train.early_stopping:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=train.early_stopping))
-    return callbacks
 
 
 def _finished(trainer: UpdateTrainer, best: KeepBest, by_clock: ByClock | None, started: float) -> Fit:

@@ -40,6 +40,11 @@ def test_an_engine_is_refused_by_its_name(variable: str, engine: str, monkeypatc
         refuse_engines()
     for remedy in ("multi_gpu.yaml", "nf4 or int8", "train.checkpointing=true", "model.stream"):
         assert remedy in caught.value.hint
+    assert caught.value.hint.startswith(f"If no launcher is meant to set it: `unset {variable}`. Launch with")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MachineError) as caught:
+        refuse_engines()
+    assert caught.value.hint.startswith("Launch with")
 
 
 @pytest.mark.e2e
@@ -145,5 +150,5 @@ def test_a_signal_reaches_the_ranks_which_save(
         process.terminate()
         process.wait(60)
     said = log.read_text()
-    assert "interrupted; the best rung so far (probe) is saved in" in said
-    assert "Traceback" not in said and "SignalException" not in said
+    assert said.count("interrupted; the best rung so far (probe) is saved in") == 1
+    assert "Traceback" not in said and "SignalException" not in said and "death signal" not in said

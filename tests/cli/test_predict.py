@@ -258,6 +258,6 @@ def test_names_that_would_move_the_terminal_are_written_out(trained: Path, few: 
     (odd / "c\x1b[2Jd.jpg").write_text("no image", "utf-8")
     code, out, err = cli("predict", trained, odd)
     assert code == 2 and "\x1b" not in out + err
-    assert "a\\x1b[2Jb\\x0a.jpg  1 " in out and "c\\x1b[2Jd.jpg cannot be read" in err
+    assert "a\\x1b[2Jb\\n.jpg  1 " in out and "c\\x1b[2Jd.jpg cannot be read" in err
     cli("predict", trained, odd, "--out", tmp_path / "a.csv")
     assert {Path(row["path"]).name for row in table(tmp_path / "a.csv")} == {path.name for path in odd.iterdir()}

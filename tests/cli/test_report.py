@@ -120,7 +120,7 @@ def test_a_damaged_report_of_a_run_is_said(run: Path, cli: Cli) -> None:
     del content["rungs"]
     (run / "run.json").write_text(json.dumps(content), encoding="utf-8")
     code, _, err = cli("report", run)
-    assert (code, "run.json is damaged: it lacks rungs." in err) == (2, True)
+    assert (code, "run.json is not as a run writes it: rungs: Field required." in err) == (2, True)
 
 
 def test_a_page_is_written_over_no_file(run: Path, cli: Cli, tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from hf_finetune.cli.shipped.files import shipped_recipes
 
 pytestmark = pytest.mark.e2e
 
@@ -61,3 +66,38 @@ def test_the_version_is_said(cli: Cli, capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as ended:
         cli("--version")
     assert (ended.value.code, capsys.readouterr().out) == (0, f"hf-finetune {hf_finetune.__version__}\n")
+
+
+def test_recipes_are_listed_a_line_each_in_a_file(cli: Cli) -> None:
+    _, out, _ = cli("recipes", "list")
+    assert [line.split()[0] for line in out.splitlines()] == list(shipped_recipes())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no terminals of this kind")
+@pytest.mark.parametrize("columns", [80, 60])
+def test_recipes_are_listed_within_a_terminal(columns: int) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "hf_finetune", "recipes", "list"]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, env=variables):
+        os.close(slave)
+        said = b""
+        while True:
+            try:
+                piece = os.read(master, 4096)
+            except OSError:  # how a terminal ends that nobody holds any more
+                break
+            if not piece:
+                break
+            said += piece
+    os.close(master)
+    lines = said.decode().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert not [line for line in lines if line.endswith("-")]
+    assert len(lines) > len(shipped_recipes())

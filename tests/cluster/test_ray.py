@@ -7,48 +7,32 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
+from tests.cluster.runs import SECONDS, ClusterRun
 from tests.pipeline.launched import ROOT
 
 pytestmark = pytest.mark.cluster
 PYTHON = Path(os.environ.get("HF_FINETUNE_CLUSTER", ROOT / ".cluster")) / "ray" / "bin" / "python"
 FILE = ROOT / "docs" / "cluster" / "ray_train.py"
-RECIPE = ("recipes/quickstart.yaml", "ladder=[full]", "train.epochs=8", "train.evaluations=20", "train.precision=fp32")
-SECONDS = 500.0  # a bound for a machine that is busy
 
 
-class Cluster:
+class Cluster(ClusterRun):
     """A run of `ray_train.py`, which starts a Ray of its own."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.run, self._log = folder / "run", folder / "log"
-        words = (*RECIPE, f"output.dir={self.run}", f"data.cache_dir={folder / 'cache'}")
-        with self._log.open("wb") as log:
+        super().__init__(folder)
+        with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(PYTHON), str(FILE), "--cpu", "--workers", "2", *words],
+                [str(PYTHON), str(FILE), "--cpu", "--workers", "2", *self.words],
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text("utf-8", errors="replace")
-
-    def wait_for_checkpoint(self) -> None:
-        end = time.monotonic() + SECONDS
-        while not list((self.run / "checkpoints").glob("checkpoint-*/trainer_state.json")):
-            assert self._process.poll() is None and time.monotonic() < end, self.log[-5000:]
-            time.sleep(0.2)
 
     def kill_worker(self) -> None:
         """The one that is not rank 0, as the kernel does where memory lacks."""
@@ -67,15 +51,15 @@ class Cluster:
             if any(file.path == lock for file in each.open_files())
         ]
 
+    def goes_on(self) -> bool:
+        return self._process.poll() is None
+
     def wait_for_end(self) -> None:
         assert self._process.wait(SECONDS) == 0, self.log[-5000:]
 
     def end(self) -> None:
         self._process.terminate()
         self._process.wait(60)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return load_file(self.run / "adapter" / "adapter_model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +82,9 @@ def test_two_workers_train_together(undisturbed: Cluster) -> None:
 def test_a_worker_that_dies_is_started_again_and_the_run_ends_the_same(undisturbed: Cluster, tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "killed")
     try:
-        cluster.wait_for_checkpoint()
+        cluster.wait(cluster.has_checkpoint, cluster.goes_on)
         cluster.kill_worker()
         cluster.wait_for_end()
     finally:
         cluster.end()
-    assert "Going on from" in cluster.log
-    weights = cluster.weights()
-    for name, value in undisturbed.weights().items():
-        torch.testing.assert_close(weights[name], value, rtol=0, atol=0, msg=name)
+    cluster.assert_went_on_to(undisturbed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -73,7 +74,10 @@ def test_what_a_rung_had_reached_is_not_replaced_by_the_probe(tmp_path: Path, gi
     saved = digest(out)
     killed(out, *given, "budget.time=15m", at=r"probe  [01]\.\d+ validation")
     assert digest(out) == saved
-    assert "reached before the interruption, in" in run(out, *given, "budget.time=15m")
+    said = run(out, *given, "budget.time=15m")
+    assert "reached before the interruption, in" in said
+    assert re.search(r"Going on from what cached had reached in [\d.]+ ", said)
+    assert f"Usable meanwhile: hf-finetune predict {out} IMAGE" in said and "Usable from now on" not in said
     report = report_of(out)
     again = [rung for rung in report["rungs"] if "reached before" in rung["note"]]
     assert [rung["rung"] for rung in again] == ["cached"]

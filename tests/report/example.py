@@ -87,6 +87,7 @@ def example(
             "model": {"name": model},
             "data": {"name": data, "cache_dir": "/home/anna/.cache/x"},
             "output": {"dir": "/r/x"},
+            "train": {"best_by": "accuracy"},  # settled, as a run leaves it
         },
         overrides,
     )

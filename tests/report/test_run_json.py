@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from tests.report.example import example
 
 
 def written(folder: Path, **changes: object) -> dict:
-    return read_report(write_report(replace(example(), **changes), folder))  # pyright: ignore[reportArgumentType]
+    """As it is in the file; what is written here need not be all of a report."""
+    path = write_report(replace(example(), **changes), folder)  # pyright: ignore[reportArgumentType]
+    return json.loads(path.read_text("utf-8"))
 
 
 def test_keys_keep_the_reports_order_and_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
@@ -107,5 +110,36 @@ def test_a_damaged_or_foreign_report_is_refused_by_name(tmp_path: Path, content:
 
 def test_notes_come_back_as_they_were_and_those_of_older_runs_as_text(tmp_path: Path) -> None:
     notes = [Note("1 image ignored", "x.jpg"), Note("no names"), "an older note: x.jpg"]
-    write_report(replace(example(), data={"notes": notes}), tmp_path)
+    write_report(replace(example(), data={**example().data, "notes": notes}), tmp_path)
     assert as_run_report(read_report(tmp_path / "run.json")).data["notes"] == notes
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("plan", 7, "plan: Input should be a valid dictionary, found '7'"),
+        ("data.counts.train", "many", "data.counts.train: Input should be a valid integer, found 'many'"),
+        ("data.labels", ["a", "b"], "validation.per_class: a row for each of the 2 outputs is expected"),
+        ("validation.rows", 0, "validation.rows: Input should be greater than or equal to 1, found '0'"),
+        ("test.accuracy_low", None, "test.accuracy_low: a number is expected, found None"),
+        ("test.confusion", [[1]], "test.confusion: 6 rows of 6 counts of images are expected"),
+        ("task.kind", "segmentation", "task.kind: one of classification, multilabel, ordinal, regression, several"),
+        ("recipe.train.best_by", "luck", "rungs.0.validation.luck: a number is expected, found None"),
+        ("recipe.quantization.kind", "nf4", "model.quantization_config: what the base was quantized by is expected"),
+        ("seconds.total", True, "seconds.total: Input should be a valid number, found 'True'"),
+        ("plan.device", {"value": "cpu"}, "plan.device: a reason is expected beside the value"),
+    ],
+)
+def test_a_key_that_was_edited_is_named_with_what_is_expected(
+    tmp_path: Path, place: str, value: object, said: str
+) -> None:
+    path = write_report(example(), tmp_path)
+    content = json.loads(path.read_text("utf-8"))
+    *parents, last = place.split(".")
+    inner = content
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(RunFolderError, match=re.escape(f"{path} is not as a run writes it: {said}")):
+        read_report(path)

@@ -130,6 +130,8 @@ def test_full_fine_tuning_is_called_so_and_its_folder_a_model() -> None:
         (1.0, 30, "100.0 % (30 images, so at least 90.0 % by the rule of three)"),
         (1.0, 2, "100.0 % (2 images, so at least 0.0 % by the rule of three)"),
         (0.0, 600, "0.0 % (600 images, so at most 0.5 % by the rule of three)"),
+        (0.0, 9_000, "0.0 % (9,000 images, so at most 0.033 % by the rule of three)"),
+        (1.0, 9_000, "100.0 % (9,000 images, so at least 99.967 % by the rule of three)"),
         (0.5, 1_000, "50.0 % (95 % interval 46.9 to 53.1 %, 1,000 images)"),
     ],
 )

@@ -89,8 +89,8 @@ def test_a_rung_by_the_clock_is_evaluated_and_kept_as_its_average(
     watched = Watched(name)
     from hf_finetune.training import fit as fits
 
-    own = fits._callbacks
-    monkeypatch.setattr(fits, "_callbacks", lambda *each: [*own(*each), watched])
+    own = fits._Watch.callbacks
+    monkeypatch.setattr(fits._Watch, "callbacks", lambda *each: [*own(*each), watched])
     model, fitted = run(recipe, tiny_plan(), tmp_path / "run", model=model, pace=Pace(12, evaluations=3))
     assert [step for step, _ in watched.evaluated] == [4, 8, 12]
     for step, seen in watched.evaluated:

@@ -214,8 +214,17 @@ def test_after_the_cached_rung_full_needs_some_passes(caplog: pytest.LogCaptureF
         assert after.full(lambda _: 0.3, 0) is not None  # 333 updates
         assert after.full(lambda _: 0.4, 0) is None
     # 2.5 s at the end, 40 s of cached and four passes of full at .4 s, 162.5 s in all; and some more than that.
-    said = "full: 1 min 40 s are left, too few; not run (budget.time=4m would do)"
+    said = "full: 1 min 40 s are left, too few; not run (about budget.time=4m would do)"
     assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def test_where_nothing_is_left_no_number_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    spent = sharing(1.0, plan())
+    spent.note_pass(0.02)
+    with caplog.at_level("INFO", logger="hf_finetune.ladder.pacing"):
+        assert spent.full(lambda _: 0.4, 0) is None
+    said = caplog.records[-1].getMessage()
+    assert said.startswith("full: no time is left; not run (a guess: budget.time=")
 
 
 @pytest.mark.parametrize("rows", [60, 400, 3200])

@@ -1,9 +1,9 @@
-"""Validate a recipe, print what it resolves to, and say how its data are read; a folder of images does, too."""
+"""Validate a recipe, print what it resolves to, say how its data are read, and open some of the images."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_finetune.cli.plain import say
 from hf_finetune.cli.recipe import add_recipe_arguments, recipe_of
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         from hf_finetune.report.understood import data_as_dict
 
         index = _index(recipe)
-        data = None if index is None else data_as_dict(index)
+        data = None if index is None else data_as_dict(index) | {"opened": _opened(recipe, index)}
         print_document({"recipe": recipe.model_dump(mode="json"), "data": data})
         return 0
     say(dump_recipe(recipe), end="", flush=True)
@@ -50,7 +50,19 @@ def _data_text(recipe: Recipe) -> str:
     from hf_finetune.report.understood import render_data
 
     index = _index(recipe)
-    return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it" if index is None else render_data(index)
+    if index is None:
+        return f"data  {recipe.data.name} on the Hub: `hf-finetune plan` reads it"
+    from hf_finetune.data.opened import open_some
+
+    return render_data(index, beside=[("opened", str(open_some(index, recipe.data.max_pixels)))])
+
+
+def _opened(recipe: Recipe, index: Index) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from hf_finetune.data.opened import open_some
+
+    return asdict(open_some(index, recipe.data.max_pixels))
 
 
 def _index(recipe: Recipe) -> Index | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import textwrap
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Do the action."""
     from hf_finetune.cli.document import print_document
     from hf_finetune.cli.shipped.files import shipped_recipe, shipped_recipes
+    from hf_finetune.report.tables import plain_table, terminal_width
 
     if options.json and options.action != "copy":
         print_document(_as_dict(options))
@@ -41,10 +41,10 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "list":
         recipes = shipped_recipes()
         width = max(map(len, recipes), default=0)
-        room = max(20, shutil.get_terminal_size().columns - width - 2)
-        for name, path in recipes.items():
-            first, *more = textwrap.wrap(_first_line(path), room)
-            say("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in more)]))
+        rows = [(f"{name:<{width}}", _first_line(path)) for name, path in recipes.items()]
+        # A file has no width: a line of it is a recipe, whole.
+        in_lines = plain_table(rows, terminal_width()) if sys.stdout.isatty() else "\n".join(map("  ".join, rows))
+        say(in_lines)
         return 0
     source = shipped_recipe(options.name)
     if options.action == "show":

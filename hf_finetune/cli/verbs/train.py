@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 JSON = "print run.json, with where run and result lie and what was pushed"
 _EXISTING = {
     "extend": "go on from its adapter, with the budget and the train section of now",
-    "overwrite": "begin anew there",
+    "overwrite": "begin anew there; the run is kept until the new one has a model",
     "number": "take the next free name, output.dir-2 and so on",
 }
 

@@ -13,6 +13,7 @@ from hashlib import blake2b
 import numpy as np
 
 from hf_finetune.data.sources.source import TAIL_BYTES, WHOLE_BYTES, SourceRow, count, listing, tail_digest
+from hf_finetune.files.visible import one_line
 from hf_finetune.types import Note, Reader
 
 SHOWN = 5
@@ -77,7 +78,7 @@ def is_on_copies(note: Note) -> bool:
 
 
 def _some(texts: list[str]) -> str:
-    return "; ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else "")
+    return "; ".join(map(one_line, texts[:SHOWN])) + (f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else "")
 
 
 def _collisions(keyed: Iterable[tuple[Hashable, int]]) -> list[list[int]]:

@@ -23,6 +23,7 @@ from hf_finetune.data.index.together import find_together
 from hf_finetune.data.sources.cells import is_missing
 from hf_finetune.data.sources.source import Source, SourceRow, count
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.labels import Reading
 from hf_finetune.types import SPLITS, Index, Note, Rejected, Row, Split
 
@@ -204,7 +205,7 @@ def _unlabelled(split: Split, own: str, size: int, config: Data) -> Note:
 def _refuse_empty(source: Source, found: Mapping[Split, list[Any]], rejected: list[Rejected]) -> None:
     for split, rows in found.items():
         if not rows:
-            why = next((f"; {row.name}: {row.reason}" for row in rejected if row.split == split), "")
+            why = next((f"; {one_line(f'{row.name}: {row.reason}')}" for row in rejected if row.split == split), "")
             raise DataError(
                 f"data.name: images with labels are expected in {split} of {source.name}, found none{why}",
                 "check that the files are there and that data.name is the folder above the class folders",
@@ -216,7 +217,7 @@ def _refuse_bad_share(
 ) -> None:
     total = len(rejected) + sum(map(len, rows.values()))
     if len(rejected) > config.max_bad_share * total:
-        shown = "; ".join(f"{row.name}: {row.reason}" for row in rejected[:5])
+        shown = "; ".join(one_line(f"{row.name}: {row.reason}") for row in rejected[:5])
         raise DataError(
             f"data.max_bad_share: at most {config.max_bad_share:.1%} of the rows of {source.name} may be unusable, "
             f"found {len(rejected):,} of {total:,}: {shown}",

@@ -19,6 +19,7 @@ from hf_finetune.data.sources.naming import (
     missing_path_hint,
     refuse_unused,
 )
+from hf_finetune.data.sources.regular import why_no_file
 from hf_finetune.data.sources.source import Source, listing
 from hf_finetune.data.sources.split_names import read_splits
 from hf_finetune.errors import DataError
@@ -57,9 +58,15 @@ def source_of(config: Data) -> Source:
     if is_file:
         source = _file_source(path, config)
         return held_inside(source, config, _own_folders(path.absolute().parent, config), from_hub=False)
+    expected = "a folder, table file, tar shard or Hub id is expected"
+    if path.exists() or path.is_symlink():
+        raise DataError(
+            f"data.name: {expected}, found {why_no_file(str(path))} at {path}",
+            "give a folder or a file that is there",
+        )
     if not is_on_the_hub(name):
         raise DataError(
-            f"data.name: a folder, table file, tar shard or Hub id is expected, found nothing at {path}",
+            f"data.name: {expected}, found nothing at {path}",
             missing_path_hint(path),
         )
     from hf_finetune.data.sources.hub_dataset import read_hub

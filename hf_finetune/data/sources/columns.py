@@ -13,6 +13,7 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.source import listing
 from hf_finetune.data.sources.split_names import gives_training, read_splits, split_in
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.types import Note
 
 IMAGE_NAMES = (
@@ -227,7 +228,7 @@ def _described(kinds: Mapping[str, Kind]) -> str:
         "list": "list",
         "other": "other",
     }
-    return ", ".join(f"{name} ({words[kind]})" for name, kind in kinds.items()) or "no columns"
+    return ", ".join(f"{one_line(name)} ({words[kind]})" for name, kind in kinds.items()) or "no columns"
 
 
 def _missing(field: str, name: str, kinds: Mapping[str, Kind], source: str) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,6 +18,18 @@ def read_regular(path: str) -> bytes:
         return file.read()
 
 
+def why_no_file(path: str) -> str:
+    """What stands at a path where no file does: `a named pipe`, `a link to a device`, `a link in a circle`, …."""
+    link = "a link to " * os.path.islink(path)  # noqa: PTH114 (this module starts in each worker)
+    try:
+        return link + _kind(os.stat(path).st_mode)  # noqa: PTH116
+    except FileNotFoundError:
+        return f"{link}a file that does not exist" if link else "nothing"
+    except OSError as error:
+        circle = link and error.errno == errno.ELOOP
+        return "a link in a circle" if circle else f"{link}something that cannot be looked at ({error.strerror})"
+
+
 def _kind(mode: int) -> str:
-    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISDIR: "a folder", stat.S_ISSOCK: "a socket"}
+    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISDIR: "a folder", stat.S_ISSOCK: "a socket", stat.S_ISREG: "a file"}
     return next((name for is_one, name in kinds.items() if is_one(mode)), "a device")

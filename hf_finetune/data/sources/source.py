@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from unicodedata import normalize
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.types import Note, Reader
 
 Cell = str | int | tuple[str | int, ...] | None  # a list of labels is a tuple
@@ -111,8 +112,8 @@ def plain(text: str) -> str:
 
 
 def listing(names: Iterable[object], most: int = 5) -> str:
-    """`a, b, c and 4 more`."""
-    texts = [str(name) for name in names]
+    """`a, b, c and 4 more`, each name on one line whatever is in it."""
+    texts = [one_line(str(name)) for name in names]
     shown = ", ".join(texts[:most])
     return f"{shown} and {len(texts) - most:,} more" if len(texts) > most else shown
 

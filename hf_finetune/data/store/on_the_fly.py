@@ -15,6 +15,7 @@ import numpy as np
 from hf_finetune.data.store.decode import READ_ERRORS, reason_of
 from hf_finetune.data.store.views import Geometry
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.preprocess.pixels import quiet_pillow
 from hf_finetune.types import Reader, Row, Split, label_array
 
@@ -36,7 +37,7 @@ class Redraw:
             return self.geometry.draw(self.reader.read(row.locator), self.max_pixels).pixels
         except READ_ERRORS as error:
             raise DataError(
-                f"data.name: {row.name} ({self.split}) was readable when the run began, and is not now: "
+                f"data.name: {one_line(row.name)} ({self.split}) was readable when the run began, and is not now: "
                 f"{reason_of(error)}",
                 "leave the images in place while a run uses them; give data.store_limit more room to decode them once",
             ) from error

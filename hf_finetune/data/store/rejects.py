@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.types import Index, PixelRows, Rejected, Split
 
 SHOWN = 10
@@ -52,7 +53,7 @@ def _check_classes(index: Index, rejected: Sequence[Rejected], left: PixelRows) 
 
 def listed(rejected: Sequence[Rejected]) -> str:
     """The first ten, one a line, and how many more there are."""
-    lines = [f"    {row.name} ({row.split}): {row.reason}" for row in rejected[:SHOWN]]
+    lines = [f"    {one_line(f'{row.name} ({row.split}): {row.reason}')}" for row in rejected[:SHOWN]]
     if len(rejected) > SHOWN:
         lines.append(f"    … and {len(rejected) - SHOWN} more")
     return "\n".join(lines)

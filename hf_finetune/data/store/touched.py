@@ -17,6 +17,17 @@ def touched_slots(index: Index, split: Split, entry: Entry) -> list[int]:
     return [slot for slot, row in enumerate(index.splits[split]) if _touched_s(row.locator) > entry.written_s]
 
 
+def touched_since(index: Index, since_s: float) -> int | None:
+    """How many rows' files were touched in any way after `since_s`, as `time.time()` counts: none is asked where the
+    scan saw no file of that time. None: some were, and the files hold many rows each."""
+    if not since_s < index.touched_s:
+        return 0
+    locators = [row.locator for rows in index.splits.values() for row in rows]
+    if any(isinstance(locator, int) for locator in locators):
+        return None
+    return sum(_touched_s(locator) > since_s for locator in locators)
+
+
 def _touched_s(locator: str | int) -> float:
     if isinstance(locator, int):
         return float("inf")

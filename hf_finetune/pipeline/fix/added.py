@@ -18,6 +18,7 @@ from hf_finetune.data.index.written_labels import WrittenLabels
 from hf_finetune.data.sources.readers import FileReader
 from hf_finetune.data.sources.source import SourceRow, count, plain
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.labels import Label, Labels
 from hf_finetune.pipeline.fix.opened import OpenedRun
 from hf_finetune.pipeline.images import cache_folder
@@ -161,7 +162,7 @@ def decoded(index: Index, opened: OpenedRun, what: str) -> PixelRows:
     for note in (*view.notes, *(() if view.clipped is None else (view.clipped,))):
         logger.info("%s", note)
     rejected = [*index.rejected, *view.rejected]
-    shown = "; ".join(f"{each.name}: {each.reason}" for each in rejected[:3])
+    shown = "; ".join(one_line(f"{each.name}: {each.reason}") for each in rejected[:3])
     if not len(view.rows):
         raise DataError(f"{what}: a readable image is expected, found none: {shown}", "mend or replace them")
     if rejected:

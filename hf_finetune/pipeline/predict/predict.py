@@ -18,9 +18,9 @@ import numpy as np
 
 from hf_finetune.data.sources.given import AllGiven, config_of
 from hf_finetune.errors import DataError, FinetuneError
-from hf_finetune.files.visible import visible
+from hf_finetune.files.visible import one_line, visible
 from hf_finetune.pipeline.predict.explain import Explainer
-from hf_finetune.pipeline.predict.said import Said, shown
+from hf_finetune.pipeline.predict.said import Said
 from hf_finetune.pipeline.predict.sort import Sorter
 from hf_finetune.preprocess.pixels import quiet_pillow
 from hf_finetune.report.predicted.columns import columns_of
@@ -125,10 +125,10 @@ def ending(counts: Counts, seconds: float) -> str:
 
 def _say_problems(answered: Answered) -> None:
     """On standard error: an image that was not answered, and values that were clipped."""
-    name = shown(answered.given.name)
+    name = one_line(answered.given.name)
     said = []
     if answered.prediction is None:
-        said.append("\n".join(shown(line) for line in answered.problem.split("\n  ")).replace("\n", "\n  "))
+        said.append("\n".join(one_line(line) for line in answered.problem.split("\n  ")).replace("\n", "\n  "))
     elif answered.prediction.clipped:
         beyond = f"{answered.prediction.clipped:,} of its values lie beyond the range that the run was trained with"
         said.append(f"{name}: {beyond}, and were clipped")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.files.visible import one_line
 from hf_finetune.report.predicted.columns import Cell, own_names
 from hf_finetune.result.predict.stream import Answered
 
 UNLIKE = "  (unlike the training images)"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Said:
         prediction = self.answered.prediction
         if prediction is None:
             return None
-        return f"{shown(self.answered.given.name)}  {prediction.text(self.top)}{UNLIKE if prediction.unlike else ''}"
+        return f"{one_line(self.answered.given.name)}  {prediction.text(self.top)}{UNLIKE if prediction.unlike else ''}"
 
     def as_json(self) -> dict[str, Any]:
         """`image`, the answer's own keys, `distance` where it is known, `unlike`; or `image` and `error`."""
@@ -50,8 +49,3 @@ class Said:
         if prediction.distance is not None:
             cells |= {"unlike": prediction.unlike, "distance": round(prediction.distance, 4)}
         return {**cells, **own, "explained": None if self.explained is None else str(self.explained)}
-
-
-def shown(text: str) -> str:
-    """A name in one line of a terminal: control characters, line breaks among them, are written out."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

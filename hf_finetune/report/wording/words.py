@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Figure:
         images = f"{rows:,} image{'s' * (rows != 1)}"
         if self.key == "accuracy" and value in (0.0, 1.0):
             bound = min(100.0, 300 / rows)
-            limit = f"at least {100 - bound:.1f} %" if value else f"at most {bound:.1f} %"
+            digits = 1 if bound >= 0.1 else 1 - math.floor(math.log10(bound))  # of 9,000 images 0.033, not 0.0
+            limit = f"at least {100 - bound:.{digits}f} %" if value else f"at most {bound:.{digits}f} %"
             return f"{self.text(value)} ({images}, so {limit} by the rule of three)"
         between = self.interval(score)
         return f"{self.text(value)} ({f'95 % interval {between}, ' if between else ''}{images})"

@@ -179,3 +179,18 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path: Path, capsys: pytest.C
         said = capsys.readouterr().err
         assert "began on other data: images are others now, though their files have the same size and time." in said
     assert main(["train", str(recipe), f"output.dir={out}", "--overwrite", "ladder=[probe]"]) == 0
+
+
+def test_a_finished_run_says_what_was_touched_since(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, recipe, out = pictures(tmp_path / "set"), recipe_of(tmp_path, "[probe]"), tmp_path / "run"
+    time.sleep(2 * NOW_NS / 1e9)
+    assert main(["train", str(recipe), f"output.dir={out}"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(recipe), f"output.dir={out}"]) == 0
+    assert "touched" not in capsys.readouterr().err
+    change(folder / "a" / "0.bmp", 999)
+    change(folder / "b" / "1.bmp", 998)
+    assert main(["train", str(recipe), f"output.dir={out}"]) == 0
+    said = capsys.readouterr().err
+    assert "Since the run began, 2 files were touched whose size and time are as before." in said
+    assert "is finished; nothing to do" in said

@@ -11,6 +11,7 @@ from hf_finetune.data.sources.folders.layout import Layout, Parts, decide
 from hf_finetune.data.sources.folders.walk import Files, ignored_files
 from hf_finetune.data.sources.naming import IMAGE_SUFFIXES, TABLE_SUFFIXES
 from hf_finetune.data.sources.readers import FileReader
+from hf_finetune.data.sources.regular import why_no_file
 from hf_finetune.data.sources.source import Source, SourceRejected, SourceRow, count, file_row, listing, plain
 from hf_finetune.data.sources.split_names import is_meant, read_splits, split_in
 from hf_finetune.errors import DataError
@@ -49,7 +50,7 @@ def read_class_folders(root: Path, files: Files, config: Data) -> Source:
         elif label is None:
             unlabelled.setdefault(split, []).append(name)
         elif entry is None:
-            rejected.append(SourceRejected(plain(name), split, "a link to a file that does not exist"))
+            rejected.append(SourceRejected(plain(name), split, why_no_file(str(root / name))))
         else:
             try:
                 stat = entry.stat()

@@ -9,6 +9,7 @@ from hf_finetune.data.config import Data
 from hf_finetune.data.sources.folders.walk import walk
 from hf_finetune.data.sources.naming import TABLE_SUFFIXES, refuse_unused
 from hf_finetune.data.sources.readers import FileReader
+from hf_finetune.data.sources.regular import why_no_file
 from hf_finetune.data.sources.source import Source, SourceRejected, file_row, plain
 from hf_finetune.data.sources.split_names import split_of
 from hf_finetune.errors import DataError
@@ -34,7 +35,8 @@ def read_one_class(root: Path, config: Data, classes: Collection[str]) -> Source
     if label not in classes and (not top or split_of(label) is not None):
         return None
     refuse_unused(config, f"the folder of one class {root}", "revision", "config", "image_column", "label_column")
-    rows, rejected = [], [SourceRejected(plain(name), "train", "a link to nothing") for name in files.links]
+    rows = []
+    rejected = [SourceRejected(plain(name), "train", why_no_file(str(root / name))) for name in files.links]
     for name, entry in files.images:
         try:
             stat = entry.stat()

@@ -25,7 +25,7 @@ class Files:
 
     images: list[tuple[str, os.DirEntry[str]]] = field(default_factory=list)  # (path below the root, entry)
     others: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)  # image names that link to nothing
+    links: list[str] = field(default_factory=list)  # images by name that are no files
     folders: set[str] = field(default_factory=set)
 
 

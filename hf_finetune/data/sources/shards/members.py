@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_HEADER_BYTES = 1 << 20  # a long name and the attributes beside it; tarfile would read what the header says
@@ -59,7 +60,9 @@ def open_shard(path: Path) -> BinaryIO:
 def read_members(path: Path) -> Iterator[Member | Damage]:
     """Every file of a tar in order, folders left out; a damaged place stands among them.
 
-    Raises OSError, and DataError for a compressed one, whose members cannot be read each by itself.
+    Raises OSError, and DataError for a compressed one, whose members cannot be read each by itself, and for one that is
+    cut off or has no header: how many images such a tar lacks nobody knows, so that no share of bad rows counts
+    them.
     """
     with open_shard(path) as file:
         _refuse_packed(path, file.read(8))
@@ -68,25 +71,30 @@ def read_members(path: Path) -> Iterator[Member | Damage]:
         while True:
             walk = _Walk(file, start, length)
             yield from walk
+            if walk.cut_in:
+                raise _broken(path, f"is cut off: the file ends at byte {length:,}, inside {walk.cut_in}")
             if walk.damage is None:
                 return
+            found = _next_header(file, walk.damage.offset // BLOCK * BLOCK + BLOCK)
+            if walk.damage.offset == 0 and found is None:
+                what = "is no tar, or damaged from byte 0 on: no header of a member is in it"
+                raise _broken(path, what if length else "is empty")
             yield walk.damage
             damages += 1
-            if walk.damage.offset >= length or damages == MOST_DAMAGES:
-                return
-            found = _next_header(file, walk.damage.offset // BLOCK * BLOCK + BLOCK)
-            if found is None:
+            if found is None or damages == MOST_DAMAGES:
                 return
             start = found
 
 
 @final
 class _Walk:
-    """Goes from header to header, until the end or the first that cannot be read: `damage` says of the second."""
+    """Goes from header to header, until the end or the first that cannot be read: `damage` says of the second, and
+    `cut_in` inside what the file ends."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file, self._start, self._length = file, start, length
         self.damage: Damage | None = None
+        self.cut_in = ""
 
     def __iter__(self) -> Iterator[Member]:
         end = self._start
@@ -98,13 +106,15 @@ class _Walk:
                     if found.offset < end or found.size < 0:
                         raise tarfile.ReadError("a header that leads backwards")
                     end = found.offset_data + (-(-found.size // BLOCK) * BLOCK if found.isreg() else 0)
+                    if found.issparse():  # its size is with the holes, which are not in the tar
+                        end = tar.offset
+                    if end > self._length:
+                        self.cut_in = f"the member {one_line(found.name)}"
+                        return
                     if not found.isdir():
                         yield Member(found.name, found.offset_data, found.size, self._fault(found))
-                    if end > self._length:
-                        self.damage = Damage(self._length, "it ends within a member")
-                        return
         except (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError):
-            self.damage = Damage(max(end, self._start), "a damaged header")
+            self._damaged(max(end, self._start))
             return
         self._look_behind(end)
 
@@ -114,15 +124,21 @@ class _Walk:
         block = self._file.read(BLOCK)
         if not block:
             self.damage = Damage(self._length, "it ends without the mark of an end")
-        elif block.count(0) != len(block):
-            self.damage = Damage(end, "a damaged header")
+        elif block.count(0) != len(block) or (end == 0 and _next_header(self._file, BLOCK) is not None):
+            self._damaged(end)
+
+    def _damaged(self, offset: int) -> None:
+        if offset and self._length - offset < BLOCK:
+            self.cut_in = "the header of a member"
+        else:
+            self.damage = Damage(offset, "a damaged header")
 
     def _fault(self, found: tarfile.TarInfo) -> str:
         if found.issparse():
             return "a sparse file, whose bytes are not in one piece"
         if not found.isreg():
             return f"{_KINDS.get(found.type, 'of an unknown kind')}, no file"
-        return "cut off: the tar ends within it" if found.offset_data + found.size > self._length else ""
+        return ""
 
 
 class _Bounded(io.RawIOBase):
@@ -160,6 +176,13 @@ def _is_header(block: bytes) -> bool:
     except (tarfile.TarError, ValueError):
         return False
     return True
+
+
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(
+        f"data.name: whole tar shards are expected, found {one_line(str(path))}, which {what}",
+        "get it again (download it once more), or move it away to train without its images",
+    )
 
 
 def _refuse_packed(path: Path, head: bytes) -> None:

@@ -19,6 +19,7 @@ from hf_finetune.data.sources.tables.files import TRIED, TableFiles, folder_near
 from hf_finetune.data.sources.tables.splits_by_folder import split_by_folder
 from hf_finetune.data.sources.tables.table import Table, read_table, suffix_of
 from hf_finetune.errors import DataError
+from hf_finetune.files.visible import one_line
 from hf_finetune.types import Note
 
 LOOKED_AT = 200  # values of a column that tell whether it holds paths
@@ -217,7 +218,7 @@ def _refuse_all_missing(
 ) -> None:
     if any(splits.values()):
         return
-    why = f"; {rejected[0].name}: {rejected[0].reason}" if rejected else ""
+    why = f"; {one_line(f'{rejected[0].name}: {rejected[0].reason}')}" if rejected else ""
     raise DataError(
         f"data.name: rows whose image files exist are expected in {name}, found none of {len(rejected):,}{why}",
         _where_files_are(tables, config),

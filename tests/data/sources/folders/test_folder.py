@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -228,13 +230,40 @@ def test_a_link_to_nothing_is_a_rejected_row(tmp_path: Path) -> None:
     found = index(tmp_path, max_bad_share=0.2)
     assert [(row.name, row.split, row.reason) for row in found.rejected] == [
         ("a/gone.jpg", "train", "a link to a file that does not exist"),
-        ("b/circle.jpg", "train", "a link to a file that does not exist"),
+        ("b/circle.jpg", "train", "a link in a circle"),
     ]
     assert refusal(tmp_path) == (
         "data.max_bad_share: at most 1.0% of the rows of ROOT may be unusable, found 2 of 12: a/gone.jpg: a link to a "
-        "file that does not exist; b/circle.jpg: a link to a file that does not exist\n  mend these rows, or raise "
-        "data.max_bad_share to skip them"
+        "file that does not exist; b/circle.jpg: a link in a circle\n  mend these rows, or raise data.max_bad_share to "
+        "skip them"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no paths there")
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"a": 50, "b": 50})
+    os.mkfifo(tmp_path / "a/pipe.jpg")
+    (tmp_path / "a/zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "b/linked.jpg").symlink_to(tmp_path / "a/pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("b/socket.jpg")
+    (tmp_path / "b/folder.jpg").mkdir()  # holds nothing, and is none of the images
+    assert {row.name: row.reason for row in index(tmp_path, max_bad_share=0.2).rejected} == {
+        "a/pipe.jpg": "a named pipe",
+        "a/zero.jpg": "a link to a device",
+        "b/linked.jpg": "a link to a named pipe",
+        "b/socket.jpg": "a socket",
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no paths there")
+def test_a_pipe_as_the_dataset_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photos")
+    (tmp_path / "photos.csv").symlink_to(tmp_path / "nowhere")
+    remedy = "\n  give a folder or a file that is there"
+    expected = "data.name: a folder, table file, tar shard or Hub id is expected, found"
+    assert refusal(tmp_path / "photos") == f"{expected} a named pipe at ROOT{remedy}"
+    assert refusal(tmp_path / "photos.csv") == f"{expected} a link to a file that does not exist at ROOT{remedy}"
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:

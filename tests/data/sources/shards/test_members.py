@@ -86,23 +86,38 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_a_tar_that_is_cut_off_gives_what_is_whole_and_says_so(tmp_path: Path) -> None:
+def refused(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        list(read_members(path))
+    assert caught.value.hint == "get it again (download it once more), or move it away to train without its images"
+    return caught.value.message
+
+
+def test_a_tar_that_is_cut_off_is_refused_with_the_place_and_the_member(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "a.tar", samples(4)).read_bytes()
     path = tmp_path / "cut.tar"
     ends = [each.offset + -(-each.size // BLOCK) * BLOCK for each in read_members(tmp_path / "a.tar")
             if isinstance(each, Member)]  # fmt: skip
-    for length, names, reason in (
-        (ends[4] + BLOCK + 10, NAMES[:6], "it ends within a member"),  # in what fills up the sixth
-        (ends[4] + 100, NAMES[:5], "a damaged header"),
-        (ends[4], NAMES[:5], "it ends without the mark of an end"),
-        (ends[-1], NAMES, "it ends without the mark of an end"),
+    for length, inside in (
+        (ends[4] + BLOCK + 10, f"the member {NAMES[5]}"),  # in what fills it up
+        (ends[3] + BLOCK + 10, f"the member {NAMES[4]}"),
+        (ends[4] + 100, "the header of a member"),
     ):
         path.write_bytes(whole[:length])
-        assert read(path) == (names, [Damage(length if "damaged" not in reason else ends[4], reason)]), length
-    path.write_bytes(whole[: ends[3] + BLOCK + 10])
-    assert [each.fault for each in read_members(path) if isinstance(each, Member)][-1] == (
-        "cut off: the tar ends within it"
-    )
+        assert refused(path) == (
+            f"data.name: whole tar shards are expected, found {path}, which is cut off: the file ends at byte "
+            f"{length:,}, inside {inside}"
+        )
+
+
+def test_a_tar_that_ends_behind_a_member_says_so(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "a.tar", samples(4)).read_bytes()
+    path = tmp_path / "cut.tar"
+    ends = [each.offset + -(-each.size // BLOCK) * BLOCK for each in read_members(tmp_path / "a.tar")
+            if isinstance(each, Member)]  # fmt: skip
+    for length, names in ((ends[4], NAMES[:5]), (ends[-1], NAMES)):
+        path.write_bytes(whole[:length])
+        assert read(path) == (names, [Damage(length, "it ends without the mark of an end")])
 
 
 def test_behind_a_damaged_header_reading_goes_on(tmp_path: Path) -> None:
@@ -120,14 +135,22 @@ def test_a_tar_whose_first_header_is_damaged(tmp_path: Path) -> None:
     data[3] ^= 255
     path.write_bytes(data)
     assert read(path) == (NAMES[1:], [Damage(0, "a damaged header")])
+    data[:BLOCK] = bytes(BLOCK)  # which tarfile takes for the end of all
+    path.write_bytes(data)
+    assert read(path) == (NAMES[1:], [Damage(0, "a damaged header")])
 
 
 def test_what_is_no_tar_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    for data in (b"", b"hello", os.urandom(50_000)):
+    for data in (b"hello", os.urandom(50_000)):
         path.write_bytes(data)
-        names, damages = read(path)
-        assert names == [] and len(damages) == 1
+        assert refused(path).endswith(
+            f"{path}, which is no tar, or damaged from byte 0 on: no header of a member is in it"
+        )
+    path.write_bytes(b"")
+    assert refused(path).endswith(f"{path}, which is empty")
+    write_tar(path, [])
+    assert read(path) == ([], [])
 
 
 def header(name: str, kind: bytes, size: int) -> bytes:

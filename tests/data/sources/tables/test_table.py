@@ -240,3 +240,21 @@ def test_the_revision_follows_the_table(tmp_path: Path) -> None:
     assert index(path, **WHOLE).revision == first
     write(tmp_path, lines("a", "b", "b", "b"))
     assert index(path, **WHOLE).revision != first
+
+
+@pytest.mark.parametrize("up", ["", "../"])
+def test_a_way_up_is_no_split(tmp_path: Path, up: str) -> None:
+    place = tmp_path / "tables"
+    files = [f"{up}{split}/{number}.jpg" for split in ("train", "test") for number in range(4)]
+    files += [f"{up}../more/{number}.jpg" for number in range(4)]
+    for number, file in enumerate(files):
+        put(place / file, number)
+    rows = "".join(f"{file},{'ab'[number % 2]}\n" for number, file in enumerate(files))
+    (place / "data.csv").parent.mkdir(exist_ok=True)
+    (place / "data.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    found = index(place / "data.csv", validation_share=0)
+    assert {split: len(rows) for split, rows in found.splits.items() if rows} == {"train": 4, "test": 4}
+    assert [str(note) for note in found.notes if "not used" in str(note)] == [
+        "splits not used: (in no split folder) (4 rows)"
+    ]
+    assert "splits from the folders test, train" in found.layout
