@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from hf_finetune.backbones.counting.step_bytes import StepBytes, recomputing
 from hf_finetune.plan.arithmetic import KEPT, activations_of
@@ -33,17 +34,32 @@ CPU_HOLES = 0.4
 # Measured (docs/experiments.md, "Memory: forecast and measured").
 PINNED = {"python": 1.0, "torch": 0.5, "made again": 0.4, "recomputed": 0.15, "little kept": 0.15}
 LEAST_EVAL_BATCH = 4  # images; ViT-Tiny in int8: 2.9 s at 16, 7.3 s at 1 for 22 images and what is around them
+# Rows, and rows × outputs, of a piece that heads are fitted by; how many of them and of matrices of features × outputs
+# are held at a time in float64. Counted by memray with 5,000 and 20,000 classes (2026-11-30).
+HEAD_ROWS, HEAD_NUMBERS = 4096, 4_000_000
+_HEAD_PIECES, _HEAD_MATRICES = 5, 6
+# What a row of the index takes until the end, with its name, label and answers, on top of the first few thousand
+# (docs/experiments.md, "Tar shards, and memory against the number of images").
+ROW_BYTES = 1_000
 # Of all tensors on a GPU: what torch reserves beyond what is used, and the workspaces of cuBLAS.
 GPU_HOLES, GPU_WORKSPACE = 0.06, 80_000_000
 # Where a step could not be counted: bytes kept per parameter and image in float32. Assumption (ViT-Tiny: ~20).
 UNTRACED_BYTES_PER_PARAMETER = 20
 
 
+class DataSize(NamedTuple):
+    """How many outputs the head has, and how many rows all splits."""
+
+    outputs: int
+    rows: int
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Bytes on the training device as a function of micro-batch and recomputed blocks.
 
-    `fixed`: what does not depend on either; `evaluations`: passes without gradients; `expected`: the
+    `fixed`: what does not depend on either; `evaluations`: passes without gradients; `heads`: what
+    fitting the probe's head takes, while no step is in memory; `expected`: the
     setting with the patches that the plan keeps. `total` is with all of them, since a head that needs all gets all;
     `parts` is what is expected.
     """
@@ -55,6 +71,7 @@ class Forecast:
     count: Count
     blocks: int
     share: int  # images of this process an update
+    heads: int
     fallback: StepBytes
     on_cpu: bool
     note: str = ""
@@ -95,8 +112,10 @@ class Forecast:
         kept = max(0, min(step.kept_by(micro_batch), peak - gradients))
         held = {"gradients": gradients, "activations": kept, "working set": max(0, peak - gradients - kept)}
         held["allocator"] = int(peak * self._holes(micro_batch, recomputed, setting))
-        more = self._evaluation(micro_batch) - sum(held.values())
-        return {part: size for part, size in {**self.fixed, **held, "evaluation": max(0, more)}.items() if size}
+        others = {"evaluation": self._evaluation(micro_batch), "heads": self.heads}
+        largest = max(others, key=lambda part: others[part])
+        more = others[largest] - sum(held.values())
+        return {part: size for part, size in {**self.fixed, **held, largest: max(0, more)}.items() if size}
 
     def _evaluation(self, micro_batch: int) -> int:
         wanted = self.setting.recipe.train.eval_batch
@@ -135,6 +154,7 @@ def forecast(
     share: int,
     patches: float,
     count: Count,
+    size: DataSize,
 ) -> Forecast:
     """What this recipe takes on this machine, in bytes by part. `share`: images of this process an update; `patches`:
     the planned share of an image's patches."""
@@ -151,6 +171,7 @@ def forecast(
     averaged = by_clock and averages_weights(recipe, facts)
     fixed = {
         "process": (machine.process_bytes or PROCESS_BYTES) + STILL_TO_COME if on_cpu else GPU_WORKSPACE,
+        "rows": ROW_BYTES * size.rows if on_cpu else 0,
         "frozen weights": 0 if mapped else frozen,
         "trained weights": 4 * trainable,
         "optimizer": OPTIMIZERS[recipe.train.optimizer].state_bytes * trainable,
@@ -167,10 +188,17 @@ def forecast(
         count=count,
         blocks=max(1, len(facts.blocks)) if facts.supports_checkpointing else 0,
         share=share,
+        heads=_heads(facts, size.outputs) if on_cpu and (recipe.ladder == "auto" or "probe" in recipe.ladder) else 0,
         fallback=_untraced(recipe, facts, trainable, precision),
         on_cpu=on_cpu,
         note="" if count(setting) else "coarse: this backbone's step could not be counted",
     )
+
+
+def _heads(facts: BackboneFacts, outputs: int) -> int:
+    """What is held while the probe's head is fitted: pieces of rows × outputs and matrices of features × outputs."""
+    piece = min(HEAD_ROWS * outputs, HEAD_NUMBERS)
+    return 8 * (_HEAD_PIECES * piece + _HEAD_MATRICES * facts.head_in_features * outputs)
 
 
 def _evaluations(setting: Setting, count: Count) -> tuple[StepBytes, ...]:

@@ -14,7 +14,7 @@ from hf_finetune.plan import rates
 from hf_finetune.plan.arithmetic import activations_of, compute_of, engine_of
 from hf_finetune.plan.counted import Count, uncounted
 from hf_finetune.plan.fitting import NoFitError, fit, limiting_budget, room_of, smallest
-from hf_finetune.plan.forecast import Forecast, eval_batch, forecast
+from hf_finetune.plan.forecast import DataSize, Forecast, eval_batch, forecast
 from hf_finetune.plan.remedies import remedies, say
 from hf_finetune.plan.stream import plan_stream, streamed_bytes
 from hf_finetune.recipe.recipe import Recipe
@@ -40,12 +40,13 @@ def make_plan(recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Ind
     batch = _effective_batch(train.effective_batch_size, rows, machine.world_size)
     share = batch.value // machine.world_size
     patches = _patches_kept(recipe)
-    weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count)
+    size = DataSize(len(index.labels.names), sum(map(len, index.splits.values())))
+    weigh = forecast(recipe, machine, facts, trainable, precision.value, share, patches.value, count, size)
     weigh, stream = _as_streamed(weigh, recipe, machine, facts)
     try:
         checkpointing, micro = fit(recipe, machine, facts, weigh, share)
     except NoFitError as error:
-        raise _with_remedies(error, recipe, machine, facts, len(index.labels.names), share, count) from None
+        raise _with_remedies(error, recipe, machine, facts, size, share, count) from None
     steps_per_epoch = max(1, rows // batch.value)
     epochs = _epochs(train.epochs, rows)
     steps = max(1, round(steps_per_epoch * epochs.value))
@@ -84,30 +85,32 @@ def bytes_at(
     recipe: Recipe, machine: Machine, facts: BackboneFacts, index: Index, plan: Plan, count: Count = uncounted
 ) -> int:
     """What another recipe takes at the micro-batch and recomputed blocks of a plan. Raises what refuses the recipe."""
-    labels, share = len(index.labels.names), plan.effective_batch.value // machine.world_size
-    weigh = _weigh(recipe, machine, facts, labels, share, count)
+    size = DataSize(len(index.labels.names), sum(map(len, index.splits.values())))
+    weigh = _weigh(recipe, machine, facts, size, plan.effective_batch.value // machine.world_size, count)
     return sum(weigh.parts(plan.micro_batch.value, plan.checkpointing.value).values())
 
 
-def _weigh(recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count) -> Forecast:
+def _weigh(
+    recipe: Recipe, machine: Machine, facts: BackboneFacts, size: DataSize, share: int, count: Count
+) -> Forecast:
     recipe.quantization.check(facts, machine)
     _check_dora(recipe, machine)
-    trainable = recipe.adapter.trainable_parameters(facts, labels)
+    trainable = recipe.adapter.trainable_parameters(facts, size.outputs)
     precision, patches = _precision(recipe, machine).value, _patches_kept(recipe).value
-    weigh = forecast(recipe, machine, facts, trainable, precision, share, patches, count)
+    weigh = forecast(recipe, machine, facts, trainable, precision, share, patches, count, size)
     return _as_streamed(weigh, recipe, machine, facts)[0]
 
 
 def _with_remedies(
-    error: NoFitError, recipe: Recipe, machine: Machine, facts: BackboneFacts, labels: int, share: int, count: Count
+    error: NoFitError, recipe: Recipe, machine: Machine, facts: BackboneFacts, size: DataSize, share: int, count: Count
 ) -> MachineError:
     """The same with the changes that make it fit, each computed as the plan's own."""
 
     def least(other: Recipe) -> int:
-        weigh = _weigh(other, machine, facts, labels, share, count)
+        weigh = _weigh(other, machine, facts, size, share, count)
         return weigh.total(*smallest(other, facts, weigh, share))
 
-    weigh = _weigh(recipe, machine, facts, labels, share, count)
+    weigh = _weigh(recipe, machine, facts, size, share, count)
     needed, process = weigh.total(*smallest(recipe, facts, weigh, share)), weigh.fixed.get("process", 0)
     found = remedies(recipe, machine.device, room_of(machine), least)
     return MachineError(error.message, say(found, needed, limiting_budget(recipe, machine), process))

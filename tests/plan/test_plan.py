@@ -307,3 +307,19 @@ def test_what_may_run_the_frozen_pass_is_planned_and_a_graph_that_cannot_be_had_
     assert "2 processes" in plan_of({}, replace(CPU, world_size=2)).engine.reason
     with pytest.raises(ModelError, match=r"model\.engine: graph is expected .* but OpenVINO runs on the CPU"):
         plan_of({"model": {"engine": "graph"}}, GPU)
+
+
+def test_many_classes_and_rows_take_memory() -> None:
+    def little(_: Setting) -> StepBytes:
+        return StepBytes(((0, 100_000, 0),), (0, 100_000))
+
+    def parts(classes: int, rows: int, **recipe: object) -> dict[str, int]:
+        index = replace(index_of(rows), labels=Labels(tuple(map(str, range(classes)))))
+        return dict(make_plan(load_recipe(recipe), CPU, FACTS, index, little).memory_bytes)
+
+    few, many = parts(10, 1000), parts(20_000, 1000)
+    assert few["rows"] == 1_010_000 and parts(10, 100_000)["rows"] > 99 * few["rows"]
+    heads = 8 * (5 * 4_000_000 + 6 * 768 * 20_000)  # pieces of rows × classes, matrices of features × classes
+    held = sum(many.get(part, 0) for part in ("gradients", "activations", "working set", "allocator"))
+    assert many["heads"] == heads - held and "heads" not in few
+    assert "heads" not in parts(20_000, 1000, ladder=["full"])  # no head is fitted in closed form

@@ -77,6 +77,16 @@ def test_many_classes_have_one_mean() -> None:
     assert (len(sums.counts), sums.counts[0]) == (1, 300)
 
 
+def test_distances_to_many_centres_are_taken_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    typical = Typical(rng.normal(size=(40, 6)).astype(np.float32), np.eye(6, dtype=np.float32))
+    features = rng.normal(size=(101, 6)).astype(np.float32)
+    wanted = np.square(features[:, None].astype(float) - typical.centres[None]).sum(2).min(1)
+    for numbers in (MOST_NUMBERS, 40 * 7, 1):  # all at once, seven rows, one
+        monkeypatch.setattr("hf_finetune.result.typical.MOST_NUMBERS", numbers)
+        assert np.allclose(typical.distances(features), wanted)
+
+
 def test_the_pass_for_it_is_counted_before_it_is_made() -> None:
     """Under a time budget these seconds are kept free, and nothing is passed over where no rung opened the images."""
     store, validation = SimpleNamespace(), np.zeros(90)

@@ -23,15 +23,16 @@ from hf_finetune.ladder.probe.logistic import MOST_WORK, Kept, refine
 from hf_finetune.ladder.probe.ridge import LAMBDAS, Choice, Moments, Piece, Solution, choose, solve
 from hf_finetune.machine.processes import gather, gather_answers
 from hf_finetune.machine.ranks import sum_over_ranks, sum_tensors_over_ranks
+from hf_finetune.plan.forecast import HEAD_NUMBERS, HEAD_ROWS
 from hf_finetune.tasks import Part, Target
 
-CHUNK_ROWS = 4096
+CHUNK_ROWS = HEAD_ROWS
 # Rows × classes whose left-out predictions choose penalty and temperature; a part of the rows beyond that.
 MOST_CHOSEN_ON = 20_000_000
 # Multiplications of leaving groups out, of which each costs its square times its rows and features, with every penalty;
 # a part of the groups beyond that (seconds on two cores).
 MOST_LEFT_OUT = 200_000_000_000
-MOST_LOGITS = 4_000_000  # held at once: 16 MB
+MOST_LOGITS = HEAD_NUMBERS  # held at once: 16 MB
 
 
 @dataclass(frozen=True)
