@@ -30,9 +30,11 @@ def set_aside(folder: RunFolder) -> None:
     Raises RunFolderError where the folder cannot be written.
     """
     aside = folder.path / REPLACED
+    has_model = any(folder.result(whole=whole).exists() for whole in (False, True))
     try:
-        if not folder.holds_work():
-            _remove(folder)  # what an earlier one has set aside is still the last result
+        # What an earlier one has set aside is the last result until another has a model, whatever it has trained.
+        if not folder.holds_work() or (not has_model and (aside / folder.recipe.name).is_file()):
+            _remove(folder)
             return
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()

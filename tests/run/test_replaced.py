@@ -110,5 +110,8 @@ def test_what_is_set_aside_twice_is_the_last_that_has_a_model(world: Path) -> No
     for _ in range(2):  # the second of a start that was killed before it had one
         set_aside(run)
         run.plan.write_text("{}", "utf-8")
+        (run.checkpoints / "checkpoint-5").mkdir(parents=True)
+    set_aside(run)
+    run.plan.write_text("{}", "utf-8")
     assert is_set_aside(run) and put_back(run) and not put_back(run)
     assert content(run.path) == before
