@@ -42,10 +42,12 @@ def read_parquet(
     name: str,
     has_splits: bool = True,
     class_lists: Mapping[str, tuple[str, ...]] | None = None,
+    alone: bool = False,
 ) -> Source:
     """The rows of Parquet files by the split that each belongs to. Raises DataError.
 
-    `class_lists` are class names by column, for a column of numbers whose file does not name them.
+    `class_lists` are class names by column, for a column of numbers whose file does not name them. `alone`: no image
+    that is a file of its own belongs to them.
     """
     kept = {split: paths for split, paths in files.items() if not is_meant(split, config.ignore_splits)}
     flat = [(split, path.absolute()) for split, paths in kept.items() for path in paths]
@@ -65,7 +67,7 @@ def read_parquet(
         stat = path.stat()
         stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
         touched = max(touched, touched_ns(stat))
-        for own_split, row in _rows(table, path, root, chosen[0], first):
+        for own_split, row in _rows(table, path, root, chosen[0], first, alone=alone):
             where = own_split if own_split is not None else split
             there = splits.setdefault(where, [])
             if isinstance(row, SourceRow):
@@ -228,7 +230,7 @@ def _schema(schema: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, columns.
 
 
 def _rows(
-    table: Any, path: Path, root: Path, found: columns.Columns, first: int
+    table: Any, path: Path, root: Path, found: columns.Columns, first: int, *, alone: bool
 ) -> Iterator[tuple[str | None, SourceRow | tuple[str, str]]]:
     """(own split, row or (name, reason)) for every row of one file; `first` is its first row's number over all."""
     columns_used = dict.fromkeys((found.image, *found.labels, found.split, found.group))
@@ -249,7 +251,7 @@ def _rows(
                 if where == "":
                     yield "train", (name, "no split")
                 else:
-                    row = _row(image.as_py(), raw_labels(label), name, path, root, first + number)
+                    row = _row(image.as_py(), raw_labels(label), name, path, None if alone else root, first + number)
                     yield (
                         where,
                         replace(row, group=group_id(group)) if isinstance(row, SourceRow) and found.group else row,
@@ -257,13 +259,17 @@ def _rows(
                 number += 1
 
 
-def _row(image: Any, label: RawLabel, name: str, path: Path, root: Path, number: int) -> SourceRow | tuple[str, str]:
+def _row(
+    image: Any, label: RawLabel, name: str, path: Path, root: Path | None, number: int
+) -> SourceRow | tuple[str, str]:
     data = image.get("bytes") if isinstance(image, dict) else image
     if isinstance(data, bytes) and data:
         return SourceRow(name, label, number, len(data), 0, tail_digest(data))
     linked = image.get("path") if isinstance(image, dict) else image
     if not isinstance(linked, str) or not linked.strip():
         return name, "no image"
+    if root is None:
+        return f"{name} ({linked})", "its image is a file of its own, which is not fetched"
     file = locate(linked, path.parent)
     try:
         stat = os.stat(file)  # noqa: PTH116

@@ -164,7 +164,9 @@ class _Reads:
             return Listed(source, None, source.has_splits)
         classes = card_classes(self._root, self._config.config or "default")
         files = {file.split: [path]}
-        source = read_parquet(files, self._root, self._config, name=file.name, has_splits=False, class_lists=classes)
+        source = read_parquet(
+            files, self._root, self._config, name=file.name, has_splits=False, class_lists=classes, alone=True
+        )
         reader = source.reader
         return Listed(source, reader.column if isinstance(reader, ParquetReader) else None, source.has_splits)
 

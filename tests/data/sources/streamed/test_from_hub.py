@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -112,6 +113,22 @@ def test_parquet_is_numbered_as_datasets_does(hub: Hub, tmp_path: Path) -> None:
     assert found["files"] == [*files, *files] and found["most"][1] <= 30_000
     assert {name for name, _ in found["index"]["rows"]["train"]} <= {f"train row {number}" for number in range(20)}
     assert "splits not used" in found["notes"]
+
+
+def test_no_file_of_this_machine_is_read_for_a_row(hub: Hub, table: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jpg"
+    mine.write_bytes(repos.jpeg(1, 0))
+    part = table / "data/train-00001-of-00004.parquet"
+    read = pq.read_table(part)
+    images = read["image"].to_pylist()
+    images[2] = {"bytes": None, "path": str(mine)}
+    at = read.column_names.index("image")
+    column = pa.array(images, read.schema.field("image").type)
+    pq.write_table(read.set_column(at, read.schema.field("image"), column), part)
+    fields = {"name": "org/table", "max_bad_share": 0.2, "cache_dir": str(tmp_path / "cache")}
+    (found,) = ask(hub, {**fields, "download_limit": "30kB"})
+    told = f"train row 7 ({mine})", "train", "its image is a file of its own, which is not fetched"
+    assert found["index"]["rejected"] == [list(told)] and sum(map(len, found["index"]["rows"].values())) == 23
 
 
 @pytest.mark.usefixtures("several")
