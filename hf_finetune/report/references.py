@@ -9,6 +9,7 @@ from typing import Any
 from hf_finetune.report.fields import RunReport
 from hf_finetune.types import BUILTIN
 
+_OF_THIS_MACHINE = ("cache_dir", "corrections", "download_limit", "store_limit")  # of the section data
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _UNQUOTED = r"[^\s\\/'\"<>|]"
 _ALONE = r"(?<![\w.:/\\])"
@@ -83,9 +84,7 @@ def method(report: RunReport) -> str:
 def shared_recipe(report: RunReport) -> dict[str, Any]:
     """The resolved recipe without what only concerns this machine, and without paths."""
     recipe = {name: section for name, section in report.recipe.items() if name not in ("output", "hub", "tracking")}
-    data = {
-        key: value for key, value in recipe["data"].items() if key not in ("cache_dir", "corrections", "store_limit")
-    }
+    data = {key: value for key, value in recipe["data"].items() if key not in _OF_THIS_MACHINE}
     recipe["data"] = {**data, "name": dataset_name(report)}
     recipe["model"] = {**recipe["model"], "name": base_name(report)}
     start = report.model.get("start")

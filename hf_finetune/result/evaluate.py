@@ -27,7 +27,7 @@ BATCH = 64
 # Of a score: further apart are two runs over the same images by nothing that a precision does. Assumption.
 FAR = 0.03
 # What the run's own recipe says of reading images holds for another dataset too; column and split names do not.
-KEPT_OPTIONS = ("max_bad_share", "max_pixels", "store_limit", "cache_dir")
+KEPT_OPTIONS = ("max_bad_share", "max_pixels", "download_limit", "store_limit", "cache_dir")
 # Keys of `data` that would cut the rows anew, which scoring never does.
 _CUTTING = ("validation_share", "test_share", "split_seed", "group_column", "group_pattern", "shots", "fold")
 

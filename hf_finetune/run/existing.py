@@ -18,7 +18,7 @@ from hf_finetune.tracking.run import FOLDER as TRACKING
 from hf_finetune.types import Index
 
 # Sections that may differ in an extended run. What trains, on which rows and from which base stays.
-_MAY_DIFFER = ("budget", "ladder", "train", "augment", "adapter.from", "data.cache_dir", "data.store_limit")
+_MAY_DIFFER = ("budget", "ladder", "train", "augment", "adapter.from")
 
 
 def settle_existing(recipe: Recipe, processes: int) -> tuple[Recipe, Existing]:

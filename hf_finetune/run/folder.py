@@ -184,9 +184,21 @@ def different_from(recipe: Recipe, folder: RunFolder) -> list[str]:
     return sorted(_different(read_yaml(dump_recipe(recipe)), there))
 
 
+# Where a result goes, who looks on, how long is waited and what disk is used changes nothing of it, and where a disk is
+# full these help.
+_NO_DIFFERENCE = (
+    "output",
+    "hub",
+    "tracking",
+    "train.peer_timeout",
+    "data.cache_dir",
+    "data.download_limit",
+    "data.store_limit",
+)
+
+
 def _different(ours: Any, there: Any, path: str = "") -> Iterator[str]:
-    # Where a result goes, who looks on and how long is waited does not change what it is.
-    if path in ("output", "hub", "tracking", "train.peer_timeout"):
+    if path in _NO_DIFFERENCE:
         return
     if isinstance(ours, Mapping) and isinstance(there, Mapping):
         for key in sorted({*ours, *there}):

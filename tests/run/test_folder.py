@@ -52,6 +52,17 @@ def test_where_nothing_was_trained_another_recipe_may_begin(tmp_path: Path) -> N
     assert load_recipe(folder.recipe).train.epochs == 3
 
 
+def test_another_disk_makes_no_other_run(tmp_path: Path) -> None:
+    """Where one was full, these keys are the remedy."""
+    recipe = recipe_in(tmp_path / "run")
+    claim(recipe)
+    (tmp_path / "run" / "adapter").mkdir()
+    disk = {"cache_dir": str(tmp_path), "download_limit": 10**9, "store_limit": 10**9}
+    claim(recipe.model_copy(update={"data": recipe.data.model_copy(update=disk)}))
+    with pytest.raises(RunFolderError, match="max_pixels"):
+        claim(recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_pixels": 1000})}))
+
+
 @pytest.mark.parametrize("work", ["adapter", "model", "run.json", "checkpoints/checkpoint-4", "checkpoints/rung-full"])
 def test_another_recipe_is_refused_with_what_differs(tmp_path: Path, work: str) -> None:
     claim(recipe_in(tmp_path / "run", epochs=2))
