@@ -59,7 +59,7 @@ from hf_finetune.run.folder import (
     locked,
 )
 from hf_finetune.run.kept_rungs import forget_rungs
-from hf_finetune.run.replaced import put_back_on_failure
+from hf_finetune.run.replaced import nothing_replaced, put_back_on_failure
 
 logger = logging.getLogger(__name__)
 
@@ -107,13 +107,14 @@ def _train(recipe: Recipe, data: Any, extensions: Extensions, started: float | N
         _look_again(recipe, folder)
         return _already_finished(folder)
     clock = Clock(started)
-    logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
-    with clock.stage("scan and imports"):
-        context = prepare_run(recipe, data, extensions)
-        refuse_no_validation(context.index)
-        join_processes(context.machine, recipe.train.peer_timeout)
-        context = settle_plan(context)
-    folder = claim_folder(context.written, existing, context.index)
+    with nothing_replaced(recipe, existing):
+        logger.info("Reading data: %s", recipe.data.name if data is None else "in memory")
+        with clock.stage("scan and imports"):
+            context = prepare_run(recipe, data, extensions)
+            refuse_no_validation(context.index)
+            join_processes(context.machine, recipe.train.peer_timeout)
+            context = settle_plan(context)
+        folder = claim_folder(context.written, existing, context.index)
     refuse_other_extensions(folder, extensions.described())
     if folder.is_finished():
         if count > 1 or data is not None:  # a name such as "a dataset in memory" does not tell one from another

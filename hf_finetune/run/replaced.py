@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hf_finetune.errors import NothingBegunError, RunFolderError
 from hf_finetune.files.at_work import REPLACED
+from hf_finetune.recipe.recipe import Existing, Recipe
 from hf_finetune.run.folder import RunFolder
 from hf_finetune.tracking.run import FOLDER as TRACKING
 
@@ -69,6 +70,19 @@ def put_back(folder: RunFolder) -> bool:
 def forget_replaced(folder: RunFolder) -> None:
     """Now that the other run has a model."""
     shutil.rmtree(folder.path / REPLACED, ignore_errors=True)
+
+
+@contextmanager
+def nothing_replaced(recipe: Recipe, existing: Existing) -> Iterator[None]:
+    """An interruption before the folder is taken says so, where another run is to be replaced there: the same command
+    without `--overwrite` would be refused."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if existing != "overwrite" or isinstance(error, NothingBegunError):
+            raise
+        folder = recipe.output.folder
+        raise NothingBegunError(f"{str(error) or 'interrupted'}; the run in {folder} is as it was") from None
 
 
 @contextmanager

@@ -57,7 +57,15 @@ def test_a_start_that_fails_on_bad_images_leaves_the_run_as_it_was(world: Path, 
     assert cli("predict", world / "run", "docs/digit.png")[0] == 0
 
 
-def test_an_interruption_before_the_first_model_leaves_it_too(world: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("Reading data: ", "; the run in {} is as it was."),
+        # The folder is taken, and nothing is trained.
+        ("plan.json in the run folder", "; the run that was in {} is there again, as it was."),
+    ],
+)
+def test_an_interruption_before_the_first_model_leaves_it_too(world: Path, told: str, said: str) -> None:
     before = content(world / "run")
     command = [sys.executable, "-m", "hf_finetune", *line(world / "photos.csv", world / "run"), "train.seed=1"]
     with subprocess.Popen(
@@ -68,13 +76,13 @@ def test_an_interruption_before_the_first_model_leaves_it_too(world: Path) -> No
         preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     ) as process:
         assert process.stderr is not None
-        for told in process.stderr:
-            if "plan.json in the run folder" in told:  # the folder is taken, and nothing is trained
+        for line_ in process.stderr:
+            if told in line_:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stderr.read()
     assert process.returncode == 130, rest
-    assert f"; the run that was in {world / 'run'} is there again, as it was." in rest, rest
+    assert said.format(world / "run") in rest, rest
     assert "goes on with the run" not in rest
     assert content(world / "run") == before
 

@@ -63,14 +63,22 @@ class Columns:
         return ", ".join([*texts, f"groups from {self.group!r}"] if self.group else texts)
 
 
-def find(kinds: Mapping[str, Kind], config: Data, source: str, values: Values, *, needs_label: bool = True) -> Columns:
+def find(
+    kinds: Mapping[str, Kind],
+    config: Data,
+    source: str,
+    values: Values,
+    *,
+    needs_label: bool = True,
+    guess_split: bool = True,
+) -> Columns:
     """Chooses columns by `kinds`: image (encoded bytes), path (text that names image files), class (a ClassLabel).
 
     `values` gives the distinct values of a column of text or whole numbers. Raises DataError where a named column is
     missing, or where none or several could be meant; with `needs_label=False` a table may have no label at all, and no
-    groups.
+    groups. Without `guess_split` no column is taken for splits that the recipe does not name.
     """
-    split, notes = _split(kinds, config, source, values)
+    split, notes = find_split(kinds, config, source, values) if guess_split or config.split_column else (None, ())
     image = find_image(kinds, config, source)
     group = _group(kinds, config, source, needed=needs_label)
     free: dict[str, Kind] = {name: kind for name, kind in kinds.items() if name not in (image, split, group)}
@@ -135,7 +143,9 @@ def _group(kinds: Mapping[str, Kind], config: Data, source: str, *, needed: bool
     return group
 
 
-def _split(kinds: Mapping[str, Kind], config: Data, source: str, values: Values) -> tuple[str | None, tuple[Note, ...]]:
+def find_split(
+    kinds: Mapping[str, Kind], config: Data, source: str, values: Values
+) -> tuple[str | None, tuple[Note, ...]]:
     """The column that names each row's split, and a note on one that may be meant and does not read so."""
     if (named := _named("split_column", config.split_column, kinds, source)) is not None:
         return named, ()

@@ -46,8 +46,9 @@ def read_parquet(
 ) -> Source:
     """The rows of Parquet files by the split that each belongs to. Raises DataError.
 
-    `class_lists` are class names by column, for a column of numbers whose file does not name them. `alone`: no image
-    that is a file of its own belongs to them.
+    `class_lists` are class names by column, for a column of numbers whose file does not name them. `alone`: each file
+    is read by itself. No image that is a file of its own belongs to it, no column is taken for splits that the recipe
+    does not name, and a blank there is no split.
     """
     kept = {split: paths for split, paths in files.items() if not is_meant(split, config.ignore_splits)}
     flat = [(split, path.absolute()) for split, paths in kept.items() for path in paths]
@@ -60,7 +61,8 @@ def read_parquet(
     first = 0
     for split, path in flat:
         table = _open(path)
-        chosen = _choose(table, path, config, class_lists or {}, trains=is_training(split, config.train_split))
+        trains = is_training(split, config.train_split)
+        chosen = _choose(table, path, config, class_lists or {}, trains=trains, alone=alone)
         agreed = chosen if agreed is None else _agree(agreed, chosen, path, flat[0][1])
         notes += [note for note in chosen[0].notes if note not in notes]
         notes += _large_groups(table, path, chosen[0].image)
@@ -111,13 +113,13 @@ Chosen = tuple[columns.Columns, tuple[str, ...] | None]  # with the class names 
 
 
 def _choose(
-    table: Any, path: Path, config: Data, class_lists: Mapping[str, tuple[str, ...]], *, trains: bool
+    table: Any, path: Path, config: Data, class_lists: Mapping[str, tuple[str, ...]], *, trains: bool, alone: bool
 ) -> Chosen:
     """The columns of one file. Raises DataError."""
     names, kinds = _schema(table.schema_arrow)
-    chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains)
+    chosen = columns.find(kinds, config, str(path), _distinct(table), needs_label=trains, guess_split=not alone)
     label = chosen.labels[0] if len(chosen.labels) == 1 else ""
-    return chosen, names.get(label) or (class_lists.get(label) if kinds.get(label) == "whole" else None)
+    return chosen, names.get(label) or (class_lists.get(label) if kinds.get(label) in ("whole", "list") else None)
 
 
 def _agree(found: Chosen, chosen: Chosen, path: Path, first: Path) -> Chosen:
@@ -137,6 +139,14 @@ def _alike(one: Chosen, other: Chosen) -> bool:
     if not one[0].labels or not other[0].labels:
         return True
     return (one[0].labels, one[1]) == (other[0].labels, other[1])
+
+
+def values_of(path: Path, most: int) -> tuple[dict[str, columns.Kind], dict[str, list[Any]]]:
+    """The kind of each column of a file, and of those that may say splits their values, `most` of each."""
+    table = _open(path)
+    kinds = _schema(table.schema_arrow)[1]
+    few = {name for name, kind in kinds.items() if kind in ("text", "whole", "class")}
+    return kinds, {name: list(_distinct(table)(name))[:most] for name in few}
 
 
 def holds_images(path: Path) -> bool:
@@ -236,7 +246,7 @@ def _rows(
     columns_used = dict.fromkeys((found.image, *found.labels, found.split, found.group))
     wanted = [name for name in columns_used if name is not None]
     file_name = name_below(str(root), str(path))
-    blank = split_of_blanks(_distinct(table)(found.split)) if found.split else ""
+    blank = split_of_blanks(_distinct(table)(found.split)) if found.split and not alone else ""
     number = 0
     for group in range(table.metadata.num_row_groups):
         rows = group_batch_rows(table.metadata.row_group(group), found.image)[0]

@@ -66,13 +66,16 @@ class _Found:
     others: Counter[str] = field(default_factory=Counter)
 
 
-def read_shards(paths: Sequence[Path], root: Path, config: Data, *, name: str, has_splits: bool = True) -> Source:
-    """The rows of tar shards; row names are below `root`. Without `has_splits` their own names say no split.
+def read_shards(
+    paths: Sequence[Path], root: Path, config: Data, *, name: str, has_splits: bool = True, alone: bool = False
+) -> Source:
+    """The rows of tar shards; row names are below `root`. Without `has_splits` their own names say no split. `alone`:
+    they are not all of a dataset, so that no key is taken for splits that the recipe does not name.
 
     Raises DataError, also for compressed shards.
     """
     try:
-        return _read(paths, root, config, name, has_splits=has_splits)
+        return _read(paths, root, config, name, has_splits=has_splits, alone=alone)
     except OSError as error:
         raise DataError(
             f"data.name: tar shards that can be read are expected in {name}, found {error.filename or 'one'}: "
@@ -81,14 +84,14 @@ def read_shards(paths: Sequence[Path], root: Path, config: Data, *, name: str, h
         ) from error
 
 
-def _read(paths: Sequence[Path], root: Path, config: Data, name: str, *, has_splits: bool) -> Source:
+def _read(paths: Sequence[Path], root: Path, config: Data, name: str, *, has_splits: bool, alone: bool) -> Source:
     paths = [path.absolute() for path in paths]
     names = [name_below(str(root), str(path)) for path in paths]
     split_of_file = splits_of_files(names) if has_splits else dict.fromkeys(names, "train")
     kept = [number for number, file in enumerate(names) if not is_meant(split_of_file[file], config.ignore_splits)]
     if not kept:
         raise DataError(f"data.name: tar shards are expected in {name}, found none", "check data.name")
-    chosen = _choose([paths[number] for number in kept], root, config, name)
+    chosen = _choose([paths[number] for number in kept], root, config, name, guess_split=not alone)
     found = _Found()
     left_out: Counter[str] = Counter()
     for number, path in enumerate(paths):
@@ -116,7 +119,7 @@ def _read(paths: Sequence[Path], root: Path, config: Data, name: str, *, has_spl
     )
 
 
-def _choose(paths: Sequence[Path], root: Path, config: Data, name: str) -> _Chosen:
+def _choose(paths: Sequence[Path], root: Path, config: Data, name: str, *, guess_split: bool) -> _Chosen:
     """By the first samples of some shards. Raises DataError where images or labels cannot be told."""
     step = max(1, len(paths) // LOOKED_AT_SHARDS)
     samples = [sample for path in paths[::step] for sample in first_samples(path, LOOKED_AT_SAMPLES)]
@@ -138,13 +141,26 @@ def _choose(paths: Sequence[Path], root: Path, config: Data, name: str) -> _Chos
     asked = config
     if config.label_column is None and CLASS_ENDING in kinds:
         asked = config.model_copy(update={"label_column": CLASS_ENDING})
-    found = columns.find(kinds, asked, name, lambda column: dict.fromkeys(map(str, cells.get(column, ()))))
+    texts: columns.Values = lambda column: dict.fromkeys(map(str, cells.get(column, ())))  # noqa: E731
+    found = columns.find(kinds, asked, name, texts, guess_split=guess_split)
     used = [*found.labels, *(each for each in (found.split, found.group) if each is not None)]
     endings = frozenset(ending for sample in samples for ending in sample.endings if ending in used)
     wanted = Wanted(endings, frozenset(used) - endings)
     label = found.labels[0] if len(found.labels) == 1 and kinds[found.labels[0]] == "whole" else None
     classes = None if label is None else class_names_beside(paths[0].parent, root, label, config)
     return _Chosen(found, found.image if config.image_column is not None else None, wanted, classes)
+
+
+def values_of(path: Path, most: int) -> tuple[dict[str, columns.Kind], dict[str, list[Any]]]:
+    """The kind of each cell of a shard's first samples, and the values of each, `most` of them."""
+    cells: dict[str, list[Any]] = {}
+    for sample in first_samples(path, LOOKED_AT_SAMPLES):
+        for column, value in sample.cells.items():
+            cells.setdefault(column, []).append(value)
+    values: dict[str, list[Any]] = {
+        column: list(dict.fromkeys(map(str, found)))[:most] for column, found in cells.items()
+    }
+    return {column: _kind(found) for column, found in cells.items()}, values
 
 
 def _image_columns(samples: Sequence[Sample], config: Data) -> list[str]:

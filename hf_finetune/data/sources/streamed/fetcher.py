@@ -54,7 +54,8 @@ class Fetcher:
             raise DataError(
                 f"data.download_limit: room for the largest file at least is expected, found "
                 f"{format_bytes(limit_bytes)}: {largest.name} has {format_bytes(largest.size)}",
-                "raise it, free some disk, or set data.cache_dir to a larger disk",
+                f"raise it (at {format_bytes(2 * largest.size)} the next one comes meanwhile), free some disk, or set "
+                "data.cache_dir to a larger disk",
             )
 
     def path(self, number: int) -> Path:
@@ -82,7 +83,7 @@ class Fetcher:
         if not numbers:
             return
         with self._held():
-            self._look()
+            self._sweep()
             coming: _Coming | None = None
             for number, following in zip(numbers, [*numbers[1:], None], strict=True):
                 if coming is not None:
@@ -95,9 +96,16 @@ class Fetcher:
     def let_go(self) -> None:
         """Removes what is there."""
         with self._held():
-            self._look()
+            self._sweep()
             for number in list(self._there):
                 self._remove(number)
+
+    def _sweep(self) -> None:
+        # Half a file of a process that was killed: the Hub's client gives each try a name of its own, and goes on with
+        # none of them (huggingface_hub 2.4). Whoever holds the folder fetches alone.
+        for half in self._folder.glob(".cache/huggingface/download/**/*.incomplete"):
+            half.unlink(missing_ok=True)
+        self._look()
 
     def _look(self) -> None:
         self._there = [number for number in range(len(self._files)) if self._is_whole(number)]

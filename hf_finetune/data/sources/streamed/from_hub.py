@@ -17,16 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hf_finetune.data.config import Data
-from hf_finetune.data.sources.card_facts import card_classes
 from hf_finetune.data.sources.hub_errors import explain
 from hf_finetune.data.sources.naming import is_shard
-from hf_finetune.data.sources.parquet import read_parquet
-from hf_finetune.data.sources.readers import ParquetReader
-from hf_finetune.data.sources.shards.shards import read_shards
 from hf_finetune.data.sources.source import Source, count
 from hf_finetune.data.sources.split_names import is_meant, splits_of_files
 from hf_finetune.data.sources.streamed.fetcher import Fetcher, RemoteFile, free_bytes
-from hf_finetune.data.sources.streamed.listing import JOURNAL, Listed, joined, list_files
+from hf_finetune.data.sources.streamed.listing import JOURNAL, joined, list_files
+from hf_finetune.data.sources.streamed.reading import Reads, forms_of
 from hf_finetune.errors import DataError, first_line
 from hf_finetune.files.bounded import read_json
 from hf_finetune.files.cache import cache_root, holding, lock_of
@@ -39,8 +36,9 @@ from hf_finetune.units import format_bytes
 logger = logging.getLogger(__name__)
 
 PATIENCE = Patience(tries=3)
-FORMAT = 1
+FORMAT = 2
 META, FILES = "meta.json", "files"
+HOW = "each is fetched, read and removed, once for its labels and once to be decoded"
 _BESIDE = (".txt", ".json", ".md")  # what may name the classes
 _SEEN = ("name", "config", "image_column", "label_column", "split_column", "group_column")  # what decides on rows
 
@@ -57,7 +55,7 @@ def read_streamed(info: Any, shards: Sequence[str] | None, config: Data, local_h
     room = free_bytes(_hub_cache()) // 2 if limit is None else limit
     if times * sum(sizes.values()) <= room:
         return None
-    files = _files(info, shards, sizes, config, local_hint)
+    files, forms = _files(info, shards, sizes, config, local_hint)
     if files == []:
         return None
     needed = times * sum(sizes.values() if files is None else (file.size for file in files))
@@ -79,16 +77,16 @@ def read_streamed(info: Any, shards: Sequence[str] | None, config: Data, local_h
         "commit": info.sha,
         "licence": ", ".join(licence) if isinstance(licence, list) else licence,
         "files": [[file.name, file.split, file.size] for file in files],
+        "forms": forms,
     }
+    why = "data.download_limit" if limit is not None else "half of what is free"
+    more = "" if shards is not None else "; datasets would need twice their size"
     text = (
         f"its {count(len(files), 'file')} of {format_bytes(sum(file.size for file in files))} do not fit in "
-        f"{format_bytes(room)} ({'data.download_limit' if limit is not None else 'half of what is free'}"
-        f"{'' if shards is not None else '; datasets would need twice their size'}): each is fetched, read and "
-        "removed, once for its labels and once to be decoded"
+        f"{format_bytes(room)} ({why}{more})"
     )
-    logger.info("%s: %s", config.name, text)
-    source = _read(config, meta, beside, local_hint)
-    return replace(source, notes=(*source.notes, Note(text)))
+    source = _read(config, meta, beside, local_hint, f"{config.name}: {text}, so that {HOW}")
+    return replace(source, notes=(*source.notes, Note(f"read file by file: {text}")))
 
 
 def read_listed(config: Data, commit: str) -> Source | None:
@@ -98,13 +96,14 @@ def read_listed(config: Data, commit: str) -> Source | None:
         meta = read_json(folder / META)
         if meta["format"] != FORMAT or not (folder / JOURNAL).is_file():
             return None
-        return _read(config, meta, None, "")
+        return _read(config, meta, None, "", "")
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, local_hint: str) -> Source:
-    """Lists what is not listed yet. `beside`: the small files that may name classes; None: nothing can be fetched."""
+def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, local_hint: str, told: str) -> Source:
+    """Lists what is not listed yet, which is `told`. `beside`: the small files that may name classes; None: nothing can
+    be fetched."""
     commit = meta["commit"]
     folder = _folder(config, commit)
     every = [RemoteFile(*each) for each in meta["files"]]
@@ -117,7 +116,7 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
     try:
         folder.mkdir(parents=True, exist_ok=True)
         limit = config.download_limit if config.download_limit is not None else free_bytes(folder) // 4
-        came = _Came(sum(file.size for file in files))
+        came = _Came(sum(file.size for file in files), told)
         # Listing shows how the files come; later another bar is there.
         listing, fetcher = (
             Fetcher(folder / FILES, files, limit, each, lambda: holding(lock))
@@ -128,7 +127,7 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
                 os.utime(folder / META)  # its last use
             else:
                 write_whole(folder / META, json.dumps(meta))
-            reads = _Reads(config, folder / FILES, fetch, beside or ())
+            reads = Reads(config, folder / FILES, fetch, beside or (), meta["forms"])
             listed = list_files(files, listing, reads, folder / JOURNAL, came.whole)
     except OSError as error:
         raise DataError(
@@ -136,7 +135,7 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
             f"{error.strerror or error}",
             "free some space there, or name another folder (data.cache_dir)",
         ) from error
-    source = joined(config.name, files, listed, fetcher)
+    source = joined(config, files, listed, fetcher)
     tar = listed[0].column is None
     return replace(
         source,
@@ -148,39 +147,16 @@ def _read(config: Data, meta: Mapping[str, Any], beside: Sequence[str] | None, l
     )
 
 
-class _Reads:
-    """Reads one file after another as a dataset of its own."""
-
-    def __init__(self, config: Data, root: Path, fetch: Any, beside: Sequence[str]) -> None:
-        # A file is one part of its split, whatever splits the recipe leaves out.
-        self._config = config.model_copy(update={"ignore_splits": (), "revision": None})
-        self._root, self._fetch, self._beside = root, fetch, list(beside)
-
-    def __call__(self, file: RemoteFile, path: Path) -> Listed:
-        while self._beside:
-            self._fetch(self._beside.pop())
-        if is_shard(file.name):
-            source = read_shards([path], self._root, self._config, name=file.name, has_splits=False)
-            return Listed(source, None, source.has_splits)
-        classes = card_classes(self._root, self._config.config or "default")
-        files = {file.split: [path]}
-        source = read_parquet(
-            files, self._root, self._config, name=file.name, has_splits=False, class_lists=classes, alone=True
-        )
-        reader = source.reader
-        return Listed(source, reader.column if isinstance(reader, ParquetReader) else None, source.has_splits)
-
-
 def _files(
     info: Any, shards: Sequence[str] | None, sizes: Mapping[str, int], config: Data, local_hint: str
-) -> list[RemoteFile] | None:
-    """The data files in order, by splits; [] where they lie in the Hub's cache, None where they cannot be read each by
-    itself. Raises DataError."""
+) -> tuple[list[RemoteFile] | None, dict[str, Any]]:
+    """The data files in order, by splits ([] where they lie in the Hub's cache, None where they cannot be read each by
+    itself), and the forms of the dataset's columns as far as they are stated. Raises DataError."""
     if shards is not None:
         tars = sorted(name for name in shards if is_shard(name))
         if _all_cached(tars, info.sha, config):
-            return []
-        return _safe([RemoteFile(name, split, sizes[name]) for name, split in splits_of_files(tars).items()])
+            return [], {}
+        return _safe([RemoteFile(name, split, sizes[name]) for name, split in splits_of_files(tars).items()]), {}
     import datasets
     import httpx2
     from datasets.exceptions import DatasetsError
@@ -190,16 +166,17 @@ def _files(
     except (DatasetsError, ValueError, RuntimeError, OSError, httpx2.HTTPError) as error:
         raise explain(error, config, local_hint) from error
     if Path(builder.cache_dir).exists():
-        return []
+        return [], {}
     start = f"hf://datasets/{config.name}@{info.sha}/"
     found: list[RemoteFile] = []
     for split, addresses in (builder.config.data_files or {}).items():
         for address in map(str, addresses):
             name = address.removeprefix(start)
             if not address.startswith(start) or name not in sizes or not name.endswith(".parquet"):
-                return None
+                return None, {}
             found.append(RemoteFile(name, str(split), sizes[name]))
-    return _safe(found) or None
+    twice = len({file.name for file in found}) < len(found)  # a file of two splits
+    return None if twice or not found else _safe(found), forms_of(builder.info.features or {})
 
 
 def _safe(files: list[RemoteFile]) -> list[RemoteFile]:
@@ -221,9 +198,10 @@ def _all_cached(names: Sequence[str], commit: str, config: Data) -> bool:
 
 
 class _Came:
-    """How much of `total` bytes is there, on a bar."""
+    """How much of `total` bytes is there, on a bar, once it is `told` why."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, told: str) -> None:
+        self._told = told
         self.bar = Progress("fetching", "megabyte", round(total / 1e6))
         self._bytes = 0
 
@@ -234,6 +212,9 @@ class _Came:
 
     def whole(self, count: int) -> None:
         """The bytes of whole files, whatever was counted on their way."""
+        if self._told:
+            logger.info("%s", self._told)
+            self._told = ""
         self._bytes = count
         self.bar.to(round(count / 1e6))
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.data.config import Data
+from hf_finetune.data.sources import columns
 from hf_finetune.data.sources.readers import BytesReader
+from hf_finetune.data.sources.shards.shards import LOOKED_AT_SHARDS
 from hf_finetune.data.sources.source import (
     Cells,
     RawLabel,
@@ -33,6 +36,7 @@ from hf_finetune.preprocess.value_range import is_high_bit
 from hf_finetune.types import Note, Reader
 
 JOURNAL = "files.jsonl"
+NO_SPLIT = "no split"  # what parquet.py says of a row
 MOST_HIGH_BIT = 256  # of a file: more are not looked at for the scale of their values
 
 
@@ -42,6 +46,8 @@ class Listed:
     whether any is colour of 16 bits.
 
     `column`: of the images, in a Parquet file. The split of the rows is the file's, but where a column says it.
+    `forms`: of which type a Parquet file's columns are. `kinds` and `values` of columns that may say splits, of which
+    the files together decide.
     """
 
     source: Source
@@ -49,6 +55,9 @@ class Listed:
     by_column: bool
     high_bit: tuple[tuple[int, int], ...] = ()
     deep_colour: bool = False
+    forms: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -56,7 +65,7 @@ class Listed:
         return sum(map(len, self.source.splits.values())) + len(self.source.rejected)
 
 
-Read = Callable[[RemoteFile, Path], Listed]
+Read = Callable[[RemoteFile, Path, Listed | None], Listed]  # the last: what the first file holds
 
 
 def list_files(
@@ -74,19 +83,22 @@ def list_files(
             for number in fetcher.in_turn(left):
                 listed += files[number].size
                 there(listed)
-                found[number] = _looked_at(read(files[number], fetcher.path(number)))
+                found[number] = _looked_at(read(files[number], fetcher.path(number), found.get(0)))
                 kept.write(_line(files[number], found[number]))
                 kept.flush()
                 os.fsync(kept.fileno())
     return [found[number] for number in range(len(files))]
 
 
-def joined(name: str, files: Sequence[RemoteFile], listed: Sequence[Listed], fetcher: Fetcher) -> Source:
+def joined(config: Data, files: Sequence[RemoteFile], listed: Sequence[Listed], fetcher: Fetcher) -> Source:
     """The files as one dataset, its rows named as `datasets` numbers them where they have no names of their own.
 
-    Raises DataError where the files do not hold the same columns and classes.
+    Raises DataError where the files do not hold the same columns and classes, and where all of them together say splits
+    that each by itself does not.
     """
+    name = config.name
     _refuse_unlike(name, files, listed)
+    split_notes = _refuse_splits(config, files, listed)
     by_column = any(each.by_column for each in listed)
     splits: dict[str, list[SourceRow]] = {} if by_column else {file.split: [] for file in files}
     rejected: list[SourceRejected] = []
@@ -116,7 +128,7 @@ def joined(name: str, files: Sequence[RemoteFile], listed: Sequence[Listed], fet
         has_splits=by_column or listed[0].column is not None or set(splits) != {"train"},
         label_names=labelled.label_names,
         rejected=tuple(rejected),
-        notes=_notes(listed),
+        notes=(*_notes(listed), *split_notes),
         layout=f"{count(len(files), 'file')}, one at a time: {labelled.layout.partition(': ')[2]}",
         label_columns=labelled.label_columns,
     )
@@ -174,6 +186,35 @@ def _refuse_unlike(name: str, files: Sequence[RemoteFile], listed: Sequence[List
             )
 
 
+def _refuse_splits(config: Data, files: Sequence[RemoteFile], listed: Sequence[Listed]) -> tuple[Note, ...]:
+    """Raises DataError where a column says the splits, which is known once all files are read, or says none of a row;
+    notes on one that may be meant."""
+    in_parquet = listed[0].column is not None
+    if config.split_column is not None:
+        blank = sum(row.reason == NO_SPLIT for each in listed for row in each.source.rejected)
+        if in_parquet and blank:
+            raise DataError(
+                f"data.split_column: a split in every row is expected where files are read one by one, found {blank:,} "
+                f"rows of {config.name} without",
+                "raise data.download_limit, so that all files are at hand, or leave data.split_column out",
+            )
+        return ()
+    if in_parquet and len({file.split for file in files}) > 1:
+        return ()  # the files' own, whatever a column says
+    seen = listed if in_parquet else listed[:: max(1, len(listed) // LOOKED_AT_SHARDS)]
+    kinds = {column: kind for each in reversed(seen) for column, kind in each.kinds.items()}
+    column, notes = columns.find_split(
+        kinds, config, config.name, lambda name: dict.fromkeys(v for each in seen for v in each.values.get(name, ()))
+    )
+    if column is not None:
+        raise DataError(
+            f"data.split_column: it is expected to be named where files are read one by one, found {column!r} in "
+            f"{config.name}, which may say each row's split",
+            f"set data.split_column={column}, or raise data.download_limit, so that all files are at hand",
+        )
+    return notes
+
+
 def _notes(listed: Sequence[Listed]) -> tuple[Note, ...]:
     """Each once, with the files that it is about."""
     names: dict[str, list[str]] = {}
@@ -215,7 +256,8 @@ def _line(file: RemoteFile, listed: Listed) -> str:
         "label_names": source.label_names,
         "label_columns": source.label_columns,
         "layout": source.layout,
-        "kinds": [listed.column, listed.by_column, listed.high_bit, listed.deep_colour],
+        "images": [listed.column, listed.by_column, listed.high_bit, listed.deep_colour],
+        "columns": [listed.forms, listed.kinds, listed.values],
     }
     told = json.loads(json.dumps(told))  # as it will be read: lists, no tuples
     return json.dumps({**told, "digest": _digest(told)}) + "\n"
@@ -238,8 +280,9 @@ def _from(told: Mapping[str, Any]) -> Listed:
         label_columns=tuple(told["label_columns"]),
         layout=told["layout"],
     )
-    column, by_column, high_bit, deep_colour = told["kinds"]
-    return Listed(source, column, by_column, tuple((own, pixels) for own, pixels in high_bit), deep_colour)
+    column, by_column, high_bit, deep_colour = told["images"]
+    high_bit = tuple((own, pixels) for own, pixels in high_bit)
+    return Listed(source, column, by_column, high_bit, deep_colour, *told["columns"])
 
 
 def _label_out(label: RawLabel) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def compared(hub: Hub, tmp_path: Path, **fields: Any) -> dict[str, Any]:
     (whole,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "whole")}, home=tmp_path / "home")
     (found,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache"), "download_limit": limit})
     assert isinstance(found, dict), found
+    assert isinstance(whole, dict), whole
     assert (whole["streamed"], found["streamed"]) == (False, True)
     for what in ("index", "value_range", "pixels"):
         assert found[what] == whole[what]
@@ -99,7 +101,7 @@ def test_shards_are_decoded_one_by_one_into_the_store_that_all_of_them_make(hub:
     found = compared(hub, tmp_path, **fields)
     assert found["files"] == [*WDS, *WDS]  # once for labels, once for all views together
     assert found["most"] == [2, 40_960] and found["left"] == []
-    assert "its 5 files of 102 kB do not fit in 45 kB (data.download_limit): each is fetched" in found["notes"][-1]
+    assert found["notes"][-1] == "read file by file: its 5 files of 102 kB do not fit in 45 kB (data.download_limit)"
     before = len(hub.requests)
     (again,) = ask(hub, {**fields, "cache_dir": str(tmp_path / "cache")}, offline=True)
     assert (again["index"], again["pixels"], again["files"]) == (found["index"], found["pixels"], [])
@@ -199,3 +201,108 @@ def test_limits_that_cannot_be_kept_are_said(hub: Hub, tmp_path: Path) -> None:
     assert "data.store_limit: room for all decoded images is expected, since the files of org/wds are removed" in store
     assert "the store would take 92.2 kB and data.store_limit leaves 30 kB" in store
     assert "data.download_limit: org/zipped takes" in zipped and "cannot be fetched one by one" in zipped
+
+
+def write_parts(hub: Hub, name: str, splits: dict[str, list[dict[str, Any]]], card: str = "", **types: Any) -> None:
+    """A dataset of Parquet files, one for each table of a split; `types`: features of columns, in the files alone."""
+    repo = hub.folder / "datasets" / name
+    (repo / "data").mkdir(parents=True)
+    number = 0
+    for split, tables in splits.items():
+        for place, table in enumerate(tables):
+            rows = len(next(iter(table.values())))
+            images = [{"bytes": repos.jpeg(100 * number + n, n % 2), "path": f"{n}.jpg"} for n in range(rows)]
+            number += 1
+            features = {"image": {"_type": "Image"}, **{key: form for key, form in types.items() if key in table}}
+            made = pa.table({"image": images, **table})
+            made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+            pq.write_table(made, repo / f"data/{split}-0000{place}-of-0000{len(tables)}.parquet")
+    (repo / "README.md").write_text(card)
+
+
+CLASSES = {"names": ["ants", "bees"], "_type": "ClassLabel"}
+BY_NAME = ["ants", "bees"] * 6
+NUMBERS = [0, 1] * 6
+CARD = """---
+configs:
+- config_name: {name}
+  default: true
+  data_files: data/train-*
+dataset_info:
+- config_name: {name}
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': {first}
+          '1': {second}
+---
+"""
+
+
+def test_a_column_beside_the_files_own_splits_is_none(hub: Hub, tmp_path: Path) -> None:
+    odd = ["train", "test", "validation"] * 4
+    parts = {"train": [{"label": NUMBERS, "split": odd}] * 3, "test": [{"label": NUMBERS, "split": odd}]}
+    write_parts(hub, "org/beside", parts, label=CLASSES)
+    found = compared(hub, tmp_path, name="org/beside", download_limit="20kB")
+    assert len(found["index"]["rows"]["test"]) == 12
+
+
+def test_names_of_classes_are_those_that_the_card_states(hub: Hub, tmp_path: Path) -> None:
+    card = CARD.format(name="small", first="Formicidae", second="Anthophila")
+    write_parts(hub, "org/carded", {"train": [{"label": NUMBERS}] * 4}, card)
+    found = compared(hub, tmp_path, name="org/carded", download_limit="20kB")
+    assert found["index"]["labels"] == ["Formicidae", "Anthophila"]
+
+
+def test_lists_of_classes_have_their_names(hub: Hub, tmp_path: Path) -> None:
+    several = {"feature": CLASSES, "_type": "List"}
+    write_parts(hub, "org/lists", {"train": [{"label": [[0], [1], [0, 1]] * 4}] * 4}, label=several)
+    found = compared(hub, tmp_path, name="org/lists", download_limit="20kB")
+    assert found["index"]["labels"] == ["ants", "bees"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "card", "said"),
+    [
+        ([{"label": NUMBERS}] * 3 + [{"label": [True, False] * 6}], "", "whole numbers are expected in column 'label'"),
+        ([{"label": BY_NAME}] * 4, CARD.format(name="a", first="bees", second="ants"), "found texts"),
+        (
+            [{"label": BY_NAME, "part": ["train"] * 12}] * 3 + [{"label": BY_NAME, "part": ["test", "validation"] * 6}],
+            "",
+            "data.split_column: it is expected to be named where files are read one by one, found 'part' in org/parts",
+        ),
+    ],
+    ids=["types", "card", "splits"],
+)
+def test_what_only_all_files_together_say_is_refused(
+    hub: Hub, tmp_path: Path, tables: list[dict[str, Any]], card: str, said: str
+) -> None:
+    write_parts(hub, "org/parts", {"train": tables}, card)
+    (found,) = ask(hub, {"name": "org/parts", "download_limit": "20kB", "cache_dir": str(tmp_path / "cache")})
+    assert isinstance(found, str) and said in found and "raise data.download_limit" in found
+
+
+def test_a_named_column_of_splits_is_read_and_blanks_are_refused(hub: Hub, tmp_path: Path) -> None:
+    named = [{"label": BY_NAME, "part": ["train"] * 12}] * 3 + [{"label": BY_NAME, "part": ["test", "validation"] * 6}]
+    blank = [{"label": BY_NAME, "part": [""] * 12}] * 3 + [{"label": BY_NAME, "part": ["test", "validation"] * 6}]
+    write_parts(hub, "org/blank", {"train": blank})
+    write_parts(hub, "org/texts", {"train": named})
+    found = compared(hub, tmp_path, name="org/texts", split_column="part", download_limit="20kB")
+    assert [len(found["index"]["rows"][split]) for split in ("train", "validation", "test")] == [36, 6, 6]
+    fields = {"split_column": "part", "download_limit": "20kB", "cache_dir": str(tmp_path / "cache")}
+    (said,) = ask(hub, {"name": "org/blank", **fields})
+    assert "data.split_column: a split in every row is expected" in said and "found 36 rows" in said
+
+
+@pytest.mark.usefixtures("wds")
+def test_half_a_file_of_a_killed_fetch_is_removed(hub: Hub, tmp_path: Path) -> None:
+    fields = {"name": "org/wds", "download_limit": LIMIT, "cache_dir": str(tmp_path / "cache")}
+    ask(hub, fields, killed_at=2)
+    (place,) = (tmp_path / "cache/store").glob("*/files/.cache/huggingface/download")
+    (place / "x.1234.incomplete").write_bytes(b"half")
+    (found,) = ask(hub, fields)
+    assert found["built"] and not list(tmp_path.rglob("*.incomplete"))
