@@ -76,6 +76,16 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder, read_report(folder.report))
 
 
+def say_edited(run: Run) -> None:
+    """Say which table of a finished run is not as it wrote it: a person may have edited it, or a disk damaged it."""
+    from hf_finetune.result.files import sha256_of
+
+    for name, digest in run.report.get("tables", {}).items():
+        path = run.folder.path / Path(name).name
+        if not path.is_file() or sha256_of(path) != digest:
+            logger.warning("%s is not as the run wrote it; --overwrite trains again and writes it.", path)
+
+
 def say_touched(folder: RunFolder, index: Index) -> None:
     """Say how many files of its data were touched since the finished run began, though size and time are the same.
 

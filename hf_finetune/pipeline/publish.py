@@ -41,7 +41,7 @@ def publish(saved: Saved, ended: Ended, folder: RunFolder) -> None:
     from hf_finetune.report.predictions import scatter_of, write_predictions
     from hf_finetune.report.run_json import write_report
     from hf_finetune.report.wording import words_of
-    from hf_finetune.result.files import CARD, hashes
+    from hf_finetune.result.files import CARD, hashes, sha256_of
     from hf_finetune.result.save import publish_locally
 
     split, report = ended.shown, ended.report
@@ -56,5 +56,6 @@ def publish(saved: Saved, ended: Ended, folder: RunFolder) -> None:
     (saved.staged / CARD).write_text(model_card(report), encoding="utf-8")
     publish_locally(saved.staged, saved.target)
     write_predictions(folder.predictions, split, rows.names, columns, lines)
+    report = replace(report, tables={folder.predictions.name: sha256_of(folder.predictions)})
     write_report(report, folder.path)
     forget_replaced(folder)

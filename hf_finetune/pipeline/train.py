@@ -19,7 +19,7 @@ from hf_finetune.machine.lost_peer import lost_peers_are_said
 from hf_finetune.pipeline.climb import climb
 from hf_finetune.pipeline.data_faults.look_back import look_back
 from hf_finetune.pipeline.finish import assemble_report, score_saved
-from hf_finetune.pipeline.finished import Run, read_run, say_touched
+from hf_finetune.pipeline.finished import Run, read_run, say_edited, say_touched
 from hf_finetune.pipeline.images import open_and_build
 from hf_finetune.pipeline.keep_features import keep_features
 from hf_finetune.pipeline.model import describe, say_head
@@ -161,6 +161,7 @@ def _already_finished(folder: RunFolder) -> Run:
 
     run = read_run(folder)
     refuse_damaged(run.result)
+    say_edited(run)
     ways = "--extend trains on, --overwrite begins anew, --number takes the next free name"
     logger.info("%s is finished; nothing to do. %s (in a recipe: output.existing).", folder.path, ways)
     return run

@@ -127,7 +127,8 @@ class FixFields(TypedDict):
 class RunReport:
     """Everything worth knowing of a finished run; `run.json` and the model card are written from it alone.
 
-    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else.
+    `files` maps each file of the result, but for the card, to its sha256: what the run wrote, and nothing else;
+    `tables` does so with predictions.csv beside it (since 2026-11-30).
     `extensions` names what the program brought of its own (a loss, metrics, callbacks, a transform). `memory` has the
     plan's `forecast` (`total`, `parts`) and what was `measured` of it (`total`; `process`: before the model was there),
     in bytes of the device that trained; empty in a run.json from before 2026-11-28. `engine` says what ran the pass
@@ -157,6 +158,7 @@ class RunReport:
     task: Mapping[str, Any] = field(default_factory=lambda: {"kind": "classification"})
     findings: Mapping[str, Any] = field(default_factory=dict)
     fix: FixFields | None = None
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:

@@ -227,8 +227,12 @@ def _compare(world: World, recipe: str, what: str, done: Done, mine: list[Path],
     wanted = world.truths[recipe]
     if found == wanted:
         return Verdict(what, "same")
-    # The best checkpoint, instead of which another one counts then; states that the cached rung would have trained on.
-    if any(words in done.text for words in ("is lost: ", "features are kept in memory, since", "not kept.")):
+    # The best checkpoint, instead of which another one counts then; states that the cached rung would have trained on;
+    # a table of a run that was finished.
+    if any(
+        words in done.text
+        for words in ("is lost: ", "features are kept in memory, since", "not kept.", "is not as the run")
+    ):
         return Verdict(what, "said", done.text[-600:])
     if others and abs(found.test["accuracy"] - wanted.test["accuracy"]) < 0.15:
         return Verdict(what, "same")

@@ -123,3 +123,16 @@ def test_what_is_set_aside_twice_is_the_last_that_has_a_model(world: Path) -> No
     run.plan.write_text("{}", "utf-8")
     assert is_set_aside(run) and put_back(run) and not put_back(run)
     assert content(run.path) == before
+
+
+def test_a_table_that_was_edited_is_told_of_a_finished_run(
+    trained: Path,
+    world: Path,
+    cli: Cli,  # noqa: F811
+) -> None:
+    train = line(trained / "photos.csv", world / "run")
+    assert "not as the run wrote it" not in cli(*train)[2]
+    with (world / "run" / "predictions.csv").open("a") as file:
+        file.write("test,mine,a,b,1\n")
+    code, _, err = cli(*train)
+    assert code == 0 and f"{world / 'run' / 'predictions.csv'} is not as the run wrote it" in err

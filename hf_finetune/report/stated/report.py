@@ -243,6 +243,7 @@ class _Report(Stated):
     task: dict[str, Any] = Field(default_factory=lambda: {"kind": "classification"})
     findings: _Findings = _Findings()
     fix: _Fix | None = None
+    tables: dict[str, str] = Field(default_factory=dict)
 
 
 def check_report(content: Mapping[str, Any]) -> None:
