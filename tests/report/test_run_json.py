@@ -27,7 +27,7 @@ def test_keys_keep_the_reports_order_and_nothing_is_left_beside_the_file(tmp_pat
     content = written(tmp_path)
     assert list(content) == [
         "format", "recipe", "plan", "versions", "machine", "model", "data", "rungs", "validation", "test", "seconds",
-        "peak_bytes", "memory", "files", "extensions", "engine", "task", "findings", "fix",
+        "peak_bytes", "memory", "files", "extensions", "engine", "task", "findings", "fix", "tables",
     ]  # fmt: skip
     assert list(content["data"]["counts"]) == ["train", "validation", "test"]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
