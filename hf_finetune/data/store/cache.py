@@ -34,6 +34,7 @@ import PIL
 
 from hf_finetune.data.store.expiry import META, sweep
 from hf_finetune.data.store.views import RowShape, row_bytes
+from hf_finetune.files.journal import digest_of
 from hf_finetune.files.whole_file import sync_file, sync_folder, whole_file, write_whole
 from hf_finetune.types import Index, Split
 
@@ -147,11 +148,6 @@ def _description(key: str, rows: int, geometry: RowShape, digest: str) -> dict[s
 def _digest(sizes: np.ndarray, crcs: np.ndarray) -> str:
     body = f"{sizes.dtype}{sizes.shape}{crcs.dtype}{crcs.shape}".encode() + sizes.tobytes() + crcs.tobytes()
     return hashlib.sha256(body).hexdigest()
-
-
-def digest_of(meta: dict[str, Any]) -> str:
-    """Of a description, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _check_rows(entry: Entry, geometry: RowShape, slots: Iterable[int]) -> None:

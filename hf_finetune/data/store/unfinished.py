@@ -9,7 +9,6 @@ the next run takes the folder up. Owns these two files. The finished entry is `c
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -22,11 +21,12 @@ from typing import IO, Any, final
 
 import numpy as np
 
-from hf_finetune.data.store.cache import PIXELS, Entry, allocate, digest_of, put_into_place, write_tables
+from hf_finetune.data.store.cache import PIXELS, Entry, allocate, put_into_place, write_tables
 from hf_finetune.data.store.decode import Decoded, Failed
 from hf_finetune.data.store.expiry import JOURNAL, UNFINISHED, sweep
 from hf_finetune.data.store.outcomes import Outcomes
 from hf_finetune.data.store.views import RowShape, row_bytes
+from hf_finetune.files.journal import line_of, whole_lines
 
 logger = logging.getLogger(__name__)
 
@@ -130,23 +130,17 @@ def _line(results: list[Decoded | Failed]) -> str:
         "decoded": [list(result) for result in results if isinstance(result, Decoded)],
         "failed": [list(result) for result in results if isinstance(result, Failed)],
     }
-    return json.dumps({**told, "digest": digest_of(told)}) + "\n"
+    return line_of(told)
 
 
 def _read(journal: Path, rows: int) -> Iterator[Decoded | Failed]:
     """What whole lines say, in the order in which it was written."""
-    if not journal.is_file():
-        return
-    with journal.open("rb") as file:
-        for line in file:
-            try:
-                told = json.loads(line)
-                if told.pop("digest") != digest_of(told):
-                    continue
-                results = [*(Decoded(*each) for each in told["decoded"]), *(Failed(*each) for each in told["failed"])]
-            except (ValueError, LookupError, TypeError, AttributeError):  # torn, or no line of ours
-                continue
-            yield from (result for result in results if 0 <= result.slot < rows)
+    for told in whole_lines(journal):
+        try:
+            results = [*(Decoded(*each) for each in told["decoded"]), *(Failed(*each) for each in told["failed"])]
+        except (LookupError, TypeError):  # of another version
+            continue
+        yield from (result for result in results if 0 <= result.slot < rows)
 
 
 def _forget_damaged(outcomes: Outcomes, pixels: Path, size: int) -> None:

@@ -6,11 +6,9 @@ none. How a file is read is `parquet.py`'s and `shards.py`'s; where it lies mean
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from hf_finetune.data.sources.source import (
 from hf_finetune.data.sources.streamed.fetcher import Fetcher, RemoteFile
 from hf_finetune.data.sources.streamed.reader import StreamedReader, place
 from hf_finetune.errors import DataError
+from hf_finetune.files.journal import line_of, whole_lines
 from hf_finetune.preprocess.pixels import quiet_pillow, read_header
 from hf_finetune.preprocess.value_range import is_high_bit
 from hf_finetune.types import Note, Reader
@@ -225,20 +224,14 @@ def _notes(listed: Sequence[Listed]) -> tuple[Note, ...]:
 
 def _kept(journal: Path, files: Sequence[RemoteFile]) -> Iterator[tuple[int, Listed]]:
     """What whole lines of the journal say of files, by their numbers."""
-    if not journal.is_file():
-        return
     numbers = {(file.name, file.split, file.size): number for number, file in enumerate(files)}
-    with journal.open("rb") as lines:
-        for line in lines:
-            try:
-                told = json.loads(line)
-                if told.pop("digest") != _digest(told):
-                    continue
-                number = numbers.get((told["file"], told["split"], told["size"]))
-                if number is not None:
-                    yield number, _from(told)
-            except (ValueError, LookupError, TypeError, AttributeError):  # torn, or no line of ours
-                continue
+    for told in whole_lines(journal):
+        try:
+            number = numbers.get((told["file"], told["split"], told["size"]))
+            if number is not None:
+                yield number, _from(told)
+        except (ValueError, LookupError, TypeError, AttributeError):  # of another version
+            continue
 
 
 def _line(file: RemoteFile, listed: Listed) -> str:
@@ -259,8 +252,7 @@ def _line(file: RemoteFile, listed: Listed) -> str:
         "images": [listed.column, listed.by_column, listed.high_bit, listed.deep_colour],
         "columns": [listed.forms, listed.kinds, listed.values],
     }
-    told = json.loads(json.dumps(told))  # as it will be read: lists, no tuples
-    return json.dumps({**told, "digest": _digest(told)}) + "\n"
+    return line_of(told)
 
 
 def _from(told: Mapping[str, Any]) -> Listed:
@@ -293,7 +285,3 @@ def _label_in(label: Any) -> RawLabel:
     if isinstance(label, dict):
         return Cells(tuple(each) if isinstance(each, list) else each for each in label["cells"])
     return tuple(label) if isinstance(label, list) else label
-
-
-def _digest(told: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
