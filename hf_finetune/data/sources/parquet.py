@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,9 @@ def read_parquet(
     """
     kept = {split: paths for split, paths in files.items() if not is_meant(split, config.ignore_splits)}
     flat = [(split, path.absolute()) for split, paths in kept.items() for path in paths]
-    splits: dict[str, list[SourceRow]] = {split: [] for split in kept}
-    rejected: list[SourceRejected] = []
+    gathered = _Gathered({split: [] for split in kept})
     notes: list[Note] = []
-    stamps: list[str] = []
-    touched = 0
+    stats: list[os.stat_result] = []
     agreed: Chosen | None = None
     first = 0
     for split, path in flat:
@@ -66,36 +64,46 @@ def read_parquet(
         agreed = chosen if agreed is None else _agree(agreed, chosen, path, flat[0][1])
         notes += [note for note in chosen[0].notes if note not in notes]
         notes += _large_groups(table, path, chosen[0].image)
-        stat = path.stat()
-        stamps.append(f"{name_below(str(root), str(path))} {stat.st_size} {stat.st_mtime_ns}")
-        touched = max(touched, touched_ns(stat))
+        stats.append(path.stat())  # before it is read, so that one that changes meanwhile is another the next time
         for own_split, row in _rows(table, path, root, chosen[0], first, alone=alone):
-            where = own_split if own_split is not None else split
-            there = splits.setdefault(where, [])
-            if isinstance(row, SourceRow):
-                there.append(row)
-            else:
-                rejected.append(SourceRejected(row[0], where, row[1]))
+            gathered.add(row, own_split if own_split is not None else split)
         first += table.metadata.num_rows
         has_splits |= chosen[0].split is not None
     if agreed is None:
         raise DataError(f"data.name: Parquet files are expected in {name}, found none", "check data.name")
     found, label_names = agreed
     left_out = {split: paths for split, paths in files.items() if split not in kept}
+    names = [name_below(str(root), str(path)) for _, path in flat]
     return Source(
         name=name,
-        splits={split: rows for split, rows in splits.items() if rows or (split in kept and not found.split)},
+        splits={split: rows for split, rows in gathered.splits.items() if rows or (split in kept and not found.split)},
         reader=ParquetReader(tuple(str(path) for _, path in flat), found.image),
         has_splits=has_splits,
         label_names=label_names,
-        rejected=tuple(rejected),
+        rejected=tuple(gathered.rejected),
         notes=tuple(notes),
-        stamp="\n".join(stamps),
+        stamp="\n".join(f"{n} {stat.st_size} {stat.st_mtime_ns}" for n, stat in zip(names, stats, strict=True)),
         layout=f"{count(len(flat), 'Parquet file')}: {found.described()}",
         label_columns=found.labels,
         left_out={split: sum(_open(path).metadata.num_rows for path in paths) for split, paths in left_out.items()},
-        touched_ns=touched,
+        touched_ns=max(map(touched_ns, stats)),
     )
+
+
+@dataclass
+class _Gathered:
+    """The rows of the files so far, by split, and those that cannot be used."""
+
+    splits: dict[str, list[SourceRow]]
+    rejected: list[SourceRejected] = field(default_factory=list)
+
+    def add(self, row: SourceRow | tuple[str, str], split: str) -> None:
+        """A row, or (name, reason)."""
+        there = self.splits.setdefault(split, [])
+        if isinstance(row, SourceRow):
+            there.append(row)
+        else:
+            self.rejected.append(SourceRejected(row[0], split, row[1]))
 
 
 def _open(path: Path) -> Any:
